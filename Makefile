@@ -1,0 +1,40 @@
+# Two commands do everything: `make serve` and `make test`. See README.md.
+PYTHON ?= python3
+PORT ?= 8000
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+
+.PHONY: help serve test lint bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# One stamp per set of packages: nothing is installed again until pyproject.toml changes.
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.serve: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+.venv/.test: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@ .venv/.serve
+
+serve: .venv/.serve ## serve the sample site on http://127.0.0.1:$(PORT)
+	$(BIN)/assetserver serve --config static/assetserver.toml --port $(PORT)
+
+lint: .venv/.test ## format check, lint, types
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+
+test: .venv/.test lint ## every check and every test
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report
+
+bench: .venv/.test ## CPU per request against stock Starlette (needs wrk)
+	$(BIN)/python benchmarks/bench_static.py
+
+clean: ## remove what make made
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage *.egg-info

@@ -1,0 +1,107 @@
+"""Request targets → canonical asset paths: one URL for one file.
+
+Decides which spelling of a path is the canonical one, which spellings lead there by redirect, and which are refused.
+Source: RFC 3986 §2.3, §3.3, §6.2.2; RFC 9110 §4.2.3.
+
+Laws:
+- Decoding happens exactly once; what is still encoded afterwards is a literal name.
+- ``AssetPath`` is decoded, starts without "/", holds no empty, "." or ".." segment, and ends in "/" only for a folder.
+  Two equal paths are equal strings.
+- Dot segments are refused, not resolved: no browser or CDN sends them, only those who look for a hole.
+- A canonical URL never begins with "//": as a ``Location`` that would be another host.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import NewType
+from urllib.parse import quote, unquote_to_bytes
+
+AssetPath = NewType("AssetPath", str)
+"""Canonical path inside a release or folder: ``""`` is its root, ``"docs/"`` a folder, ``"docs/a b.css"`` a file."""
+
+LIMIT_BYTES = 4096
+"""Longest path, as sent. Linux's PATH_MAX; longer names cannot exist."""
+
+SEGMENT_LIMIT_BYTES = 255
+"""Longest name on every file system that matters (NAME_MAX)."""
+
+_PCHAR_SAFE = "!$&'()*+,;=:@-._~"
+"""What a path segment may hold unencoded: unreserved, sub-delims, ":" and "@" (RFC 3986 §3.3)."""
+
+_BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_ENCODED_SLASH = re.compile(r"%2[Ff]")
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A path that names something: where it is (``path``) and how its one URL is spelled (``canonical``)."""
+
+    path: AssetPath
+    canonical: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedTarget:
+    """A path that can name nothing, and why, in words for the log."""
+
+    reason: str
+
+
+def parse_target(raw: str) -> Target | RefusedTarget:
+    """Return where ``raw`` (the path of a request target as sent, without query) leads.
+
+    Never raises. Redirect to ``canonical`` when it differs from ``raw``.
+    """
+    if reason := _refusal(raw):
+        return RefusedTarget(reason)
+    try:
+        decoded = unquote_to_bytes(raw).decode("utf-8")
+    except UnicodeError:
+        return RefusedTarget("not UTF-8")
+    if _FORBIDDEN.search(decoded):
+        return RefusedTarget("control character or backslash")
+    segments = [segment for segment in decoded.split("/") if segment]
+    if "." in segments or ".." in segments:
+        return RefusedTarget("dot segment")
+    if any(len(segment.encode()) > SEGMENT_LIMIT_BYTES for segment in segments):
+        return RefusedTarget("segment too long")
+    path = "/".join(segments)
+    if segments and decoded.endswith("/"):
+        path += "/"
+    return Target(AssetPath(path), format_target(path))
+
+
+def format_target(path: str) -> str:
+    """Return the canonical URL path of a decoded ``path`` (relative to the root): ``"a b.css"`` → ``"/a%20b.css"``."""
+    return "/" + quote(path, safe=_PCHAR_SAFE + "/")
+
+
+def strip_prefix(raw: str, prefix: str) -> str | None:
+    """Return what follows the decoded mount ``prefix`` in ``raw``, or None if ``raw`` spells the prefix with other segments.
+
+    ``strip_prefix("/st%61tic/a", "/static")`` is ``"/a"``: the prefix has as many segments encoded as decoded, unless an
+    encoded slash hides one.
+    """
+    if not prefix:
+        return raw
+    parts = raw.split("/")
+    count = prefix.count("/") + 1
+    head = "/".join(parts[:count])
+    if _ENCODED_SLASH.search(head) or unquote_to_bytes(head) != prefix.encode("utf-8", "surrogateescape"):
+        return None
+    return "/" + "/".join(parts[count:])
+
+
+def _refusal(raw: str) -> str:
+    if len(raw) > LIMIT_BYTES:
+        return "path too long"
+    if not raw.startswith("/"):
+        return "not a path"
+    if _BROKEN_ESCAPE.search(raw):
+        return "broken percent escape"
+    if _ENCODED_SLASH.search(raw):
+        return "encoded slash"
+    return ""
