@@ -25,3 +25,10 @@ class FileChangedError(AssetServerError):
 
     status = 503
     retryable = True
+
+
+class OverloadedError(AssetServerError):
+    """The process is out of descriptors or memory. Asking again later may succeed."""
+
+    status = 503
+    retryable = True

@@ -7,34 +7,48 @@ manual are made from the same table, by :func:`describe_settings`.
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
-import json
 import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, cast, get_args, get_origin
 
 import msgspec
 from msgspec import Meta
 
 from assetserver.errors import SettingsError
-from assetserver.tomllines import Location, printable, read_toml
+from assetserver.tomllines import (
+    Layer,
+    Location,
+    format_bytes,
+    format_key,
+    format_value,
+    locate,
+    name_kind,
+    read_toml,
+    suggest,
+)
 
 _VARIABLE = "ASSETSERVER_"
 _CONFIG_VARIABLE = "ASSETSERVER_CONFIG"  # names the file; not itself a setting
 
-_KIB, _MIB, _GIB, _TIB = (1 << shift for shift in (10, 20, 30, 40))
+_MIB, _GIB, _TIB = 1 << 20, 1 << 30, 1 << 40
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-# The form of a text: it "must" be so, which "accepts" decides. "path" resolves a relative path, "canonical" rewrites.
+class _Form(NamedTuple):
+    """What a text must be, beyond a string; a path is resolved, a name is made lower case."""
+
+    must: str
+    accepts: Callable[[str], object]
+    is_path: bool = False
+    is_name: bool = False
 
 
-def _form(must: str, pattern: str) -> dict[str, Any]:
-    return {"must": must, "accepts": re.compile(pattern).fullmatch}
+def _matches(pattern: str) -> Callable[[str], object]:
+    return re.compile(pattern).fullmatch
 
 
 def _is_network(text: str) -> bool:
@@ -44,141 +58,119 @@ def _is_network(text: str) -> bool:
         return False
 
 
+def _is_inside(path: str) -> bool:
+    return not path or ("\0" not in path and not {"", ".", ".."} & set(path.split("/")))
+
+
 def _is_prefix(text: str) -> bool:
-    segments = text[1:].split("/")
     clean = text.isprintable() and not set("?#%") & set(text)
-    return text == "/" or (text.startswith("/") and clean and not {"", ".", ".."} & set(segments))
+    return text == "/" or (len(text) > 1 and text[0] == "/" and clean and _is_inside(text[1:]))
 
 
-_ADDRESS = _form('be a host name or IP address such as "127.0.0.1", without a port', r"[!-.0-~]+")
-_HOST = _form('be a host name without port, such as "example.com"', r"(?i:[a-z0-9._-]+|\[[0-9a-f:.]+\])?")
-_HOST["canonical"] = str.lower
-_FOLDER = _form("name a folder", r"[^\0]+") | {"path": True}
-_PATH = _form("be a path without null characters", r"[^\0]*") | {"path": True}
-_INSIDE = _form(
-    'be a path inside the directory, such as "index.html", without "." or ".." segments',
-    r"((?!\.{1,2}(/|\Z))[^\0/]+(/(?!\.{1,2}(/|\Z))[^\0/]+)*)?",
+_ANY = _Form("", lambda _: True)
+_ADDRESS = _Form('be a host name or IP address, such as "127.0.0.1"', _matches(r"[!-.0-~]+"))
+_DIRECTORY = _Form("name a folder", _matches(r"[^\0]+"), is_path=True)
+_FIELD = _Form('be a field value such as "max-age=3600"', _matches(r"([!-~]([ -~]*[!-~])?)?"))
+_GLOB = _Form('be a glob such as "*.html" or "/docs/**"', _matches(r"[^\0]+"))
+_HOST = _Form("be a host name without port", _matches(r"(?i:[a-z0-9._-]+|\[[0-9a-f:.]+\])?"), is_name=True)
+_INSIDE = _Form('be a path inside the directory, such as "index.html"', _is_inside)
+_NETWORK = _Form('be an IP address, a network such as "10.0.0.0/8", or "unix"', _is_network)
+_ORIGIN = _Form(
+    'be "", "*" or one lower-case origin such as "https://example.com"',
+    _matches(r"(\*|[a-z][a-z0-9+.-]*://[a-z0-9._:\[\]-]+)?"),
 )
-_GLOB = _form('be a glob such as "*.html" or "/docs/**"', r"[^\0]+")
-_FIELD = _form('be a field value such as "max-age=3600", in printable ASCII', r"([!-~]([ -~]*[!-~])?)?")
-_TAG = _form("be printable ASCII without space or comma", r"[!-+\--~]+")
-_ORIGIN = _form(
-    'be "", "*" or one lower-case origin such as "https://example.com", without a path',
-    r"(\*|[a-z][a-z0-9+.-]*://[a-z0-9._:\[\]-]+)?",
-)
-_NETWORK = {"must": 'be an IP address, a network such as "10.0.0.0/8", or "unix"', "accepts": _is_network}
-_PREFIX = {
-    "must": 'start with "/", not end with "/", and have no "?", "#", "%" and no empty, "." or ".." segment',
-    "accepts": _is_prefix,
-}
+_PATH = _Form("be a path without null characters", _matches(r"[^\0]*"), is_path=True)
+_PREFIX = _Form('start with "/", not end with it, and have no "?", "#", "%", empty, "." or ".." segment', _is_prefix)
+_TAG = _Form("be printable ASCII without space or comma", _matches(r"[!-+\--~]+"))
+
+
+def _about(description: str, form: _Form = _ANY, *, ge: int | None = None, le: int | None = None) -> Meta:
+    return Meta(description=description, ge=ge, le=le, extra={"form": form})
 
 
 class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A table of the configuration."""
 
 
-class ServerSettings(_Table):
+class ServerSettings(_Table, frozen=True, kw_only=True):
     """``[server]``: where to listen, and how connections are kept."""
 
-    host: Annotated[str, Meta(description="Address to listen on.", extra=_ADDRESS)] = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65535, description="TCP port to listen on; 0 takes any free one.")] = 8000
-    uds: Annotated[str, Meta(description="Unix socket to listen on, instead of host and port.", extra=_PATH)] = ""
-    fd: Annotated[int, Meta(ge=-1, le=_MIB, description="Inherited listening socket, by number; -1 for none.")] = -1
-    workers: Annotated[int, Meta(ge=1, le=64, description="Worker processes.")] = 1
-    access_log: Annotated[Literal["combined", "json", "off"], Meta(description="Form of the access log.")] = "combined"
-    keep_alive_s: Annotated[int, Meta(ge=1, le=3600, description="How long an idle connection is kept open.")] = 75
-    graceful_shutdown_s: Annotated[
-        int, Meta(ge=0, le=3600, description="How long running requests may take to end when the server stops.")
-    ] = 30
-    trusted_proxies: Annotated[
-        tuple[str, ...],
-        Meta(description="Peers whose forwarding fields are believed; unix is any peer on the socket.", extra=_NETWORK),
-    ] = ()
-    request_id: Annotated[bool, Meta(description="Give every response an X-Request-ID.")] = True
+    host: Annotated[str, _about("Address to listen on.", _ADDRESS)] = "127.0.0.1"
+    port: Annotated[int, _about("TCP port to listen on; 0 takes any free one.", ge=0, le=65535)] = 8000
+    uds: Annotated[str, _about("Unix socket to listen on, instead of host and port.", _PATH)] = ""
+    fd: Annotated[int, _about("Inherited listening socket, by number; -1 for none.", ge=-1, le=_MIB)] = -1
+    workers: Annotated[int, _about("Worker processes.", ge=1, le=64)] = 1
+    access_log: Annotated[Literal["combined", "json", "off"], _about("Form of the access log.")] = "combined"
+    keep_alive_s: Annotated[int, _about("How long an idle connection is kept open.", ge=1, le=3600)] = 75
+    graceful_shutdown_s: Annotated[int, _about("How long requests may take at the end.", ge=0, le=3600)] = 30
+    trusted_proxies: Annotated[tuple[str, ...], _about("Peers whose forwarding fields are believed.", _NETWORK)] = ()
+    request_id: Annotated[bool, _about("Give every request an identifier.")] = True
 
 
-class MountSettings(_Table):
+class MountSettings(_Table, frozen=True, kw_only=True):
     """``[[mounts]]``: a folder served live. ``directory`` is absolute once loaded."""
 
-    prefix: Annotated[str, Meta(description="URL path under which the folder is served.", extra=_PREFIX)]
-    directory: Annotated[str, Meta(description="Folder to serve.", extra=_FOLDER)]
-    host: Annotated[str, Meta(description="Host name to answer for; empty for any.", extra=_HOST)] = ""
-    cache: Annotated[
-        Literal["default", "immutable"],
-        Meta(description="Immutable declares a versioned prefix, whose files never change."),
-    ] = "default"
-    html: Annotated[bool, Meta(description="Answer a folder with its index.html, and misses with 404.html.")] = True
-    fallback: Annotated[
-        str, Meta(description="HTML file that answers unknown paths of a single-page application.", extra=_INSIDE)
-    ] = ""
-    clean_urls: Annotated[bool, Meta(description="Answer /about with about.html.")] = False
-    listing: Annotated[bool, Meta(description="List folders that have no index.html.")] = False
-    follow_symlink: Annotated[bool, Meta(description="Follow symbolic links that leave the folder.")] = False
-    dotfiles: Annotated[bool, Meta(description="Serve names that begin with a dot.")] = False
-    immutable: Annotated[
-        tuple[str, ...],
-        Meta(description="Globs of files whose names carry a fingerprint, such as assets/*.", extra=_GLOB),
-    ] = ()
+    prefix: Annotated[str, _about("URL path under which the folder is served.", _PREFIX)]
+    directory: Annotated[str, _about("Folder to serve.", _DIRECTORY)]
+    host: Annotated[str, _about("Host name to answer for; empty for any.", _HOST)] = ""
+    cache: Annotated[Literal["default", "immutable"], _about("Immutable declares a versioned prefix.")] = "default"
+    html: Annotated[bool, _about("Answer a folder with its index.html, and misses with 404.html.")] = True
+    fallback: Annotated[str, _about("HTML file that answers unknown paths of a single-page application.", _INSIDE)] = ""
+    clean_urls: Annotated[bool, _about("Answer /about with about.html.")] = False
+    listing: Annotated[bool, _about("List folders that have no index.html.")] = False
+    follow_symlink: Annotated[bool, _about("Follow symbolic links that leave the folder.")] = False
+    dotfiles: Annotated[bool, _about("Serve names that begin with a dot.")] = False
+    immutable: Annotated[tuple[str, ...], _about("Globs of fingerprinted names, such as assets/*.", _GLOB)] = ()
 
 
-class CacheSettings(_Table):
+class CacheSettings(_Table, frozen=True, kw_only=True):
     """``[[cache]]``: the cache policy of the URL paths that match; the first match wins."""
 
-    match: Annotated[str, Meta(description="Glob of URL paths, such as *.html or /docs/**.", extra=_GLOB)]
-    browser: Annotated[str, Meta(description="Cache-Control for browsers.", extra=_FIELD)] = ""
-    cdn: Annotated[str, Meta(description="Targeted Cache-Control for the CDN.", extra=_FIELD)] = ""
-    tags: Annotated[tuple[str, ...], Meta(description="Cache tags by which the CDN can purge.", extra=_TAG)] = ()
+    match: Annotated[str, _about("Glob of URL paths, such as *.html or /docs/**.", _GLOB)]
+    browser: Annotated[str, _about("Cache-Control for browsers.", _FIELD)] = ""
+    cdn: Annotated[str, _about("Targeted Cache-Control for the CDN.", _FIELD)] = ""
+    tags: Annotated[tuple[str, ...], _about("Cache tags by which the CDN can purge.", _TAG)] = ()
 
 
-class CdnSettings(_Table):
+class CdnSettings(_Table, frozen=True, kw_only=True):
     """``[cdn]``: the CDN in front."""
 
     profile: Annotated[
-        Literal["none", "generic", "cloudflare", "fastly", "varnish", "akamai"],
-        Meta(description="Whose response fields to speak."),
+        Literal["none", "generic", "cloudflare", "fastly", "varnish", "akamai"], _about("Whose response fields to speak.")
     ] = "none"
 
 
-class HeadersSettings(_Table):
+class HeadersSettings(_Table, frozen=True, kw_only=True):
     """``[headers]``: response fields that every file carries."""
 
-    cors: Annotated[
-        str, Meta(description="Access-Control-Allow-Origin: empty for none, * or one origin.", extra=_ORIGIN)
-    ] = "*"
-    timing: Annotated[bool, Meta(description="Send Timing-Allow-Origin: *.")] = True
+    cors: Annotated[str, _about("Access-Control-Allow-Origin: empty for none, * or one origin.", _ORIGIN)] = "*"
+    timing: Annotated[bool, _about("Send Timing-Allow-Origin: *.")] = True
     resource_policy: Annotated[
-        Literal["cross-origin", "same-site", "same-origin", ""],
-        Meta(description="Cross-Origin-Resource-Policy; empty for none."),
+        Literal["cross-origin", "same-site", "same-origin", ""], _about("Cross-Origin-Resource-Policy; empty for none.")
     ] = "cross-origin"
-    nosniff: Annotated[bool, Meta(description="Send X-Content-Type-Options: nosniff.")] = True
-    cache_status: Annotated[bool, Meta(description="Send Cache-Status.")] = True
+    nosniff: Annotated[bool, _about("Send X-Content-Type-Options: nosniff.")] = True
+    cache_status: Annotated[bool, _about("Send Cache-Status.")] = True
 
 
-class CompressionSettings(_Table):
+class CompressionSettings(_Table, frozen=True, kw_only=True):
     """``[compression]``: compressed forms made on demand."""
 
-    enabled: Annotated[bool, Meta(description="Compress files on demand.")] = True
-    minimum_bytes: Annotated[int, Meta(ge=0, le=_MIB, description="Smaller files are not compressed.")] = 256
-    limit_bytes: Annotated[int, Meta(ge=0, le=_GIB, description="Larger files are not compressed.")] = 64 * _MIB
-    patience_s: Annotated[
-        float, Meta(ge=0, le=10, description="How long a first request waits for its compressed form.")
-    ] = 0.25
-    threads: Annotated[int, Meta(ge=1, le=32, description="Threads that compress.")] = 2
+    enabled: Annotated[bool, _about("Compress files on demand.")] = True
+    minimum_bytes: Annotated[int, _about("Smaller files are not compressed.", ge=0, le=_MIB)] = 256
+    limit_bytes: Annotated[int, _about("Larger files are not compressed.", ge=0, le=_GIB)] = 64 * _MIB
+    patience_s: Annotated[float, _about("How long a first request waits for its compressed form.", ge=0, le=10)] = 0.25
+    threads: Annotated[int, _about("Threads that compress.", ge=1, le=32)] = 2
     cache_directory: Annotated[
-        str,
-        Meta(
-            description="Where compressed forms are kept; empty for $CACHE_DIRECTORY, else a private temporary folder.",
-            extra=_PATH,
-        ),
+        str, _about("Folder of compressed forms; empty for $CACHE_DIRECTORY, else a private temporary one.", _PATH)
     ] = ""
-    cache_limit_bytes: Annotated[int, Meta(ge=0, le=_TIB, description="Most bytes of compressed forms kept.")] = _GIB
+    cache_limit_bytes: Annotated[int, _about("Most bytes of compressed forms kept.", ge=0, le=_TIB)] = _GIB
 
 
-class MemorySettings(_Table):
+class MemorySettings(_Table, frozen=True, kw_only=True):
     """``[memory]``: file content held in memory, per worker."""
 
-    limit_bytes: Annotated[int, Meta(ge=0, le=64 * _GIB, description="Most bytes held.")] = 64 * _MIB
-    file_limit_bytes: Annotated[int, Meta(ge=0, le=_GIB, description="Larger files are not held.")] = 2 * _MIB
+    limit_bytes: Annotated[int, _about("Most bytes held.", ge=0, le=64 * _GIB)] = 64 * _MIB
+    file_limit_bytes: Annotated[int, _about("Larger files are not held.", ge=0, le=_GIB)] = 2 * _MIB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,15 +184,15 @@ class Settings:
     headers: HeadersSettings = field(default_factory=HeadersSettings)
     compression: CompressionSettings = field(default_factory=CompressionSettings)
     memory: MemorySettings = field(default_factory=MemorySettings)
-    sources: Mapping[Location, str] = field(default=_NOTHING, compare=False, repr=False)
+    sources: Mapping[Location, str] = field(default_factory=dict, compare=False, repr=False)
 
     def locate(self, *location: str | int) -> str:
-        """Return where a value was set, for messages: ``assetserver.toml:12``, ``ASSETSERVER_CACHE`` or ``--port``.
+        """Return where a value was set, such as ``locate("cache", 0, "browser")``, to report it.
 
-        ``locate("cache", 0, "browser")`` asks for one key. A key that is not set stands where its table does; without
-        a table it is ``"default"``.
+        It is ``assetserver.toml:12``, ``ASSETSERVER_CACHE`` or ``--port``; the place of the table for a key that is
+        not set, and ``default`` when there is no table either.
         """
-        return _locate(self.sources, location)
+        return locate(self.sources, location)
 
 
 class SettingRow(NamedTuple):
@@ -214,25 +206,33 @@ class SettingRow(NamedTuple):
 
 
 class _Setting(NamedTuple):
+    """A key of a table, as its struct declares it. An array's ``kind`` is tuple, and its form is that of each item."""
+
     name: str
     annotated: Any
-    base: Any
+    kind: type
+    choices: tuple[str, ...]
     meta: Meta
-    default: Any
+    default: object
 
     @property
-    def form(self) -> dict[str, Any]:
-        return self.meta.extra or {}
+    def form(self) -> _Form:
+        return cast("_Form", (self.meta.extra or {})["form"])
 
     @property
     def limits(self) -> str:
         """What a value must do, to be read after "must"."""
-        if get_origin(self.base) is Literal:
-            *others, last = map(_show, get_args(self.base))
+        if self.choices:
+            *others, last = map(format_value, self.choices)
             return f"be {', '.join(others)} or {last}"
         if self.meta.ge is not None:
-            return f"be between {_show(self.meta.ge, self.name)} and {_show(self.meta.le, self.name)}"
-        return str(self.form.get("must", ""))
+            return f"be between {self.write(self.meta.ge)} and {self.write(self.meta.le)}"
+        return self.form.must
+
+    def write(self, value: object) -> str:
+        """Format a value or a limit; bytes also in a larger unit."""
+        is_bytes = isinstance(value, int) and self.name.endswith("_bytes")
+        return format_bytes(value) if is_bytes else format_value(value)
 
 
 _TABLES: dict[str, type[_Table]] = {
@@ -247,24 +247,36 @@ _TABLES: dict[str, type[_Table]] = {
 _ARRAYS = ("mounts", "cache")
 
 
-def _read_fields(table: str) -> dict[str, _Setting]:
-    dot = "[]." if table in _ARRAYS else "."
-    return {
-        key.name: _Setting(f"{table}{dot}{key.name}", key.type, *get_args(key.type), key.default)
-        for key in msgspec.structs.fields(_TABLES[table])
-    }
+def _read_setting(table: str, key: msgspec.structs.FieldInfo) -> _Setting:
+    base, meta = get_args(key.type)
+    choices = get_args(base) if get_origin(base) is Literal else ()
+    kind = str if choices else get_origin(base) or base
+    name = f"{table}[].{key.name}" if table in _ARRAYS else f"{table}.{key.name}"
+    return _Setting(name, key.type, kind, choices, meta, key.default)
 
 
-_FIELDS = {table: _read_fields(table) for table in _TABLES}
-_NAMES: dict[str, Location] = {name: (name,) for name in _ARRAYS} | {
+def _to_variable(name: str) -> str:
+    return _VARIABLE + name.replace(".", "__").upper()
+
+
+_FIELDS = {
+    table: {key.name: _read_setting(table, key) for key in msgspec.structs.fields(struct)} for table, struct in _TABLES.items()
+}
+_NAMES: dict[str, tuple[str, ...]] = {name: (name,) for name in _ARRAYS} | {
     f"{table}.{key}": (table, key) for table, keys in _FIELDS.items() if table not in _ARRAYS for key in keys
 }
-_VARIABLES = {_VARIABLE + name.replace(".", "__").upper(): location for name, location in _NAMES.items()}
+_VARIABLES = {_to_variable(name): location for name, location in _NAMES.items()}
 
 
 def describe_settings() -> list[SettingRow]:
-    """Return one row per setting, in the order of the manual. Keys of an array of tables read ``mounts[].prefix``."""
-    return [_describe(setting) for keys in _FIELDS.values() for setting in keys.values()]
+    """Return one row per setting, in the order of the manual; a key of an array of tables reads ``mounts[].prefix``."""
+    rows = []
+    for setting in (setting for keys in _FIELDS.values() for setting in keys.values()):
+        kind = "array of strings" if setting.kind is tuple else name_kind(setting.kind).split()[-1]
+        default = "required" if setting.default is msgspec.NODEFAULT else setting.write(setting.default)
+        limits = setting.limits.removeprefix("be ")
+        rows.append(SettingRow(setting.name, kind, default, limits, str(setting.meta.description)))
+    return rows
 
 
 def load_settings(
@@ -274,8 +286,8 @@ def load_settings(
 ) -> Settings:
     """Return the settings of a TOML file, overridden by the environment, overridden by flags.
 
-    An array of tables is replaced as a whole. Relative paths of the file resolve against its folder, all others against
-    the working directory.
+    An array of tables is replaced as a whole. Relative paths resolve against the folder of the file that has them, else
+    against the working directory.
 
     Args:
         path: The file; without it ``ASSETSERVER_CONFIG`` of the environment, and without that no file is read.
@@ -295,137 +307,94 @@ def load_settings(
             else:
                 tables[name] = tables.get(name, {}) | _check_table(layer, (name,), value)
         sources |= layer.sources
-    built = {name: value if name in _ARRAYS else _TABLES[name](**value) for name, value in tables.items()}
-    return Settings(**built, sources=sources)
+    for name in tables.keys() - _ARRAYS:
+        tables[name] = _TABLES[name](**tables[name])
+    return Settings(**tables, sources=sources)
 
 
-@dataclass(frozen=True)
-class _Layer:
-    """What one origin says: values, where each stands, and the folder against which its paths resolve."""
-
-    tree: dict[str, Any]
-    sources: dict[Location, str]
-    folder: str = ""
-
-    def error(self, location: Location, problem: str) -> SettingsError:
-        return SettingsError(f"{_locate(self.sources, location)}: {problem}")
-
-    def put(self, location: Location, source: str, value: object) -> None:
-        *tables, key = location
-        table = self.tree.setdefault(tables[0], {}) if tables else self.tree
-        table[key] = value
-        self.sources[location] = source
+def _read_file(path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Layer:
+    if path is not None:
+        return read_toml(os.fspath(path), "--config")
+    named = environ.get(_CONFIG_VARIABLE)
+    return read_toml(named, _CONFIG_VARIABLE) if named else Layer({}, {})
 
 
-def _read_file(path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> _Layer:
-    name = os.fspath(path) if path is not None else environ.get(_CONFIG_VARIABLE, "")
-    if path is None and not name:
-        return _Layer({}, {})
-    tree, lines = read_toml(name, "--config" if path is not None else _CONFIG_VARIABLE)
-    sources = {location: f"{printable(name)}:{line}" for location, line in lines.items()}
-    return _Layer(tree, sources, os.path.dirname(name))
-
-
-def _read_environment(environ: Mapping[str, str]) -> _Layer:
-    layer = _Layer({}, {})
+def _read_environment(environ: Mapping[str, str]) -> Layer:
+    layer = Layer({}, {})
     for variable in sorted(environ):
-        if not variable.startswith(_VARIABLE) or variable == _CONFIG_VARIABLE:
-            continue
-        if variable not in _VARIABLES:
-            raise SettingsError(f"{printable(variable)}: unknown setting; {_suggest_variable(variable)}")
-        location = _VARIABLES[variable]
-        layer.put(location, variable, _parse_variable(variable, location, environ[variable]))
+        location = _VARIABLES.get(variable)
+        if location:
+            table, key = location[0], location[-1]
+            kind = list if table in _ARRAYS else _FIELDS[table][key].kind
+            layer.put_text(location, variable, kind, environ[variable])
+        elif variable.startswith(_VARIABLE) and variable != _CONFIG_VARIABLE:
+            raise SettingsError(f"{format_key((variable,))}: unknown setting; {_suggest_variable(variable)}")
     return layer
 
 
-def _read_flags(overrides: Mapping[str, object]) -> _Layer:
-    layer = _Layer({}, {})
+def _suggest_variable(variable: str) -> str:
+    table, _, key = variable.removeprefix(_VARIABLE).lower().partition("__")
+    if table in _ARRAYS:
+        return f"did you mean {_to_variable(table)}?"
+    if table in _FIELDS:
+        return suggest(key, _FIELDS[table], lambda name: _to_variable(f"{table}.{name}"))
+    return suggest(f"{table}.{key}" if key else table, _NAMES, _to_variable)
+
+
+def _read_flags(overrides: Mapping[str, object]) -> Layer:
+    layer = Layer({}, {})
     for name, value in overrides.items():
         if name not in _NAMES:
-            raise SettingsError(f"command line: unknown setting {_show(name)}; {_suggest(name, list(_NAMES))}")
+            raise SettingsError(f"command line: unknown setting {name}; {suggest(name, _NAMES, format_value)}")
         flag = "--" + name.removeprefix("server.").replace(".", "-").replace("_", "-")
         layer.put(_NAMES[name], "command line" if name in _ARRAYS else flag, value)
     return layer
 
 
-_BOOLEANS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
-
-
-def _parse_variable(variable: str, location: Location, text: str) -> object:
-    """Turn the text of a variable into a value as TOML would give it; limits are checked with those of the file."""
-    base = list if len(location) == 1 else _FIELDS[str(location[0])][str(location[1])].base
-    try:
-        if base is list or (get_origin(base) is tuple and text.lstrip().startswith("[")):
-            return msgspec.json.decode(text)
-        if get_origin(base) is tuple:
-            return [item for item in map(str.strip, text.split(",")) if item]
-        return _BOOLEANS[text.strip().lower()] if base is bool else base(text) if base in (int, float) else text
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        raise SettingsError(f"{variable}: expected JSON for {_dotted(location)}, got {_show(text)}") from None
-    except (ValueError, KeyError):
-        raise SettingsError(f"{variable}: expected {_kind(base)} for {_dotted(location)}, got {_show(text)}") from None
-
-
-def _check_array(layer: _Layer, name: str, value: object) -> tuple[_Table, ...]:
-    if not isinstance(value, list | tuple):
-        raise layer.error((name,), f"expected an array of tables ([[{name}]]) for {name}, got {_kind(type(value))}")
+def _check_array(layer: Layer, name: str, value: Any) -> tuple[_Table, ...]:
+    layer.check_kind((name,), list, value)
     elements = tuple(_TABLES[name](**_check_table(layer, (name, i), table)) for i, table in enumerate(value))
     places: dict[tuple[str, str], int] = {}
     for index, mount in enumerate(elements):
         if isinstance(mount, MountSettings):
             first = places.setdefault((mount.host, mount.prefix), index)
             if first != index:
-                raise layer.error((name, index), _same_place(layer, mount, first, index))
+                both = f"mounts[{index}] and mounts[{first}] ({locate(layer.sources, (name, first))})"
+                place = format_value(mount.host + mount.prefix)
+                raise layer.error((name, index), f"{both} have the same host and prefix, {place}; change one of them")
     return elements
 
 
-def _same_place(layer: _Layer, mount: MountSettings, first: int, second: int) -> str:
-    host = f"host {_show(mount.host)} and prefix" if mount.host else "prefix"
-    where = _locate(layer.sources, ("mounts", first))
-    return f"mounts[{second}] has the same {host} {_show(mount.prefix)} as mounts[{first}] ({where}); change one of them"
-
-
-def _check_table(layer: _Layer, location: Location, table: object) -> dict[str, Any]:
+def _check_table(layer: Layer, location: Location, table: Any) -> dict[str, Any]:
     name = str(location[0])
     if name not in _FIELDS:
-        raise layer.error(location, _unknown_table(name, table))
-    if not isinstance(table, Mapping):
-        raise layer.error(location, f"expected a table for {_dotted(location)}, got {_kind(type(table))}")
+        what, known = ("table", list(_TABLES)) if isinstance(table, dict | list) else ("key", [*_NAMES, *_TABLES])
+        raise layer.error(location, f"unknown {what} {format_value(name)}; {suggest(name, known, format_value)}")
+    layer.check_kind(location, dict, table)
     fields = _FIELDS[name]
-    title = f"[[{name}]]" if name in _ARRAYS else f"[{name}]"
     for key in table:
         if key not in fields:
-            problem = f"unknown key {_show(key)} in {title}; {_suggest(str(key), list(fields))}"
+            title = f"[[{name}]]" if name in _ARRAYS else f"[{name}]"
+            problem = f"unknown key {format_value(key)} in {title}; {suggest(key, fields, format_value)}"
             raise layer.error((*location, key), problem)
     for key, setting in fields.items():
         if setting.default is msgspec.NODEFAULT and key not in table:
-            raise layer.error(location, f"{_dotted(location)} has no {key}; it must {setting.limits}")
+            raise layer.error(location, f"{format_key(location)} has no {key}; it must {setting.limits}")
     return {key: _check_value(layer, (*location, key), fields[key], value) for key, value in table.items()}
 
 
-def _check_value(layer: _Layer, location: Location, setting: _Setting, value: object) -> object:
-    if not _is_kind(setting.base, value):
-        problem = f"expected {_kind(setting.base)} for {_dotted(location)}, got {_kind(type(value))}"
-        raise layer.error(location, problem)
+def _check_value(layer: Layer, location: Location, setting: _Setting, value: Any) -> object:
+    layer.check_kind(location, setting.kind, value)
     if isinstance(value, list | tuple):
-        single = setting._replace(annotated=str, base=str)
-        return tuple(_check_value(layer, (*location, i), single, item) for i, item in enumerate(value))
+        item = setting._replace(annotated=str, kind=str)
+        return tuple(_check_value(layer, (*location, i), item, text) for i, text in enumerate(value))
     try:
         checked = msgspec.convert(value, setting.annotated)
-        accepted = setting.form.get("accepts", lambda _: True)(checked)
+        accepted = setting.form.accepts(checked)
     except msgspec.ValidationError:
         accepted = False
     if not accepted:
-        raise layer.error(location, f"{_dotted(location)} is {_show(value)}; it must {setting.limits}")
-    if setting.form.get("path") and checked:
-        return _resolve(layer, location, checked)
-    return setting.form.get("canonical", lambda text: text)(checked)
-
-
-def _resolve(layer: _Layer, location: Location, path: str) -> str:
-    # Joined, not normalised: "current/.." may lead elsewhere when "current" is a symbolic link.
-    try:
-        return os.path.join("/" if os.path.isabs(path) else os.path.abspath(layer.folder), path)
-    except OSError:
-        problem = f"{_dotted(location)} is {_show(path)}, but the working directory is gone; give an absolute path"
-        raise layer.error(location, problem) from None
+        raise layer.error(location, f"{format_key(location)} is {format_value(value)}; it must {setting.limits}")
+    if setting.form.is_path:
+        return layer.resolve(location, checked)
+    return checked.lower() if setting.form.is_name else checked

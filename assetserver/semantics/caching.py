@@ -33,7 +33,17 @@ ERROR = "no-store"
 _DIRECTIVE = re.compile(r"([a-z][a-z0-9-]*)(?:=([0-9]{1,10}|\"[^\"]*\"))?")
 _SECONDS = frozenset({"max-age", "s-maxage", "stale-while-revalidate", "stale-if-error"})
 _FLAGS = frozenset(
-    "public private no-cache no-store no-transform must-revalidate proxy-revalidate must-understand immutable".split()
+    {
+        "public",
+        "private",
+        "no-cache",
+        "no-store",
+        "no-transform",
+        "must-revalidate",
+        "proxy-revalidate",
+        "must-understand",
+        "immutable",
+    }
 )
 
 _TARGETED = {
@@ -79,13 +89,14 @@ class CacheTable:
 
     ``rules``: first match wins, before the defaults. ``immutable``: globs of names with a declared fingerprint.
     ``versioned``: the whole prefix is a version (``/static/v1``), every file in it immutable. ``profile``: whose targeted
-    fields to send, one of ``PROFILES``.
+    fields to send, one of ``PROFILES``. ``prefix``: what stands before every path when rules match, such as ``docs/``.
     """
 
     rules: tuple[CacheRule, ...] = ()
     immutable: tuple[str, ...] = ()
     versioned: bool = False
     profile: str = "none"
+    prefix: str = ""
     tags: tuple[str, ...] = ()
 
     @cached_property
@@ -102,7 +113,7 @@ class CacheTable:
         ``fingerprinted``: the content proves the name. ``page``: the media type is HTML.
         """
         for pattern, policy in self._rules:
-            if pattern.fullmatch(path):
+            if pattern.fullmatch(self.prefix + path):
                 return policy
         if self.versioned or fingerprinted or any(pattern.fullmatch(path) for pattern in self._declared):
             return CachePolicy(IMMUTABLE)
@@ -176,16 +187,12 @@ def _check_directive(name: str, value: str | None) -> None:
     if name in _FLAGS and value is not None and not value.startswith('"'):
         raise ValueError(f"{name} takes no number")
     if name not in _SECONDS | _FLAGS:
-        raise ValueError(
-            f"{name} is not a cache directive of a response; known are {', '.join(sorted(_SECONDS | _FLAGS))}"
-        )
+        raise ValueError(f"{name} is not a cache directive of a response; known are {', '.join(sorted(_SECONDS | _FLAGS))}")
 
 
 def _check_combination(seen: dict[str, str | None], *, targeted: bool) -> None:
     if "s-maxage" in seen and {"stale-while-revalidate", "stale-if-error"} & seen.keys():
-        raise ValueError(
-            "s-maxage forbids serving stale (RFC 9111 §5.2.2.10); use max-age, and the cdn value for the CDN"
-        )
+        raise ValueError("s-maxage forbids serving stale (RFC 9111 §5.2.2.10); use max-age, and the cdn value for the CDN")
     if "s-maxage" in seen and targeted:
         raise ValueError("a targeted value takes max-age, not s-maxage")
     if "immutable" in seen and "max-age" not in seen:

@@ -1,0 +1,1 @@
+"""The GET side: folders become assets, plans become bytes on a connection."""

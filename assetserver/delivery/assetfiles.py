@@ -1,0 +1,382 @@
+"""``AssetFiles``: Starlette's ``StaticFiles`` with exact HTTP. Mount it in any Starlette or FastAPI app.
+
+Decides which asset a URL gets: canonical spelling, index pages, clean URLs, fallbacks, listings, the site's own 404 page. What
+the answer to an asset is, ``semantics.respond`` decides; what lies on disk, ``LiveFolder`` knows.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import anyio
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.staticfiles import PathLike, StaticFiles
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocketClose
+
+from assetserver.errors import OverloadedError
+from assetserver.semantics.caching import ERROR, MISSING_PAGE, PAGE, REDIRECT, CacheTable
+from assetserver.semantics.fingerprints import looks_fingerprinted
+from assetserver.semantics.mediatypes import has_known_extension
+from assetserver.semantics.negotiation import accepts_compression, parse_accept_encoding
+from assetserver.semantics.representation import Asset, ContentCoding, Field, Representation
+from assetserver.semantics.respond import NoBody, ResponsePlan, respond, respond_missing
+from assetserver.semantics.targets import AssetPath, RefusedTarget, format_target, parse_target
+
+from .body import AssetResponse, open_file
+from .files import read_whole, wait_future
+from .listing import format_json, format_page, list_folder
+from .livefolder import FRESH_S, Entry, LiveFolder
+from .probe import Kind, Roots
+from .requests import DECIDING, encoded_prefix, first_field, query_suffix, raw_path, read_request, read_target
+from .resources import Resources, shared_resources
+
+ALLOW = "GET, HEAD, OPTIONS"
+
+PUBLIC_FIELDS: Mapping[str, str] = {
+    "Access-Control-Allow-Origin": "*",
+    "Timing-Allow-Origin": "*",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+"""What public assets want: fonts and modules need CORS, measurements need timing, pages under COEP need CORP."""
+
+_HIT = (b"cache-status", b"assetserver; hit")
+_STORED = (b"cache-status", b"assetserver; fwd=miss; stored")
+_BYPASS = (b"cache-status", b"assetserver; fwd=bypass")
+
+_LIMIT_HOT_PATHS = 8192
+_ATTEMPTS = 3
+_NOT_CALLED = ("file_response", "lookup_path", "is_not_modified")
+
+
+class _HotPath(NamedTuple):
+    """A URL path whose answer is decided until ``deadline_s``: the asset of ``entry``, status 200 or 304."""
+
+    entry: Entry
+    deadline_s: float
+    fields: dict[tuple[int, ContentCoding], list[Field]]
+
+
+class AssetFiles(StaticFiles):
+    """Serves the files of folders and packages, as ``StaticFiles`` does, with exact HTTP.
+
+    Args:
+        directory: The folder to serve. Changes in it are seen within a second.
+        packages: Package directories to serve as well, as in ``StaticFiles``; the first match wins.
+        html: Serve ``index.html`` for folders, and the site's ``404.html`` for what is missing.
+        check_dir: Raise ``RuntimeError`` now if ``directory`` is not there; else it is a 404 until it is.
+        follow_symlink: Serve what links that leave the folder point to. Links inside it always work.
+        cache: The cache policy by path; see ``CacheTable``.
+        fields: Response fields for every answer; the default suits public assets.
+        fallback: File to serve where nothing is found and the path has no known extension: ``"index.html"`` for single-page
+            apps. A missing file (``.js``, ``.css``, a fingerprinted name) stays a 404.
+        clean_urls: With ``html``: ``/about`` serves ``about.html``, whose own URL redirects there.
+        listing: List folders without an index page, as HTML, or as JSON where ``Accept`` asks for it.
+        dotfiles: Serve names that begin with a dot. ``.well-known`` at the root is always served.
+        patience_s: How long a first request waits for its compressed form before it gets the file as it is, in seconds.
+        strict: Answer 406 where the client refuses every coding, else send the file as it is.
+        cache_status: Tell in ``Cache-Status`` (RFC 9211) whether the content came from memory.
+        resources: Threads, memory and cache folder to use; by default one set for the whole process.
+
+    Raises:
+        RuntimeError: ``directory`` is not there.
+        TypeError: A subclass overrides a method of ``StaticFiles`` that this class does not call.
+    """
+
+    def __init__(  # noqa: PLR0913 - Starlette's keywords and ours
+        self,
+        *,
+        directory: PathLike | None = None,
+        packages: list[str | tuple[str, str]] | None = None,
+        html: bool = False,
+        check_dir: bool = True,
+        follow_symlink: bool = False,
+        cache: CacheTable | None = None,
+        fields: Mapping[str, str] = PUBLIC_FIELDS,
+        fallback: str | None = None,
+        clean_urls: bool = False,
+        listing: bool = False,
+        dotfiles: bool = False,
+        patience_s: float = 0.25,
+        strict: bool = False,
+        cache_status: bool = True,
+        resources: Resources | None = None,
+    ) -> None:
+        super().__init__(directory=directory, packages=packages, html=html, check_dir=check_dir, follow_symlink=follow_symlink)
+        self.cache = cache or CacheTable()
+        self.fallback = AssetPath(fallback) if fallback else None
+        self.clean_urls = clean_urls
+        self.listing = listing
+        self.patience_s = patience_s
+        self.strict = strict
+        self.cache_status = cache_status
+        self._fields = tuple((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in fields.items())
+        self._resources = resources or shared_resources()
+        roots = Roots(tuple(os.path.abspath(folder) for folder in self.all_directories), follow_symlink, dotfiles)
+        self.folder = LiveFolder(
+            roots,
+            self._resources.encodings,
+            self._make_asset,
+            files=self._resources.files,
+            compressors=self._resources.compressors,
+        )
+        self._hot: dict[bytes, _HotPath] = {}
+        self._may_be_hot = type(self).get_response is AssetFiles.get_response
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in _NOT_CALLED:
+            if getattr(cls, name) is not getattr(StaticFiles, name):
+                raise TypeError(
+                    f"{cls.__name__}.{name} would never be called: override get_response() and change response.headers"
+                )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, as ASGI."""
+        if scope["type"] == "websocket":
+            await WebSocketClose()(scope, receive, send)
+            return
+        if (hot := self._answer_hot(scope)) is not None:
+            start, content = hot
+            await send(start)
+            await send({"type": "http.response.body", "body": content})
+            return
+        try:
+            response = await self._respond(scope)
+        except HTTPException as error:
+            if "starlette.exception_handlers" in scope:
+                raise  # the app around renders its own pages
+            response = Response(error.detail + "\n", error.status_code, error.headers, "text/plain")
+        await response(scope, receive, send)
+
+    def get_path(self, scope: Scope) -> str:
+        """Return the path below the mount: decoded, without leading "/", ending in "/" for a folder's URL."""
+        target = read_target(scope)
+        return "" if isinstance(target, RefusedTarget) else target.path
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """Return the answer for ``path`` (decoded, relative; need not be the one of ``scope``). Override it to change headers.
+
+        Raises ``HTTPException``: 404, 405, or 503 when the process is out of descriptors.
+        """
+        if scope["method"] == "OPTIONS":
+            return self._options(scope)
+        if scope["method"] not in ("GET", "HEAD"):
+            raise HTTPException(405, headers={"Allow": ALLOW, "Cache-Control": ERROR})
+        target = parse_target(format_target("" if path == "." else path))
+        try:
+            found = None if isinstance(target, RefusedTarget) else await self._find(target.path, scope)
+            if isinstance(found, Entry):
+                found = await self._serve(found, scope)
+        except OverloadedError as error:
+            raise HTTPException(503, headers={"Retry-After": "1", "Cache-Control": ERROR}) from error
+        return found or await self._missing(path, scope)
+
+    async def _respond(self, scope: Scope) -> Response:
+        target = read_target(scope)
+        if isinstance(target, RefusedTarget):
+            if scope["method"] in ("GET", "HEAD"):
+                return await self._missing("", scope)
+            return await self.get_response("", scope)
+        if target.canonical != raw_path(scope) and scope["method"] in ("GET", "HEAD"):
+            return self._redirect(target.canonical, scope)
+        return await self.get_response(self.get_path(scope), scope)
+
+    async def _find(self, path: AssetPath, scope: Scope) -> Entry | Response | None:
+        """Return the file that ``path`` names, or a redirect or listing, or None."""
+        names_folder = path == "" or path.endswith("/")
+        found = await (self._find_folder(path, scope) if names_folder else self._find_file(path, scope))
+        if found is None and self.fallback and not _asks_for_a_file(path):
+            return await self._file(self.fallback)
+        return found
+
+    async def _find_folder(self, path: AssetPath, scope: Scope) -> Entry | Response | None:
+        if self.html and (index := await self._file(AssetPath(path + "index.html"))):
+            return index
+        bare = AssetPath(path.rstrip("/"))
+        if self.listing and (await self.folder.lookup(bare)).probe.kind is Kind.FOLDER:
+            return await self._list(path, scope)
+        if self.html and self.clean_urls and bare and await self._file(AssetPath(bare + ".html")):
+            return self._redirect(self._url(bare, scope), scope)
+        return None
+
+    async def _find_file(self, path: AssetPath, scope: Scope) -> Entry | Response | None:
+        entry = await self.folder.lookup(path)
+        if entry.probe.kind is Kind.FILE:
+            if self.html and self.clean_urls and path.endswith(".html"):
+                return self._redirect(self._url(_clean(path), scope), scope)
+            return entry
+        if entry.probe.kind is Kind.FOLDER:
+            index = AssetPath(path + "/index.html")
+            if self.listing or (self.html and await self._file(index)):
+                return self._redirect(self._url(AssetPath(path + "/"), scope), scope)
+        if self.html and self.clean_urls:
+            return await self._file(AssetPath(path + ".html"))
+        return None
+
+    async def _file(self, path: AssetPath) -> Entry | None:
+        entry = await self.folder.lookup(path)
+        return entry if entry.probe.kind is Kind.FILE else None
+
+    async def _serve(self, entry: Entry | None, scope: Scope) -> Response | None:
+        """Return the answer to a file, reading it anew if it changes meanwhile; None if it is gone."""
+        request = read_request(scope)
+        for _ in range(_ATTEMPTS):
+            if entry is None or entry.responses is None:
+                return None
+            entry = await self._with_codings(entry, request.accept_encoding)
+            assert entry.responses is not None  # noqa: S101 - a better entry of a file is a file's
+            plan = respond(entry.responses, request, now=int(time.time()), strict=self.strict)
+            if response := await self._open(entry, plan):
+                self._remember(scope, entry)
+                return response
+            self.folder.distrust(entry.path)
+            entry = await self._file(entry.path)
+        raise OverloadedError("a file changes faster than it can be read")
+
+    async def _with_codings(self, entry: Entry, accept_encoding: str | None) -> Entry:
+        """Wait a moment for the compressed forms: what is sent now, a CDN may keep for a year."""
+        if entry.work is None or entry.work.done() or not accepts_compression(parse_accept_encoding(accept_encoding)):
+            return entry
+        with anyio.move_on_after(self.patience_s):
+            await wait_future(entry.work)
+        return self.folder.get(entry.path) or entry
+
+    async def _open(self, entry: Entry, plan: ResponsePlan) -> AssetResponse | None:
+        """Return the response with its bytes at hand, or None if they are no longer what the plan says."""
+        if isinstance(plan.body, NoBody):
+            return self._response(plan, _HIT)
+        source = entry.sources[plan.representation.coding]
+        memory = self._resources.memory
+        key = plan.representation.digest or source
+        if (content := memory.get(key)) is not None:
+            return self._response(plan, _HIT, content)
+        if plan.representation.length <= memory.file_limit_bytes:
+            content = await wait_future(self._resources.files.submit(read_whole, source.path, source.signature))
+            if content is None:
+                return None
+            memory.put(key, content)
+            return self._response(plan, _STORED, content)
+        file = await open_file(source.path, source.signature)
+        return file and self._response(plan, _BYPASS, None, file)
+
+    def _response(self, plan: ResponsePlan, status: Field, content: bytes | None = None, file: Any = None) -> AssetResponse:
+        response = AssetResponse(plan, content, file)
+        if self.cache_status and plan.status < 400:  # noqa: PLR2004 - a status class
+            response.raw_headers.append(status)
+        return response
+
+    async def _missing(self, path: str, scope: Scope) -> Response:
+        """Return the site's own 404 page, or raise the 404 for the app around.
+
+        A miss that looks like an asset is not to be stored: during a deploy, a CDN would pin it.
+        """
+        policy = ERROR if _asks_for_a_file(path) else MISSING_PAGE
+        entry = await self._file(AssetPath("404.html")) if self.html else None
+        if entry is not None and entry.responses is not None:
+            plan = respond_missing(entry.responses, read_request(scope), policy)
+            if response := await self._open(entry, plan):
+                return response
+        raise HTTPException(404, headers={"Cache-Control": policy, **_text(self._fields)})
+
+    async def _list(self, path: AssetPath, scope: Scope) -> Response:
+        names = await wait_future(self._resources.files.submit(list_folder, self.folder.roots, path))
+        headers = {"Cache-Control": PAGE, "Vary": "Accept", **_text(self._fields)}
+        if "application/json" in (first_field(scope, b"accept") or ""):
+            return Response(format_json(names), media_type="application/json", headers=headers)
+        return Response(format_page(path, names), media_type="text/html", headers=headers)
+
+    def _options(self, scope: Scope) -> Response:
+        headers = {"Allow": ALLOW, **_text(self._fields)}
+        if first_field(scope, b"access-control-request-method") and "access-control-allow-origin" in headers:
+            headers["Access-Control-Allow-Methods"] = ALLOW
+            headers["Access-Control-Allow-Headers"] = "*"
+            headers["Access-Control-Max-Age"] = "86400"
+        return Response(None, 204, headers)
+
+    def _redirect(self, location: str, scope: Scope) -> Response:
+        headers = {"Location": location + query_suffix(scope), "Cache-Control": REDIRECT, **_text(self._fields)}
+        return Response(None, 308, headers)
+
+    def _url(self, path: AssetPath, scope: Scope) -> str:
+        return encoded_prefix(scope) + format_target(path)
+
+    def _make_asset(
+        self, path: AssetPath, representations: tuple[Representation, ...], negotiable: bool, proved: bool
+    ) -> Asset:
+        page = representations[0].media_type.startswith("text/html")
+        policy = self.cache.select_policy(path, fingerprinted=proved, page=page)
+        return Asset(representations, negotiable, self.cache.fields_of(policy), self._fields)
+
+    def _remember(self, scope: Scope, entry: Entry) -> None:
+        """Let the next requests for this URL take the short way, as long as the entry is fresh."""
+        if self._may_be_hot and (raw := scope.get("raw_path")):
+            if len(self._hot) >= _LIMIT_HOT_PATHS:
+                self._hot.pop(next(iter(self._hot)), None)
+            self._hot[raw] = _HotPath(entry, entry.checked_s + FRESH_S, {})
+
+    def _answer_hot(self, scope: Scope) -> tuple[dict[str, Any], bytes] | None:
+        """Return the messages for a plain GET of a known URL, or None: then ``get_response`` decides.
+
+        Repeats only what that decided for the same URL less than a second ago; any field that could change the answer, other
+        than an ``If-None-Match`` that holds exactly the current tag, is left to it.
+        """
+        hot = self._hot.get(scope.get("raw_path", b""))
+        if hot is None or scope["method"] != "GET" or self.folder.clock_s() >= hot.deadline_s:
+            return None
+        accept = match = None
+        dated = False
+        for name, value in scope["headers"]:
+            if name in DECIDING:
+                if name == b"accept-encoding" and accept is None:
+                    accept = value
+                elif name == b"if-none-match" and match is None:
+                    match = value
+                elif name == b"if-modified-since":
+                    dated = True  # ignored beside If-None-Match (RFC 9110 §13.1.3)
+                else:
+                    return None
+        if dated and match is None:
+            return None
+        return self._repeat(hot, accept, match)
+
+    def _repeat(self, hot: _HotPath, accept: bytes | None, match: bytes | None) -> tuple[dict[str, Any], bytes] | None:
+        responses = hot.entry.responses
+        if responses is None or self.folder.get(hot.entry.path) is not hot.entry:
+            return None
+        chosen = responses.select(None if accept is None else accept.decode("latin-1"))
+        if chosen is None or chosen.digest is None:
+            return None
+        status = 200 if match is None else 304
+        fields = hot.fields.get((status, chosen.coding))
+        if fields is None:
+            plan = responses.common_fields(chosen) if match else responses.whole(chosen, head=False).fields
+            fields = hot.fields[status, chosen.coding] = [*plan, *([_HIT] if self.cache_status else [])]
+        content: bytes | None = b""
+        if match is None:
+            content = self._resources.memory.get(chosen.digest)
+        elif fields[0] != (b"etag", match):
+            return None
+        if content is None:
+            return None
+        return {"type": "http.response.start", "status": status, "headers": fields.copy()}, content
+
+
+def _asks_for_a_file(path: str) -> bool:
+    """Tell whether a path wants a file rather than a page: then a page would be the wrong answer to a miss."""
+    is_page = path.endswith((".html", ".htm"))
+    return (has_known_extension(path) and not is_page) or looks_fingerprinted(path)
+
+
+def _clean(path: AssetPath) -> AssetPath:
+    bare = path.removesuffix(".html")
+    return AssetPath(bare.removesuffix("index") if bare == "index" or bare.endswith("/index") else bare)
+
+
+def _text(fields: Iterable[Field]) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in fields}

@@ -1,0 +1,143 @@
+"""Plans become bytes on a connection: content from memory, or a file read in pieces through one descriptor.
+
+Files are read with aiofiles on asyncio and with anyio on trio, 1 MiB at a time; a slow reader holds one piece.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiofiles
+import anyio
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from assetserver.errors import FileChangedError
+from assetserver.semantics.ranges import ByteRange
+from assetserver.semantics.respond import NoBody, Parts, ResponsePlan, Slice, Whole
+
+from .files import PIECE_BYTES, Signature, runs_on_asyncio, sign
+
+OpenFile = Any
+"""An asynchronous file of aiofiles or anyio: both read, seek, close and tell their ``fileno``."""
+
+
+async def open_file(path: str, expected: Signature) -> OpenFile | None:
+    """Open ``path``, or return None if it is no longer what ``expected`` signs. The caller closes it."""
+    open_async: Callable[..., Any] = aiofiles.open if runs_on_asyncio() else anyio.open_file
+    try:
+        file: OpenFile = await open_async(path, "rb", buffering=0)
+    except OSError:
+        return None
+    if sign(os.fstat(file.fileno())) == expected:
+        return file
+    await _close(file)
+    return None
+
+
+class AssetResponse(Response):
+    """A Starlette response that sends a ``ResponsePlan``; its ``headers`` may be changed until it is sent.
+
+    ``content`` are all bytes of the representation, or ``file`` an open file of them, or neither where the plan has no body.
+    """
+
+    def __init__(self, plan: ResponsePlan, content: bytes | None = None, file: OpenFile | None = None) -> None:
+        self.plan = plan
+        self.status_code = plan.status
+        self.raw_headers = list(plan.fields)
+        self.background = None
+        self.body = b""
+        self._content = content
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response.
+
+        Raises ``FileChangedError`` when the file was cut short meanwhile: the server then closes the connection, and the client
+        sees an incomplete message (RFC 9112 §8). Padding would be a lie.
+        """
+        del scope  # everything the answer depends on is in the plan
+        start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        if self._file is None:
+            await send(start)
+            await send({"type": "http.response.body", "body": b"".join(self._from_memory())})
+            return
+        try:
+            async with _until_disconnect(receive):
+                await send(start)
+                async for piece in self._from_file(self._file):
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+                await send({"type": "http.response.body", "body": b""})
+        finally:
+            with anyio.CancelScope(shield=True):
+                await _close(self._file)
+
+    def _from_memory(self) -> Iterator[bytes | memoryview]:
+        content, body = memoryview(self._content or b""), self.plan.body
+        match body:
+            case NoBody():
+                return
+            case Whole():
+                yield content
+            case Slice(found):
+                yield content[found.start : found.stop]
+            case Parts(parts, tail):
+                for head, found in parts:
+                    yield head
+                    yield content[found.start : found.stop]
+                yield tail
+
+    async def _from_file(self, file: OpenFile) -> AsyncIterator[bytes]:
+        match self.plan.body:
+            case Whole():
+                whole = ByteRange(0, self.plan.representation.length)
+                async for piece in _read_range(file, whole):
+                    yield piece
+            case Slice(found):
+                async for piece in _read_range(file, found):
+                    yield piece
+            case Parts(parts, tail):
+                for head, found in parts:
+                    yield head
+                    async for piece in _read_range(file, found):
+                        yield piece
+                yield tail
+
+
+async def _read_range(file: OpenFile, found: ByteRange) -> AsyncIterator[bytes]:
+    position = found.start
+    await file.seek(position)
+    while position < found.stop:
+        piece = await file.read(min(PIECE_BYTES, found.stop - position))
+        if not piece:
+            raise FileChangedError(f"{file.name} was cut at byte {position} while it was sent; the connection is closed")
+        position += len(piece)
+        yield piece
+
+
+@asynccontextmanager
+async def _until_disconnect(receive: Receive) -> AsyncIterator[None]:
+    """Cancel the block when the client leaves: Uvicorn's ``send`` then does nothing, and the file would be read to its end."""
+    failure: Exception | None = None
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        tasks.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch)
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - raised again below, outside the group that would wrap it
+            failure = error
+        tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+async def _close(file: OpenFile) -> None:
+    await (file.aclose if hasattr(file, "aclose") else file.close)()

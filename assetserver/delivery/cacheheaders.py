@@ -1,0 +1,55 @@
+"""``CacheHeaders``: middleware that gives every answer of an app an explicit cache policy.
+
+Pure ASGI: no task, no stream in between, nothing buffered. An answer that says itself what may be kept is left alone.
+"""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from assetserver.semantics.caching import ERROR, MISSING_PAGE, REDIRECT, CachePolicy, CacheTable
+from assetserver.semantics.representation import Field
+
+_OK = frozenset({200, 203, 206, 304})
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MISSING = frozenset({404, 410})
+_SILENT = frozenset({100, 101, 103, 204})
+"""Statuses that no cache stores."""
+
+
+class CacheHeaders:
+    """Adds ``Cache-Control``, the CDN's own field and tags to answers that carry no ``Cache-Control``.
+
+    ``cache`` is the policy table, matched against the URL path without its leading "/". Only GET and HEAD are looked at. By
+    status: 200, 203, 206 and 304 get the policy of their path alike; redirects five minutes; 404 and 410 may be kept but not
+    reused without asking; every other error is not to be stored.
+    """
+
+    def __init__(self, app: ASGIApp, cache: CacheTable | None = None) -> None:
+        self.app = app
+        self.cache = cache or CacheTable()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, as ASGI."""
+        if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
+            await self.app(scope, receive, send)
+            return
+        path: str = scope["path"]
+
+        async def send_with_policy(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] not in _SILENT:
+                fields = message["headers"] = list(message.get("headers", ()))
+                if not any(name.lower() == b"cache-control" for name, _ in fields):
+                    fields.extend(self._fields(path, message["status"], fields))
+            await send(message)
+
+        await self.app(scope, receive, send_with_policy)
+
+    def _fields(self, path: str, status: int, fields: list[Field]) -> tuple[Field, ...]:
+        if status in _OK:
+            page = any(name.lower() == b"content-type" and value.startswith(b"text/html") for name, value in fields)
+            page = page or path.endswith(("/", ".html"))
+            return self.cache.fields_of(self.cache.select_policy(path.lstrip("/"), page=page))
+        if status in _REDIRECTS:
+            return self.cache.fields_of(CachePolicy(REDIRECT))
+        return self.cache.fields_of(CachePolicy(MISSING_PAGE if status in _MISSING else ERROR))

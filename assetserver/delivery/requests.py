@@ -1,0 +1,72 @@
+"""An ASGI scope as the values that the semantics work on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from urllib.parse import quote
+
+from starlette.types import Scope
+
+from assetserver.semantics.preconditions import Preconditions
+from assetserver.semantics.respond import AssetRequest
+from assetserver.semantics.targets import RefusedTarget, Target, parse_target, strip_prefix
+
+_PRECONDITIONS = (b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since")
+DECIDING = frozenset({b"accept-encoding", b"range", b"if-range", b"want-repr-digest", *_PRECONDITIONS})
+"""The request fields that decide which answer an asset gives."""
+
+
+def read_request(scope: Scope) -> AssetRequest:
+    """Return what of the request decides the answer; several lines of a field are one value (RFC 9110 §5.3)."""
+    values: dict[bytes, str] = {}
+    for name, value in scope["headers"]:
+        if name in DECIDING:
+            text = value.decode("latin-1")
+            values[name] = f"{values[name]}, {text}" if name in values else text
+    given = [values.get(name) for name in _PRECONDITIONS]
+    return AssetRequest(
+        method=scope["method"],
+        accept_encoding=values.get(b"accept-encoding"),
+        preconditions=Preconditions(*given) if any(value is not None for value in given) else None,
+        range=values.get(b"range"),
+        if_range=values.get(b"if-range"),
+        want_repr_digest=values.get(b"want-repr-digest"),
+    )
+
+
+def read_target(scope: Scope) -> Target | RefusedTarget:
+    """Return where the path leads below the mount; ``canonical`` is that of the whole path, mount included."""
+    raw = raw_path(scope)
+    prefix: str = scope.get("root_path", "")
+    below = strip_prefix(raw, prefix)
+    if below is None:
+        return RefusedTarget("encoded slash")
+    target = parse_target(below)
+    if isinstance(target, RefusedTarget):
+        return target
+    return Target(target.path, encoded_prefix(scope) + target.canonical)
+
+
+def raw_path(scope: Scope) -> str:
+    """Return the path as sent, without query; where the server does not tell (ASGI makes it optional), encoded anew."""
+    raw: bytes | None = scope.get("raw_path")
+    if raw is None:
+        return quote(scope["path"], safe="/%!$&'()*+,;=:@")
+    return raw.partition(b"?")[0].decode("latin-1")
+
+
+def encoded_prefix(scope: Scope) -> str:
+    """Return the mount's prefix as it stands in a URL: "" or "/static"."""
+    return quote(scope.get("root_path", ""), safe="/!$&'()*+,;=:@-._~")
+
+
+def query_suffix(scope: Scope) -> str:
+    """Return "?" and the query as sent, or "" where there is none; nothing that could end a field line."""
+    query: bytes = scope.get("query_string", b"")
+    return "?" + quote(query, safe="%/?:@!$&'()*+,;=-._~[]|") if query else ""
+
+
+def first_field(scope: Scope, name: bytes) -> str | None:
+    """Return the first value of a request field, or None."""
+    headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
+    return next((value.decode("latin-1") for key, value in headers if key == name), None)

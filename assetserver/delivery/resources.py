@@ -1,0 +1,31 @@
+"""What the folders of one process share: threads, memory, compressed forms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from .encodings import Encodings
+from .files import FilePool
+from .memory import MemoryCache
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Bounds and pools of delivery. One per process is enough; ``shared_resources`` is the default."""
+
+    memory: MemoryCache = field(default_factory=MemoryCache)
+    encodings: Encodings = field(default_factory=Encodings)
+    files: FilePool = field(default_factory=lambda: FilePool("assetserver-files", 4))
+    compressors: FilePool = field(default_factory=lambda: FilePool("assetserver-compress", 2, niceness=10))
+
+    def close(self) -> None:
+        """End the threads; what was under way is finished, what was waiting is dropped."""
+        self.compressors.close()
+        self.files.close()
+
+
+@lru_cache(maxsize=1)
+def shared_resources() -> Resources:
+    """Return the resources that every ``AssetFiles`` without its own uses."""
+    return Resources()
