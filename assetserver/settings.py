@@ -35,7 +35,7 @@ _VARIABLE = "ASSETSERVER_"
 _CONFIG_VARIABLE = "ASSETSERVER_CONFIG"  # names the file; not itself a setting
 
 _MIB, _GIB, _TIB = 1 << 20, 1 << 30, 1 << 40
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_NOTHING: Mapping[str, Any] = MappingProxyType({})  # frozen: it is a default argument
 
 
 class _Form(NamedTuple):
@@ -102,8 +102,8 @@ class ServerSettings(_Table, frozen=True, kw_only=True):
     workers: Annotated[int, _about("Worker processes.", ge=1, le=64)] = 1
     access_log: Annotated[Literal["combined", "json", "off"], _about("Form of the access log.")] = "combined"
     keep_alive_s: Annotated[int, _about("How long an idle connection is kept open.", ge=1, le=3600)] = 75
-    graceful_shutdown_s: Annotated[int, _about("How long requests may take at the end.", ge=0, le=3600)] = 30
-    trusted_proxies: Annotated[tuple[str, ...], _about("Peers whose forwarding fields are believed.", _NETWORK)] = ()
+    graceful_shutdown_s: Annotated[int, _about("How long a stop waits for running requests.", ge=0, le=3600)] = 30
+    trusted_proxies: Annotated[tuple[str, ...], _about("Peers whose Forwarded fields are believed.", _NETWORK)] = ()
     request_id: Annotated[bool, _about("Give every request an identifier.")] = True
 
 
@@ -231,8 +231,7 @@ class _Setting(NamedTuple):
 
     def write(self, value: object) -> str:
         """Format a value or a limit; bytes also in a larger unit."""
-        is_bytes = isinstance(value, int) and self.name.endswith("_bytes")
-        return format_bytes(value) if is_bytes else format_value(value)
+        return format_bytes(value) if isinstance(value, int) and self.name.endswith("_bytes") else format_value(value)
 
 
 _TABLES: dict[str, type[_Table]] = {
@@ -274,8 +273,8 @@ def describe_settings() -> list[SettingRow]:
     for setting in (setting for keys in _FIELDS.values() for setting in keys.values()):
         kind = "array of strings" if setting.kind is tuple else name_kind(setting.kind).split()[-1]
         default = "required" if setting.default is msgspec.NODEFAULT else setting.write(setting.default)
-        limits = setting.limits.removeprefix("be ")
-        rows.append(SettingRow(setting.name, kind, default, limits, str(setting.meta.description)))
+        about = (setting.limits.removeprefix("be "), str(setting.meta.description))
+        rows.append(SettingRow(setting.name, kind, default, *about))
     return rows
 
 
@@ -345,7 +344,7 @@ def _read_flags(overrides: Mapping[str, object]) -> Layer:
     layer = Layer({}, {})
     for name, value in overrides.items():
         if name not in _NAMES:
-            raise SettingsError(f"command line: unknown setting {name}; {suggest(name, _NAMES, format_value)}")
+            raise SettingsError(f"command line: unknown setting {format_value(name)}; {suggest(name, _NAMES, format_value)}")
         flag = "--" + name.removeprefix("server.").replace(".", "-").replace("_", "-")
         layer.put(_NAMES[name], "command line" if name in _ARRAYS else flag, value)
     return layer
@@ -368,7 +367,7 @@ def _check_array(layer: Layer, name: str, value: Any) -> tuple[_Table, ...]:
 def _check_table(layer: Layer, location: Location, table: Any) -> dict[str, Any]:
     name = str(location[0])
     if name not in _FIELDS:
-        what, known = ("table", list(_TABLES)) if isinstance(table, dict | list) else ("key", [*_NAMES, *_TABLES])
+        what, known = ("table", list(_TABLES)) if isinstance(table, dict | list) else ("key", list(_NAMES))
         raise layer.error(location, f"unknown {what} {format_value(name)}; {suggest(name, known, format_value)}")
     layer.check_kind(location, dict, table)
     fields = _FIELDS[name]

@@ -104,7 +104,7 @@ def read_toml(path: str, origin: str) -> Layer:
     Raises:
         SettingsError: It cannot be read, or is not TOML. ``origin`` is what named the file, and so what to correct.
     """
-    name = printable(path)
+    name = printable(path) or '""'
     try:
         with open(path, "rb") as file:
             content = file.read()
@@ -262,7 +262,7 @@ def format_value(value: object) -> str:
 
 def format_bytes(count: int) -> str:
     """Return a number of bytes, and the same in the largest unit that divides it: ``2048 (2 KiB)``."""
-    units = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10}
+    units = {"TiB": 1 << 40, "GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10}
     exact = (f"{count} ({count // size} {unit})" for unit, size in units.items() if count and count % size == 0)
     return next(exact, str(count))
 
@@ -283,8 +283,8 @@ _BOOLEANS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("fa
 
 
 def name_kind(kind: type) -> str:
-    """Name the TOML type of a Python class, with its article."""
-    return _KINDS.get(kind, "a date or time")
+    """Name the TOML type of a Python class, with its article; a class that TOML does not have by its own name."""
+    return "a date or time" if kind.__module__ == "datetime" else _KINDS.get(kind, kind.__name__)
 
 
 def _expect(kind: type) -> str:
@@ -308,10 +308,15 @@ def _is_kind(kind: type, value: object) -> bool:
 
 
 def suggest(name: str, known: Iterable[str], show: Callable[[str], str]) -> str:
-    """Return the remedy for an unknown name: the known one that was meant, else all of them, each as ``show`` writes it.
+    """Return the remedy for an unknown name: the known one spelt alike, in full or within its table, else all of them.
 
-    It was meant if it is the same name in some table, or is spelt alike.
+    Names are dotted, and written by ``show``. Of the names in one table, a list has only what they begin with.
     """
-    names = list(known)
-    near = [other for other in names if other.endswith(f".{name}")] or difflib.get_close_matches(name[:100], names, 1)
-    return f"did you mean {show(near[0])}?" if near else f"known: {', '.join(map(show, names))}"
+    by_name = {other: other for other in known}
+    by_key = {other.rpartition(".")[2]: other for other in by_name}
+    for names in (by_name, by_key):
+        near = difflib.get_close_matches(name[:100], names, 1)
+        if near:
+            return f"did you mean {show(names[near[0]])}?"
+    beginnings = dict.fromkeys(re.sub(r"\..*", ".", other) for other in by_name)
+    return f"known: {', '.join(map(show, beginnings))}"

@@ -241,10 +241,11 @@ class AssetFiles(StaticFiles):
 
     async def _with_codings(self, entry: Entry, accept_encoding: str | None) -> Entry:
         """Wait a moment for the compressed forms: what is sent now, a CDN may keep for a year."""
-        if entry.work is None or entry.work.done() or not accepts_compression(parse_accept_encoding(accept_encoding)):
+        if entry.work is None or not accepts_compression(parse_accept_encoding(accept_encoding)):
             return entry
-        with anyio.move_on_after(self.patience_s):
-            await wait_future(entry.work)
+        if not entry.work.done():
+            with anyio.move_on_after(self.patience_s):
+                await wait_future(entry.work)
         return self.folder.get(entry.path) or entry
 
     async def _open(self, entry: Entry, plan: ResponsePlan) -> AssetResponse | None:

@@ -1,0 +1,5 @@
+"""``python -m assetserver``: the command line."""
+
+from .cli import main
+
+main()

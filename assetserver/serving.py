@@ -1,0 +1,166 @@
+"""Sockets and Uvicorn: open what to listen on, say so, run until told to stop."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import click
+import uvicorn
+from starlette.applications import Starlette
+from uvicorn.supervisors import ChangeReload, Multiprocess
+
+from .app import create_app
+from .settings import Settings
+
+EX_UNAVAILABLE = 69
+EX_INTERRUPTED = 130
+BACKLOG = 4096
+_APP = "assetserver.app:app"
+
+
+def serve_settings(settings: Settings, *, reload: bool) -> int:
+    """Serve until stopped; return the exit code. Raises ``SettingsError`` before anything is opened."""
+    app = create_app(settings)
+    try:
+        listener = open_listener(settings)
+    except OSError as error:
+        click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+        click.echo(_explain(settings, error), err=True)
+        return EX_UNAVAILABLE
+    for line in (*describe_mounts(settings), f"on {address_of(listener)} (stop with Ctrl+C)"):
+        click.echo(line, err=True)
+    try:
+        config = _config(app, settings, reload=reload)
+        return _run(config, listener)
+    finally:
+        listener.close()
+        if settings.server.uds:
+            with suppress(FileNotFoundError):
+                os.unlink(settings.server.uds)
+
+
+def open_listener(settings: Settings) -> socket.socket:
+    """Return a bound socket: inherited, Unix or TCP.
+
+    The protocol number is given, since asyncio sets TCP_NODELAY only where it is: without, every keep-alive answer waits 44 ms
+    for a delayed acknowledgement (measured 2026-11-22). For the same reason an inherited descriptor is wrapped here and not by
+    Uvicorn. Raises ``OSError`` when the address cannot be had.
+    """
+    server = settings.server
+    if server.fd >= 0:
+        return socket.socket(fileno=server.fd)
+    if server.uds:
+        return _open_unix(server.uds)
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        server.host, server.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """Return where ``listener`` can be reached, as a URL or a path."""
+    name = listener.getsockname()
+    if listener.family == socket.AF_UNIX:
+        return f"unix:{name}"
+    host = f"[{name[0]}]" if ":" in name[0] else name[0]
+    return f"http://{host}:{name[1]}"
+
+
+def describe_mounts(settings: Settings) -> Iterator[str]:
+    """Yield the lines that say what is served where."""
+    yield "assetserver serves"
+    urls = [mount.host + mount.prefix for mount in settings.mounts]
+    width = max(map(len, urls), default=0)
+    for url, mount in zip(urls, settings.mounts, strict=True):
+        note = "  (immutable)" if mount.cache == "immutable" else ""
+        yield f"  {url:<{width}}  {_shorten(mount.directory)}{note}"
+
+
+def _run(config: uvicorn.Config, listener: socket.socket) -> int:
+    server = uvicorn.Server(config)
+    try:
+        if config.should_reload:
+            ChangeReload(config, target=server.run, sockets=[listener]).run()
+        elif config.workers > 1:
+            listener.set_inheritable(True)
+            Multiprocess(config, sockets=[listener]).run()
+        else:
+            server.run(sockets=[listener])
+    except KeyboardInterrupt:
+        return EX_INTERRUPTED
+    return 0
+
+
+def _config(app: Starlette, settings: Settings, *, reload: bool) -> uvicorn.Config:
+    server = settings.server
+    return uvicorn.Config(
+        _APP if reload or server.workers > 1 else app,  # other processes make their own, from the environment
+        http="httptools",  # the strictest framing of Uvicorn's parsers; "auto" would fall back on h11 silently
+        backlog=BACKLOG,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(server.trusted_proxies),
+        forwarded_allow_ips=list(server.trusted_proxies),
+        timeout_keep_alive=server.keep_alive_s,
+        timeout_graceful_shutdown=server.graceful_shutdown_s,
+        workers=server.workers,
+        reload=reload,
+        reload_dirs=[str(Path(__file__).parent)] if reload else None,
+        lifespan="on",
+    )
+
+
+def _open_unix(path: str) -> socket.socket:
+    """Bind a Unix socket; one that nobody listens on any more is replaced, a live one is not."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        try:
+            listener.bind(path)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or _answers(path):
+                raise
+            os.unlink(path)
+            listener.bind(path)
+        os.chmod(path, 0o660)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return False
+        except OSError:
+            pass
+    return True
+
+
+def _explain(settings: Settings, error: OSError) -> str:
+    server = settings.server
+    where = f"descriptor {server.fd}" if server.fd >= 0 else server.uds or f"{server.host}:{server.port}"
+    reason = (error.strerror or str(error)).lower()
+    if error.errno == errno.EADDRINUSE:
+        return f"{where} is taken by another program; choose another with --port, or --port 0 for any free one"
+    return f"cannot listen on {where}: {reason}"
+
+
+def _shorten(directory: str) -> str:
+    relative = os.path.relpath(directory)
+    return directory if relative.startswith("..") else f"./{relative}"
