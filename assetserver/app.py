@@ -66,8 +66,12 @@ def create_app(settings: Settings | None = None) -> Starlette:
 
 def find_settings() -> Settings:
     """Return the settings of the environment, and of ``assetserver.toml`` in the working directory if it is there."""
-    named = os.environ.get("ASSETSERVER_CONFIG")
-    return load_settings(named or (CONFIG_FILE if os.path.isfile(CONFIG_FILE) else None), os.environ)
+    return load_settings(default_config(), os.environ)
+
+
+def default_config() -> str | None:
+    """Return the file to read where none is named: ``assetserver.toml`` if it is there and the environment names no other."""
+    return CONFIG_FILE if os.path.isfile(CONFIG_FILE) and "ASSETSERVER_CONFIG" not in os.environ else None
 
 
 def _service_routes() -> list[BaseRoute]:

@@ -25,7 +25,7 @@ _CONFIG = click.option("--config", type=click.Path(), metavar="FILE", help="Sett
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(installed_version("assetserver"), "-V", "--version", message="assetserver %(version)s")
 def main() -> None:
-    """Serve static files and uploaded assets with exact HTTP."""
+    """Serve static files with exact HTTP."""
 
 
 @main.command()
@@ -84,11 +84,10 @@ def version() -> None:
 
 
 def _load(config: str | None, overrides: dict[str, Any]) -> Any:
-    from .settings import load_settings  # noqa: PLC0415 - as in `serve`
+    from .app import default_config  # noqa: PLC0415 - as in `serve`
+    from .settings import load_settings  # noqa: PLC0415
 
-    default = "assetserver.toml"
-    named = config or os.environ.get("ASSETSERVER_CONFIG") or (default if os.path.isfile(default) else None)
-    return load_settings(named, os.environ, overrides)
+    return load_settings(config or default_config(), os.environ, overrides)
 
 
 def _pass_on(config: str | None, overrides: dict[str, Any]) -> None:

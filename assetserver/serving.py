@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -89,6 +91,8 @@ def describe_mounts(settings: Settings) -> Iterator[str]:
 
 
 def _run(config: uvicorn.Config, listener: socket.socket) -> int:
+    # Uvicorn raises the signal that stopped it once more at the end; as an exit, what is open gets closed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     server = uvicorn.Server(config)
     try:
         if config.should_reload:
@@ -157,7 +161,8 @@ def _explain(settings: Settings, error: OSError) -> str:
     where = f"descriptor {server.fd}" if server.fd >= 0 else server.uds or f"{server.host}:{server.port}"
     reason = (error.strerror or str(error)).lower()
     if error.errno == errno.EADDRINUSE:
-        return f"{where} is taken by another program; choose another with --port, or --port 0 for any free one"
+        remedy = "stop it first" if server.uds else "choose another with --port, or --port 0 for any free one"
+        return f"{where} is taken by another program; {remedy}"
     return f"cannot listen on {where}: {reason}"
 
 

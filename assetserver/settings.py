@@ -53,7 +53,7 @@ def _matches(pattern: str) -> Callable[[str], object]:
 
 def _is_network(text: str) -> bool:
     try:
-        return text == "unix" or bool(ipaddress.ip_network(text))
+        return bool(ipaddress.ip_network(text))
     except ValueError:
         return False
 
@@ -74,7 +74,7 @@ _FIELD = _Form('be a field value such as "max-age=3600"', _matches(r"([!-~]([ -~
 _GLOB = _Form('be a glob such as "*.html" or "/docs/**"', _matches(r"[^\0]+"))
 _HOST = _Form("be a host name without port", _matches(r"(?i:[a-z0-9._-]+|\[[0-9a-f:.]+\])?"), is_name=True)
 _INSIDE = _Form('be a path inside the directory, such as "index.html"', _is_inside)
-_NETWORK = _Form('be an IP address, a network such as "10.0.0.0/8", or "unix"', _is_network)
+_NETWORK = _Form('be an IP address or a network such as "10.0.0.0/8"', _is_network)
 _ORIGIN = _Form(
     'be "", "*" or one lower-case origin such as "https://example.com"',
     _matches(r"(\*|[a-z][a-z0-9+.-]*://[a-z0-9._:\[\]-]+)?"),

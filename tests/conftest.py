@@ -1,0 +1,266 @@
+"""Fixtures that start real programs: the server itself, and whatever stands in front of it.
+
+Every program gets a log file, a bounded time to start, and is stopped by its own process group however the test ends. The
+logs of running programs are shown with a failed test.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+import pytest
+
+START_LIMIT_S = 20.0
+STOP_LIMIT_S = 5.0
+ANSWER_LIMIT_S = 10.0
+LOG_TAIL_BYTES = 8000
+POLL_S = 0.02
+
+PACKAGES = {"nginx": "nginx-light", "varnishd": "varnish", "npm": "npm", "chromium": "chromium"}
+"""Debian's package of each program that a test may need; ``.ci/run`` installs them."""
+
+_running: list[Program] = []
+
+
+@dataclass
+class Program:
+    """A program that a test started, in a process group of its own."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def read_log(self) -> str:
+        """Return all that the program has written."""
+        return self.log.read_text(errors="replace")
+
+    def show_tail(self) -> str:
+        """Return the end of the log, for people."""
+        return self.log.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace") or "(empty)"
+
+    def wait_log(self, pattern: str, *, times: int = 1) -> re.Match[str]:
+        """Wait until the log holds ``pattern`` for the given number of times; return the last match."""
+        found: list[re.Match[str]] = []
+
+        def look() -> bool:
+            found[:] = re.finditer(pattern, self.read_log())
+            return len(found) >= times
+
+        self._wait(look, f"{pattern!r} in its log")
+        return found[-1]
+
+    def wait_port(self, port: int) -> None:
+        """Wait until the program accepts connections on a loopback port."""
+
+        def connect() -> bool:
+            with socket.socket() as probe:
+                probe.settimeout(1)
+                return probe.connect_ex(("127.0.0.1", port)) == 0
+
+        self._wait(connect, f"port {port}")
+
+    def stop(self) -> None:
+        """Ask it to end, make it if it does not, and end whatever it left behind."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(STOP_LIMIT_S)
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(STOP_LIMIT_S)
+
+    def _wait(self, is_ready: Callable[[], bool], what: str) -> None:
+        deadline_s = time.monotonic() + START_LIMIT_S
+        while not is_ready():
+            if self.process.poll() is not None:
+                pytest.fail(f"{self.name} ended with {self.process.returncode} before {what}:\n{self.show_tail()}")
+            if time.monotonic() > deadline_s:
+                pytest.fail(f"{self.name}: no {what} within {START_LIMIT_S} s:\n{self.show_tail()}")
+            time.sleep(POLL_S)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response as it came: ``content`` is still coded, ``lines`` are the field lines.
+
+    ``answer["etag"]`` is a field's value, repeated lines joined by ", ", or None.
+    """
+
+    status: int
+    lines: list[tuple[str, str]]
+    content: bytes = field(repr=False)
+
+    def __getitem__(self, name: str) -> str | None:
+        values = [value for found, value in self.lines if found.lower() == name]
+        return ", ".join(values) if values else None
+
+
+StartProgram = Callable[..., Program]
+StartOrigin = Callable[..., str]
+Fetch = Callable[..., Answer]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    report = yield
+    if report.failed:
+        report.sections += [(f"Log of {program.name}", program.show_tail()) for program in _running]
+    return report
+
+
+def _missing(what: str) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{what} is missing, and CI=true allows no skip", pytrace=False)
+    pytest.skip(f"{what} is missing")
+
+
+@pytest.fixture(scope="session")
+def missing() -> Callable[[str], NoReturn]:
+    """``missing(what)`` skips the test, saying what it lacks; with ``CI=true`` it fails it."""
+    return _missing
+
+
+@pytest.fixture(scope="session")
+def require() -> Callable[[str], str]:
+    """``require(name)`` returns the path of a program, or skips the test as ``missing`` does."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin")
+        return path or _missing(f"{name} (Debian package {PACKAGES[name]})")
+
+    return find
+
+
+@contextmanager
+def _programs(folder: Path) -> Iterator[StartProgram]:
+    started: list[Program] = []
+
+    def start(name: str, command: Iterable[object], **options: object) -> Program:
+        log = folder / f"{name}-{len(started)}.log"
+        with log.open("wb") as sink:
+            process = subprocess.Popen(
+                [str(word) for word in command],
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                **options,
+            )
+        program = Program(name, process, log)
+        started.append(program)
+        _running.append(program)
+        return program
+
+    try:
+        yield start
+    finally:
+        for program in reversed(started):
+            program.stop()
+            _running.remove(program)
+
+
+@contextmanager
+def _origins(folder: Path) -> Iterator[StartOrigin]:
+    origins: list[Program] = []
+    with _programs(folder) as start:
+
+        def start_origin(
+            directory: object = None,
+            *args: object,
+            config: str | None = None,
+            env: Mapping[str, str] | None = None,
+            cwd: object = None,
+        ) -> str:
+            command = [sys.executable, "-m", "assetserver", "serve", *([directory] if directory else []), "--port", 0]
+            if config is not None:
+                file = folder / f"assetserver-{len(origins)}.toml"
+                file.write_text(config)
+                command += ["--config", file]
+            environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})}
+            program = start("assetserver", [*command, *args], env=environment, cwd=cwd)
+            origins.append(program)
+            return program.wait_log(r"http://127\.0\.0\.1:[1-9]\d*")[0]
+
+        yield start_origin
+    broken = [program for program in origins if "Traceback" in program.read_log()]
+    assert not broken, f"the server wrote a traceback:\n{broken[0].show_tail()}"
+
+
+@pytest.fixture
+def start_program(tmp_path: Path) -> Iterator[StartProgram]:
+    """``start_program(name, command, **popen_options)`` runs a program until the test ends."""
+    with _programs(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def start_shared_program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartProgram]:
+    """As ``start_program``, until the module's tests end."""
+    with _programs(tmp_path_factory.mktemp("programs")) as start:
+        yield start
+
+
+@pytest.fixture
+def origin(tmp_path: Path) -> Iterator[StartOrigin]:
+    """``origin(directory, *arguments, config="TOML", env={})`` starts the server on a free port and returns its base URL.
+
+    A traceback in the server's log fails the test.
+    """
+    with _origins(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def shared_origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartOrigin]:
+    """As ``origin``, until the module's tests end."""
+    with _origins(tmp_path_factory.mktemp("origin")) as start:
+        yield start
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """``free_port()`` returns a loopback port that nothing listens on now."""
+
+    def find() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return probe.getsockname()[1]
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def fetch() -> Fetch:
+    """``fetch(url, method="GET", **fields)`` returns the response, not decoded, no redirect followed.
+
+    Fields are written as keywords: ``if_none_match=...`` sends ``if-none-match``. Nothing else is sent but ``Host``.
+    """
+
+    def run(url: str, method: str = "GET", **fields: str) -> Answer:
+        parts = urlsplit(url)
+        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=ANSWER_LIMIT_S)
+        try:
+            connection.putrequest(method, parts.path + (parts.query and "?" + parts.query), skip_accept_encoding=True)
+            for name, value in fields.items():
+                connection.putheader(name.replace("_", "-"), value)
+            connection.endheaders()
+            response = connection.getresponse()
+            return Answer(response.status, response.getheaders(), response.read())
+        finally:
+            connection.close()
+
+    return run
