@@ -60,8 +60,12 @@ def serve(directory: str | None, config: str | None, reload: bool, **flags: Any)
 
 @main.command()
 @_CONFIG
-def check(config: str | None) -> None:
+@click.option("--list", "wants_list", is_flag=True, help="List every setting instead, with default and limits (Markdown).")
+def check(config: str | None, wants_list: bool) -> None:
     """Check the settings and say what would be served. Changes nothing; exits with 78 if something is wrong."""
+    if wants_list:
+        _list_settings()
+        return
     with _settings_errors():
         from .app import create_app  # noqa: PLC0415 - as in `serve`
         from .serving import describe_mounts  # noqa: PLC0415
@@ -81,6 +85,16 @@ def version() -> None:
     python = sys.version.split()[0]
     parts = [f"{name} {installed_version(name)}" for name in ("starlette", "uvicorn", "httptools", "uvloop", "brotli")]
     click.echo(f"assetserver {installed_version('assetserver')} (Python {python}, {', '.join(parts)})")
+
+
+def _list_settings() -> None:
+    from .settings import describe_settings  # noqa: PLC0415 - as in `serve`
+
+    click.echo("# Settings\n\nMade by `assetserver check --list`.\n")
+    click.echo("| Setting | Type | Default | Limits | What it is |\n| --- | --- | --- | --- | --- |")
+    for row in describe_settings():
+        cells = (f"`{row.name}`", row.type, f"`{row.default}`" if row.default else "", row.limits, row.description)
+        click.echo(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
 
 
 def _load(config: str | None, overrides: dict[str, Any]) -> Any:

@@ -47,7 +47,7 @@ def serve_settings(settings: Settings, *, reload: bool) -> int:
 
 
 def open_listener(settings: Settings) -> socket.socket:
-    """Return a bound socket: inherited, Unix or TCP.
+    """Return a listening socket: inherited, Unix or TCP. Who connects from now on waits, and is not refused.
 
     The protocol number is given, since asyncio sets TCP_NODELAY only where it is: without, every keep-alive answer waits 44 ms
     for a delayed acknowledgement (measured 2026-11-22). For the same reason an inherited descriptor is wrapped here and not by
@@ -65,6 +65,7 @@ def open_listener(settings: Settings) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        listener.listen(BACKLOG)
     except OSError:
         listener.close()
         raise
@@ -139,6 +140,7 @@ def _open_unix(path: str) -> socket.socket:
             os.unlink(path)
             listener.bind(path)
         os.chmod(path, 0o660)
+        listener.listen(BACKLOG)
     except OSError:
         listener.close()
         raise

@@ -173,6 +173,13 @@ def _programs(folder: Path) -> Iterator[StartProgram]:
             _running.remove(program)
 
 
+def _environment(folder: Path, changes: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the environment without settings of whoever runs the tests; temporary files go to ``folder``."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ASSETSERVER_")}
+    kept.pop("CACHE_DIRECTORY", None)
+    return {**kept, "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1", **(changes or {})}
+
+
 @contextmanager
 def _origins(folder: Path) -> Iterator[StartOrigin]:
     origins: list[Program] = []
@@ -183,17 +190,25 @@ def _origins(folder: Path) -> Iterator[StartOrigin]:
             *args: object,
             config: str | None = None,
             env: Mapping[str, str] | None = None,
-            cwd: object = None,
         ) -> str:
-            command = [sys.executable, "-m", "assetserver", "serve", *([directory] if directory else []), "--port", 0]
+            command: list[object] = [
+                sys.executable,
+                "-m",
+                "assetserver",
+                "serve",
+                *([directory] if directory else []),
+                "--port",
+                0,
+            ]
             if config is not None:
                 file = folder / f"assetserver-{len(origins)}.toml"
                 file.write_text(config)
                 command += ["--config", file]
-            environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})}
-            program = start("assetserver", [*command, *args], env=environment, cwd=cwd)
+            program = start("assetserver", [*command, *args], env=_environment(folder, env), cwd=folder)
             origins.append(program)
-            return program.wait_log(r"http://127\.0\.0\.1:[1-9]\d*")[0]
+            url = program.wait_log(r"http://127\.0\.0\.1:([1-9]\d*)")
+            program.wait_port(int(url[1]))
+            return url[0]
 
         yield start_origin
     broken = [program for program in origins if "Traceback" in program.read_log()]

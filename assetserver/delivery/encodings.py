@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import stat
 import tempfile
 import threading
@@ -16,11 +17,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
+from assetserver.errors import OverloadedError
 from assetserver.semantics.mediatypes import is_compressible
 from assetserver.semantics.representation import SUFFIXES, ContentCoding
 
 from .codecs import DECODE_ERRORS, compress, decode
-from .files import Signature, hash_pieces, open_regular, read_pieces, sign
+from .files import OUT_OF_DESCRIPTORS, Signature, hash_pieces, open_regular, read_pieces, sign
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +30,8 @@ WORTH_KEEPING = 0.95
 """A form larger than this share of the file is not kept: the client's work outweighs the bytes."""
 
 _TEMPORARY = ".tmp"
+_KEPT = re.compile(r"[0-9a-f]{64}\.(?:br|zst|gz)|assetserver-[^/]*\.tmp")
+"""The names that a cache folder gives. Whatever else lies in it is somebody's, and is neither counted nor removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,10 @@ class Encodings:
         return self.enabled and self.minimum_bytes <= length <= self.limit_bytes and is_compressible(media_type)
 
     def find(self, coding: ContentCoding, digest: bytes, length: int, sidecar: str | None) -> CodedFile | None:
-        """Return the ``coding`` of the file with ``digest`` and ``length``: its ``sidecar`` if good, else a kept form."""
+        """Return the ``coding`` of the file with ``digest`` and ``length``: its ``sidecar`` if good, else a kept form.
+
+        Raises ``OverloadedError`` when the process is out of descriptors or memory.
+        """
         found = _check(coding, sidecar, digest, length) if sidecar else None
         if found is None and self.enabled and (kept := self._cache.path_of(digest, coding)):
             found = _check(coding, kept, digest, length)
@@ -105,10 +112,15 @@ class Encodings:
 
 
 def _check(coding: ContentCoding, path: str, digest: bytes, length: int) -> CodedFile | None:
-    """Return the file at ``path`` if it decodes to the bytes with ``digest``; never reads more than they need."""
+    """Return the file at ``path`` if it decodes to the bytes with ``digest``; never reads more than they need.
+
+    Raises ``OverloadedError`` when the process is out of descriptors or memory: that is no answer about the form.
+    """
     try:
         descriptor, status = open_regular(path)
-    except OSError:
+    except OSError as error:
+        if error.errno in OUT_OF_DESCRIPTORS:
+            raise OverloadedError(f"cannot check {path}: {error.strerror}") from error
         return None
     try:
         decoded = hash_pieces(_at_most(decode(coding, read_pieces(descriptor)), length))
@@ -119,7 +131,7 @@ def _check(coding: ContentCoding, path: str, digest: bytes, length: int) -> Code
         own_digest, own_length = hash_pieces(read_pieces(descriptor))
         if sign(os.fstat(descriptor)) != sign(status) or own_length != status.st_size:
             return None
-    except DECODE_ERRORS as error:
+    except (*DECODE_ERRORS, OSError) as error:
         logger.warning("%s is not used: %s", path, error)
         return None
     finally:
@@ -149,7 +161,7 @@ class _CacheFolder:
     def path_of(self, digest: bytes, coding: ContentCoding) -> str | None:
         """Return where the form is or would be kept; None if there is no folder to keep it in."""
         directory = self._open()
-        return directory and os.path.join(directory, digest.hex() + SUFFIXES[coding])
+        return os.path.join(directory, digest.hex() + SUFFIXES[coding]) if directory else None
 
     def writing(self, target: str) -> _Writing:
         """Return a file to write ``target`` through."""
@@ -157,9 +169,12 @@ class _CacheFolder:
 
     def _open(self) -> str:
         with self._lock:
+            if self._directory and not os.path.isdir(self._directory):
+                self._directory = None  # systems clear their temporary folders; a server runs longer than that
             if self._directory is None:
                 try:
                     self._directory = _make_private(self._wanted)
+                    tempfile.TemporaryFile(dir=self._directory).close()  # may be read-only: find out once, not per file
                     self._size_bytes = sum(size for _, size, _ in _list_forms(self._directory))
                 except OSError as error:
                     logger.warning("no folder to keep compressed forms in, so none are made: %s", error)
@@ -190,7 +205,7 @@ class _Writing:
         self._keep = False
 
     def __enter__(self) -> Self:
-        descriptor, self._path = tempfile.mkstemp(_TEMPORARY, dir=os.path.dirname(self._target))
+        descriptor, self._path = tempfile.mkstemp(_TEMPORARY, "assetserver-", os.path.dirname(self._target))
         self._file = os.fdopen(descriptor, "wb")
         return self
 
@@ -221,6 +236,8 @@ def _list_forms(directory: str) -> list[tuple[float, int, str]]:
     forms = []
     with os.scandir(directory) as entries:
         for entry in entries:
+            if not _KEPT.fullmatch(entry.name):
+                continue
             with suppress(OSError):
                 status = entry.stat(follow_symlinks=False)
                 forms.append((status.st_mtime, status.st_size, entry.path))

@@ -7,6 +7,7 @@ same folder can serve any event loop: asyncio, trio, and one test's loop after a
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import stat
 import threading
@@ -25,6 +26,9 @@ PIECE_BYTES = 1 << 20
 
 _OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 """O_NONBLOCK: opening a FIFO must not wait for a writer. It means nothing on regular files."""
+
+OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""Errors that are about the process or machine and say nothing about a file."""
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -71,10 +75,12 @@ def read_pieces(descriptor: int) -> Iterator[bytes]:
         yield piece
 
 
-def read_whole(path: str, expected: Signature) -> bytes | None:
+def read_whole(path: str, expected: Signature, digest: bytes | None = None) -> bytes | None:
     """Return the content of ``path``, or None if it is not, or stopped being, what ``expected`` signs.
 
-    One descriptor, checked before and after: never a mixture of two versions.
+    One descriptor, checked before and after: never a mixture of two versions. Where its SHA-256 ``digest`` is known, the
+    content is that: a signature alone does not tell two writes within one tick of the file system's clock apart, and what is
+    kept in memory under a digest is taken for it wherever it occurs.
     """
     try:
         descriptor, status = open_regular(path)
@@ -85,7 +91,7 @@ def read_whole(path: str, expected: Signature) -> bytes | None:
             return None
         content = b"".join(read_pieces(descriptor))
         unchanged = len(content) == expected.size and sign(os.fstat(descriptor)) == expected
-        return content if unchanged else None
+        return content if unchanged and digest in (None, sha256(content).digest()) else None
     finally:
         os.close(descriptor)
 

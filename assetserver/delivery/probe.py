@@ -13,12 +13,11 @@ from assetserver.errors import OverloadedError
 from assetserver.semantics.representation import SUFFIXES, ContentCoding
 from assetserver.semantics.targets import AssetPath
 
-from .files import Signature, sign
+from .files import OUT_OF_DESCRIPTORS, Signature, sign
 
 logger = logging.getLogger(__name__)
 
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.ESTALE})
-_OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 _FAKE_TIMES = frozenset({0, 1, 315532800, 499162500})
 """Times that say nothing: epoch 0 and 1 (Nix, Bazel, reproducible images), 1980-01-01 (zip), 1985-10-26T08:15Z (npm)."""
@@ -89,13 +88,13 @@ class Roots:
         )
 
     def _probe_in(self, folder: str, path: AssetPath) -> Probe:
-        full = os.path.join(folder, path) if path else folder
+        # The root first and once: if it is a link that a deploy swaps meanwhile, the answer is that of one release.
+        root = folder if self.follow_symlink else os.path.realpath(folder, strict=True)
+        full = os.path.join(root, path) if path else root
         if not self.follow_symlink:
-            real = os.path.realpath(full, strict=True)
-            root = os.path.realpath(folder)
-            if real != root and not real.startswith(root.rstrip("/") + "/"):
+            full = os.path.realpath(full, strict=True)
+            if full != root and not full.startswith(root.rstrip("/") + "/"):
                 return MISSING
-            full = real
         status = os.stat(full)
         if stat.S_ISDIR(status.st_mode):
             return Probe(Kind.FOLDER, full, sign(status)) if os.access(full, os.X_OK) else MISSING
@@ -108,7 +107,7 @@ class Roots:
 
     @staticmethod
     def _explain(error: OSError, folder: str, path: AssetPath) -> None:
-        if error.errno in _OUT_OF_DESCRIPTORS:
+        if error.errno in OUT_OF_DESCRIPTORS:
             raise OverloadedError(f"cannot look up a file: {error.strerror}") from error
         if error.errno not in _ABSENT or not os.path.isdir(folder):
             logger.warning("%s is answered with 404: %s in %s", "/" + path, error.strerror, folder)

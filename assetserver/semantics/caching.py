@@ -15,8 +15,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
-from .fields import parse_list
+from .fields import LIMIT_BYTES, parse_list
 from .representation import Field
 
 IMMUTABLE = "public, max-age=31536000, immutable"
@@ -30,7 +31,10 @@ MISSING_PAGE = "no-cache"
 ERROR = "no-store"
 """Also for misses of fingerprinted and asset names: during a deploy a CDN would pin the 404."""
 
-_DIRECTIVE = re.compile(r"([a-z][a-z0-9-]*)(?:=([0-9]{1,10}|\"[^\"]*\"))?")
+_DIRECTIVE = re.compile(r'([a-z][a-z0-9-]*)(?:=([0-9]{1,10}|"[ !#-\[\]-~]*"))?')
+_PIECE = re.compile(r"(?<![^/])\*\*/|\*\*|\[[^\]]+\]|.", re.DOTALL)
+"""What a glob is made of; ``**/`` is whole folders only where a segment begins."""
+_SET_MEMBER = re.compile(r"(.)-(.)|(.)", re.DOTALL)
 _SECONDS = frozenset({"max-age", "s-maxage", "stale-while-revalidate", "stale-if-error"})
 _FLAGS = frozenset(
     {
@@ -64,6 +68,9 @@ _TAGS = {
     "akamai": (b"edge-cache-tag", ","),
 }
 PROFILES = tuple(_TARGETED)
+
+_CROSSING = {"": "", "**": ".*?", "**/": "(?:.*?/)??"}
+"""How a stretch of a glob may begin: nowhere else, anywhere, or at any segment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +144,23 @@ def compile_glob(glob: str) -> re.Pattern[str]:
     ``*`` and ``?`` stay inside a segment, ``**`` crosses them, ``[abc]`` is a set. A glob without "/" matches the file name in
     any folder; one with "/" matches the whole path, a leading "/" being the root.
 
-    Raises ``ValueError`` if the glob is empty or a set is not closed.
+    Raises ``ValueError`` if the glob is empty, or a set is empty, not closed or runs backwards.
+
+    Paths are the client's to choose, so every star but the last of its kind is matched atomically, at the first place that
+    fits: a later place can never do better. With plain ``.*`` a glob of three ``**/`` took seconds for a path of 4 KiB.
     """
-    if not glob or glob == "/":
+    path = glob.lstrip("/")
+    if not path:
         raise ValueError("a glob must not be empty; use ** for everything")
-    body = "".join(map(_translate, re.findall(r"\*\*/?|\[[^\]]+\]|.", glob.lstrip("/"), re.DOTALL)))
-    prefix = "" if "/" in glob else "(?:.*/)?"
-    return re.compile(prefix + body, re.DOTALL)
+    stretches: list[tuple[str, list[str]]] = [("", [])]
+    for piece in _PIECE.findall(path if "/" in glob else "**/" + path):
+        if piece in _CROSSING:
+            stretches.append((piece, []))
+        else:
+            stretches[-1][1].append(piece)
+    *before, (crossing, pieces) = stretches
+    pattern = "".join(f"(?>{_CROSSING[opener]}{_translate_stretch(others, last=False)})" for opener, others in before)
+    return re.compile(pattern + _CROSSING[crossing] + _translate_stretch(pieces, last=True), re.DOTALL)
 
 
 def check_cache_control(text: str, *, targeted: bool = False) -> None:
@@ -152,6 +169,8 @@ def check_cache_control(text: str, *, targeted: bool = False) -> None:
     ``targeted``: the value is for ``CDN-Cache-Control`` and relatives, a Structured Fields dictionary: a mistake there makes
     a CDN drop the whole field (RFC 9213 §2.1).
     """
+    if len(text) > LIMIT_BYTES:
+        raise ValueError(f"longer than {LIMIT_BYTES} bytes")
     seen: dict[str, str | None] = {}
     for member in parse_list(text):
         match = _DIRECTIVE.fullmatch(member)
@@ -164,21 +183,36 @@ def check_cache_control(text: str, *, targeted: bool = False) -> None:
     _check_combination(seen, targeted=targeted)
 
 
+def _translate_stretch(pieces: list[str], *, last: bool) -> str:
+    """Translate what stands between two ``**``; the ``last`` stretch ends where the path ends."""
+    stops = [*(index for index, piece in enumerate(pieces) if piece == "*"), len(pieces)]
+    pattern = "".join(map(_translate, pieces[: stops[0]]))
+    for start, stop in pairwise(stops):
+        fixed = "".join(map(_translate, pieces[start + 1 : stop]))
+        pattern += f"[^/]*{fixed}" if last and stop == len(pieces) else f"(?>[^/]*?{fixed})"
+    return pattern
+
+
 def _translate(piece: str) -> str:
-    if piece == "**/":
-        return "(?:.*/)?"
-    if piece == "**":
-        return ".*"
-    if piece == "*":
-        return "[^/]*"
     if piece == "?":
         return "[^/]"
+    if piece == "[":
+        raise ValueError("a set in a glob is not closed: write [abc]")
     if piece.startswith("["):
-        if piece == "[":
-            raise ValueError("a set in a glob is not closed: write [abc]")
-        inner = piece[1:-1].replace("\\", "\\\\").replace("[", "\\[").replace("^", "\\^").replace("&", "\\&")
-        return "[" + ("^" + inner[1:] if inner.startswith("!") else inner) + "]"
+        return _translate_set(piece[1:-1])
     return re.escape(piece)
+
+
+def _translate_set(inner: str) -> str:
+    negation = "^" if inner.startswith("!") else ""
+    members = ""
+    for low, high, single in _SET_MEMBER.findall(inner.removeprefix("!")):
+        if low > high:
+            raise ValueError(f"a set in a glob runs backwards: {low}-{high}")
+        members += re.escape(single) if single else f"{re.escape(low)}-{re.escape(high)}"
+    if not members:
+        raise ValueError("a set in a glob is empty: write [abc] or [!abc]")
+    return f"(?!/)[{negation}{members}]"
 
 
 def _check_directive(name: str, value: str | None) -> None:

@@ -45,8 +45,9 @@ def format_date(seconds: int) -> str:
 def _timestamp(match: re.Match[str], now: int) -> int | None:
     part = match.groupdict()
     year = int(part["year"])
-    if len(part["year"]) == len("94"):
-        year = _full_year(year, now)
+    has_century = len(part["year"]) > len("94")
+    if not has_century:
+        year += _year_of(now) // _CENTURY * _CENTURY
     second = int(part["second"])
     if second == _LEAP_SECOND:
         second -= 1
@@ -60,12 +61,17 @@ def _timestamp(match: re.Match[str], now: int) -> int | None:
             second,
             tzinfo=UTC,
         )
+        if not has_century and _is_half_a_century_ahead(moment, now):
+            moment = moment.replace(year=year - _CENTURY)
     except ValueError:
         return None
     return int(moment.timestamp())
 
 
-def _full_year(two_digits: int, now: int) -> int:
-    this_year = datetime.fromtimestamp(now, UTC).year
-    year = this_year - this_year % _CENTURY + two_digits
-    return year - _CENTURY if year > this_year + _HALF_CENTURY else year
+def _year_of(seconds: int) -> int:
+    return datetime.fromtimestamp(seconds, UTC).year
+
+
+def _is_half_a_century_ahead(moment: datetime, now: int) -> bool:
+    today = datetime.fromtimestamp(now, UTC)
+    return moment.timetuple()[:6] > (today.year + _HALF_CENTURY, *today.timetuple()[1:6])

@@ -7,7 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from .fields import parse_list
+from .fields import LIMIT_BYTES, OWS
+
+_MEMBER = re.compile(r'(?:[^",]|"[^"]*"?)+')
+"""A list member: a backslash inside the quotes is a character like any other, it escapes nothing (RFC 9110 §8.8.3)."""
 
 _ETAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 """``entity-tag = [ %s"W/" ] opaque-tag``; the weakness indicator is case-sensitive."""
@@ -37,12 +40,14 @@ def parse_etag(text: str) -> ETag | None:
 def parse_etag_list(text: str) -> ETagList:
     """Return the tags of an ``If-Match`` or ``If-None-Match`` value.
 
-    Malformed members are dropped; a value with none left is the empty list, which matches nothing: ``If-Match`` then
-    fails and ``If-None-Match`` lets the full response through, the safe side of both.
+    Malformed members are dropped; a value with none left, or one longer than ``fields.LIMIT_BYTES``, is the empty list, which
+    matches nothing: ``If-Match`` then fails and ``If-None-Match`` lets the full response through, the safe side of both.
     """
-    if text.strip(" \t") == "*":
+    if len(text) > LIMIT_BYTES:
+        return ()
+    if text.strip(OWS) == "*":
         return "*"
-    return tuple(tag for member in parse_list(text) if (tag := parse_etag(member)))
+    return tuple(tag for member in _MEMBER.findall(text) if (tag := parse_etag(member.strip(OWS))))
 
 
 def strong_match(tags: Iterable[ETag], current: ETag | None) -> bool:

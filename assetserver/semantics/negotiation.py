@@ -24,15 +24,19 @@ _ALIASES = {"x-gzip": "gzip"}
 """``x-gzip`` is to be taken as ``gzip`` (RFC 9110 §8.4.1.3)."""
 
 
-@lru_cache(maxsize=512)
 def parse_accept_encoding(text: str | None) -> Weights:
     """Return the weight that an ``Accept-Encoding`` value gives each coding.
 
     None (no such field) and "" both come to identity: the first allows every coding, yet a client that says nothing
     cannot be trusted to decode. ``*`` covers the codings that are not named.
     """
-    if not text or len(text) > LIMIT_BYTES:
+    if not text or len(text) > LIMIT_BYTES:  # before the cache: it would keep 512 values of any length
         return (0, 0, 0, _UNNAMED)
+    return _parse_weights(text)
+
+
+@lru_cache(maxsize=512)
+def _parse_weights(text: str) -> Weights:
     named: dict[str, int] = {}
     for name, weight in parse_weighted_list(text):
         token = _ALIASES.get(name, name)

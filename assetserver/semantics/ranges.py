@@ -105,17 +105,16 @@ def _parse_member(member: str) -> tuple[int | None, int | None] | None:
     match = _MEMBER.fullmatch(member)
     if match is None or member == "-":
         return None
-    first, last = _position(match[1]), _position(match[2])
-    if first is not None and last is not None and last < first:
+    first, last = (digits.lstrip("0") or digits[:1] for digits in match.groups())
+    if first and last and (len(last), last) < (len(first), first):
         return None
-    return first, last
+    return _position(first), _position(last)
 
 
 def _position(digits: str) -> int | None:
     """Positions that do not fit 63 bits lie past the end of every file; their exact value never matters."""
     if not digits:
         return None
-    digits = digits.lstrip("0") or "0"
     return int(digits) if len(digits) <= _DIGITS_THAT_FIT else _HUGE
 
 

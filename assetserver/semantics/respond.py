@@ -246,7 +246,10 @@ def _multipart(responses: AssetResponses, chosen: Representation, ranges: tuple[
 
 
 def _boundary(chosen: Representation, ranges: tuple[ByteRange, ...]) -> bytes:
-    """A delimiter that the content cannot hold: it is made from the content's own SHA-256."""
+    """A delimiter that the content cannot hold: it is made from the content's own SHA-256.
+
+    While that is not known, only the writer of the file could guess it, and would spoil the writer's own file.
+    """
     seed = repr((chosen.digest, chosen.length, chosen.last_modified, ranges)).encode()
     return sha256(seed).hexdigest()[:32].encode()
 

@@ -22,7 +22,7 @@ AssetPath = NewType("AssetPath", str)
 """Canonical path inside a release or folder: ``""`` is its root, ``"docs/"`` a folder, ``"docs/a b.css"`` a file."""
 
 LIMIT_BYTES = 4096
-"""Longest path, as sent. Linux's PATH_MAX; longer names cannot exist."""
+"""Longest path, as sent and in its canonical spelling. Linux's PATH_MAX; longer names cannot exist."""
 
 SEGMENT_LIMIT_BYTES = 255
 """Longest name on every file system that matters (NAME_MAX)."""
@@ -61,17 +61,16 @@ def parse_target(raw: str) -> Target | RefusedTarget:
         decoded = unquote_to_bytes(raw).decode("utf-8")
     except UnicodeError:
         return RefusedTarget("not UTF-8")
-    if _FORBIDDEN.search(decoded):
-        return RefusedTarget("control character or backslash")
     segments = [segment for segment in decoded.split("/") if segment]
-    if "." in segments or ".." in segments:
-        return RefusedTarget("dot segment")
-    if any(len(segment.encode()) > SEGMENT_LIMIT_BYTES for segment in segments):
-        return RefusedTarget("segment too long")
+    if reason := _refusal_of_names(segments):
+        return RefusedTarget(reason)
     path = "/".join(segments)
     if segments and decoded.endswith("/"):
         path += "/"
-    return Target(AssetPath(path), format_target(path))
+    canonical = format_target(path)
+    if len(canonical) > LIMIT_BYTES:
+        return RefusedTarget("path too long")
+    return Target(AssetPath(path), canonical)
 
 
 def format_target(path: str) -> str:
@@ -104,4 +103,15 @@ def _refusal(raw: str) -> str:
         return "broken percent escape"
     if _ENCODED_SLASH.search(raw):
         return "encoded slash"
+    return ""
+
+
+def _refusal_of_names(segments: list[str]) -> str:
+    for segment in segments:
+        if _FORBIDDEN.search(segment):
+            return "control character or backslash"
+        if segment in (".", ".."):
+            return "dot segment"
+        if len(segment.encode()) > SEGMENT_LIMIT_BYTES:
+            return "segment too long"
     return ""

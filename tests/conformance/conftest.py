@@ -19,6 +19,8 @@ else:
     from backports import zstd
 
 DAY_S = 86_400
+POLL_LIMIT_S = 10.0
+POLL_S = 0.1
 
 _DECODERS: dict[str | None, Callable[[bytes], bytes]] = {
     None: bytes,
@@ -77,7 +79,35 @@ def _leb128(number: int) -> bytes:
     return bytes([low | 0x80]) + _leb128(high) if high else bytes([low])
 
 
+@pytest.fixture(scope="module")
+def compressing(shared_origin, site):
+    """Base URL of a server whose first answer already has its compressed form, however slow the machine."""
+    return shared_origin(site, config="[compression]\npatience_s = 10.0\n")
+
+
+@pytest.fixture(scope="module")
+def plain(shared_origin, site):
+    """Base URL of a server that compresses nothing."""
+    return shared_origin(site, config="[compression]\nenabled = false\n")
+
+
+@pytest.fixture(scope="module")
+def short_lived(shared_origin, site):
+    """As ``compressing``; style.css is fresh for one second, so that caches have to revalidate it."""
+    return shared_origin(
+        site, config='[compression]\npatience_s = 10.0\n[[cache]]\nmatch = "style.css"\nbrowser = "max-age=1"\n'
+    )
+
+
 @pytest.fixture(scope="session")
-def patient() -> str:
-    """Configuration by which the first answer already has its compressed form, however slow the machine."""
-    return "[compression]\npatience_s = 10.0\n"
+def poll():
+    """``poll(call, is_done)`` calls until the result is what it should be, and returns it; fails after 10 s."""
+
+    def run(call, is_done):
+        deadline_s = time.monotonic() + POLL_LIMIT_S
+        while not is_done(result := call()):
+            assert time.monotonic() < deadline_s, f"still {result}"
+            time.sleep(POLL_S)
+        return result
+
+    return run

@@ -21,16 +21,6 @@ ACCEPTED = {
 PATHS = ("/style.css", "/", "/picture.png", "/module.wasm", "/empty.txt", "/big.bin", "/missing.css", "/missing-page")
 
 
-@pytest.fixture(scope="module")
-def compressing(shared_origin, site, patient):
-    return shared_origin(site, config=patient)
-
-
-@pytest.fixture(scope="module")
-def plain(shared_origin, site):
-    return shared_origin(site, config="[compression]\nenabled = false\n")
-
-
 def check(url):
     """Return REDbot's notes on a URL, with those below others."""
     done = subprocess.run(

@@ -1,0 +1,161 @@
+"""The command line, as a person meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from assetserver.cli import main
+
+DEADLINE_S = 15
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "file.txt").write_text("hello world")
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("ASSETSERVER_")]:
+        monkeypatch.delenv(name)
+    return tmp_path
+
+
+class Server:
+    """A started server; the lines that it says first, and a way to stop it."""
+
+    def __init__(self, *arguments: str, pass_fds: tuple[int, ...] = ()) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "assetserver", "serve", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            pass_fds=pass_fds,
+        )
+        self.lines: list[str] = []
+
+    def __enter__(self) -> Server:
+        assert self.process.stderr
+        for line in self.process.stderr:
+            self.lines.append(line.rstrip())
+            if line.startswith(("on ", "error")):
+                break
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+    @property
+    def url(self) -> str:
+        return self.lines[-1].split()[1]
+
+    def stop(self, number: int) -> tuple[int, str]:
+        self.process.send_signal(number)
+        output, _ = self.process.communicate(timeout=DEADLINE_S)
+        return self.process.returncode, output
+
+
+def get(url: str, transport: httpx.HTTPTransport | None = None) -> httpx.Response:
+    """Ask at once: whoever says where it listens, listens."""
+    with httpx.Client(transport=transport, timeout=DEADLINE_S) as client:
+        return client.get(url)
+
+
+def test_a_folder_is_served_at_once_and_the_first_lines_say_what_and_where(site: Path) -> None:
+    with Server("site", "--port", "0") as server:
+        assert server.lines[:2] == ["assetserver serves", "  /  ./site"]
+        assert server.lines[2].endswith("(stop with Ctrl+C)")
+        assert get(server.url + "/file.txt").text == "hello world"
+        assert "file.txt" in get(server.url + "/").text
+        code, output = server.stop(signal.SIGTERM)
+    assert code == 0
+    assert '"GET /file.txt HTTP/1.1" 200 11' in output
+
+
+def test_ctrl_c_ends_it_with_its_own_exit_code(site: Path) -> None:
+    with Server("site", "--port", "0", "--access-log", "json") as server:
+        get(server.url + "/file.txt")
+        code, output = server.stop(signal.SIGINT)
+    assert code == 130
+    assert json.loads(output)["path"] == "/file.txt"
+
+
+def test_a_unix_socket_serves_and_is_gone_afterwards(site: Path) -> None:
+    for number in (signal.SIGKILL, signal.SIGTERM):  # what a killed server leaves does not stop the next
+        with Server("site", "--uds", "s.sock") as server:
+            transport = httpx.HTTPTransport(uds="s.sock")
+            assert get("http://site.test/file.txt", transport).text == "hello world"
+            server.stop(number)
+    assert not Path("s.sock").exists()
+
+
+def test_a_live_unix_socket_is_not_taken_over(site: Path) -> None:
+    with Server("site", "--uds", "s.sock"), Server("site", "--uds", "s.sock") as second:
+        assert second.process.wait(DEADLINE_S) == 69
+        assert "taken by another program; stop it first" in second.lines[0]
+
+
+def test_an_inherited_socket_is_served_without_delay_of_small_answers(site: Path) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        Server("site", "--fd", str(fd := listener.fileno()), pass_fds=(fd,)),
+    ):
+        port = listener.getsockname()[1]
+        assert get(f"http://127.0.0.1:{port}/file.txt").text == "hello world"
+
+
+def test_several_workers_share_one_socket(site: Path) -> None:
+    with Server("site", "--port", "0", "--workers", "2") as server:
+        assert get(server.url + "/file.txt").text == "hello world"
+        assert server.stop(signal.SIGTERM)[0] == 0
+
+
+def test_a_taken_port_is_said_with_the_remedy(site: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        with Server("site", "--port", port) as server:
+            assert server.process.wait(DEADLINE_S) == 69
+            assert f"127.0.0.1:{port} is taken by another program; choose another with --port" in server.lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["serve"], 2, "there is nothing to serve: name a folder"),
+        (["serve", "gone"], 78, "there is no folder"),
+        (["serve", "site", "--port", "70000"], 78, "--port: server.port is 70000; it must be between 0 and 65535"),
+        (["serve", "site", "--config", "gone.toml"], 78, "gone.toml"),
+        (["check"], 78, "there is nothing to serve"),
+        (["serve", "site", "--prot", "1"], 2, "No such option '--prot'"),
+    ],
+)
+def test_mistakes_are_told_kindly_and_exit_with_their_code(site: Path, arguments: list[str], code: int, message: str) -> None:
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == code, result.output
+    assert message in result.output
+    assert "Traceback" not in result.output
+
+
+def test_check_says_what_would_be_served_and_changes_nothing(site: Path) -> None:
+    Path("assetserver.toml").write_text('[[mounts]]\nprefix = "/s"\ndirectory = "site"\ncache = "immutable"\n')
+    before = sorted(site.rglob("*"))
+    result = CliRunner().invoke(main, ["check"])
+    assert (result.exit_code, result.output) == (0, "assetserver serves\n  /s  ./site  (immutable)\nok\n")
+    assert sorted(site.rglob("*")) == before
+
+
+def test_version_does_not_wait_for_the_server_parts() -> None:
+    code = "import sys; from assetserver.cli import main; main(['version'], standalone_mode=False); print(*sys.modules)"
+    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert output.startswith("assetserver 0.")
+    assert not {"starlette", "uvicorn"} & {name.partition(".")[0] for name in output.splitlines()[-1].split()}

@@ -1,0 +1,101 @@
+"""The access log: formats, escaping, batches, and what happens when nobody reads it."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pytest
+
+from assetserver.observe import AccessLog, LogWriter, Record, format_combined, format_json
+
+SCOPE: dict[str, Any] = {
+    "type": "http",
+    "http_version": "1.1",
+    "method": "GET",
+    "path": "/a b",
+    "raw_path": b"/a%20b",
+    "query_string": b"x=1",
+    "client": ("192.0.2.7", 4711),
+    "headers": [(b"host", b"a.test"), (b"user-agent", b"test/1"), (b"referer", b"http://b.test/")],
+}
+
+
+def record(**changes: Any) -> Record:
+    scope = {**SCOPE, **changes}
+    return Record(1795374000.25, 0.0015, scope, 200, 1024, [(b"content-encoding", b"br")], "ab-1")
+
+
+def test_combined_lines_are_those_of_apache_and_nginx() -> None:
+    expected = '192.0.2.7 - - [22/Nov/2026:19:00:00 +0000] "GET /a%20b?x=1 HTTP/1.1" 200 1024 "http://b.test/" "test/1"'
+    assert format_combined(record()) == expected
+
+
+def test_json_lines_hold_what_happened_in_named_fields() -> None:
+    row = json.loads(format_json(record()))
+    assert row["ts"] == "2026-11-22T19:00:00.250Z"
+    assert (row["path"], row["query"], row["status"], row["bytes_sent"]) == ("/a b", "x=1", 200, 1024)
+    assert (row["duration_ms"], row["coding"], row["request_id"]) == (1.5, "br", "ab-1")
+
+
+@pytest.mark.parametrize("form", [format_combined, format_json])
+def test_no_client_can_forge_a_line(form: Any) -> None:
+    evil = b'x"\r\n1.1.1.1 - - "GET /admin \\ \x1b[31m'
+    line = form(record(headers=[(b"user-agent", evil)], raw_path=b'/"\n', client=None))
+    assert "\n" not in line
+    assert "\r" not in line
+    assert "\x1b" not in line
+    if form is format_combined:
+        assert line.count('"') == 6
+
+
+def test_what_is_taken_is_written_in_order_and_at_the_latest_when_closed() -> None:
+    stream = io.StringIO()
+    writer = LogWriter("json", stream)
+    for number in range(100):
+        writer.append(record(path=f"/{number}"))
+    writer.close()
+    assert [json.loads(line)["path"] for line in stream.getvalue().splitlines()] == [f"/{n}" for n in range(100)]
+    writer.append(record(path="/again"))
+    writer.close()
+    assert stream.getvalue().endswith("\n")
+    assert "/again" in stream.getvalue()
+
+
+def test_a_log_that_nobody_reads_drops_records_and_says_so(monkeypatch: Any, caplog: Any) -> None:
+    monkeypatch.setattr("assetserver.observe.LIMIT_RECORDS", 2)
+    monkeypatch.setattr("assetserver.observe.FLUSH_S", 60)
+    writer = LogWriter("combined", io.StringIO())
+    for _ in range(5):
+        writer.append(record())
+    writer.close()
+    assert "3 records dropped" in caplog.text
+
+
+def test_a_closed_pipe_does_not_stop_the_server() -> None:
+    stream = io.StringIO()
+    stream.close()
+    writer = LogWriter("combined", stream)
+    writer.append(record())
+    writer.close()
+
+
+@pytest.mark.anyio
+async def test_a_request_whose_app_fails_is_logged_as_it_went(anyio_backend_name: str) -> None:
+    stream = io.StringIO()
+    writer = LogWriter("json", stream)
+
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"abc", "more_body": True})
+        raise RuntimeError("cut")
+
+    async def send(message: Any) -> None:
+        pass
+
+    with pytest.raises(RuntimeError, match="cut"):
+        await AccessLog(broken, writer)(dict(SCOPE), None, send)  # type: ignore[arg-type]
+    writer.close()
+    row = json.loads(stream.getvalue())
+    assert (row["status"], row["bytes_sent"]) == (200, 3)

@@ -1,0 +1,32 @@
+"""The unit is sound, and safer than what is usual."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+UNIT = Path(__file__).parent.parent / "systemd/assetserver.service"
+
+
+@pytest.fixture
+def analyze() -> str:
+    from tests.origin import require  # noqa: PLC0415
+
+    return require("systemd-analyze")
+
+
+def test_the_unit_is_accepted_by_systemd(analyze: str, tmp_path: Path) -> None:
+    unit = tmp_path / UNIT.name
+    program = shutil.which("true")
+    unit.write_text(UNIT.read_text().replace("/opt/assetserver/bin/assetserver", str(program)))
+    result = subprocess.run([analyze, "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_the_unit_exposes_little(analyze: str) -> None:
+    command = [analyze, "security", "--offline=true", "--threshold=15", str(UNIT)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout[-400:]
