@@ -25,6 +25,7 @@ from .delivery.errorpages import render_error
 from .delivery.files import FilePool
 from .delivery.intake import ExactHost
 from .delivery.memory import MemoryCache
+from .delivery.requests import query_suffix
 from .delivery.resources import Resources
 from .errors import SettingsError
 from .observe import AccessLog, LogWriter
@@ -184,8 +185,7 @@ async def _nothing(_: Request) -> Response:
 
 async def _to_folder(request: Request) -> Response:
     """Redirect ``/static/v1`` to ``/static/v1/``, by path alone: behind a proxy, host and scheme are not ours to know."""
-    query = request.url.query
-    location = format_target(request.scope["path"].strip("/")) + "/" + (f"?{query}" if query else "")
+    location = format_target(request.scope["path"].strip("/")) + "/" + query_suffix(request.scope)
     return Response(None, 308, {"Location": location, "Cache-Control": REDIRECT})
 
 

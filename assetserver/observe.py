@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from itertools import count
 from typing import Any, NamedTuple, TextIO
 
@@ -140,9 +141,8 @@ class LogWriter:
 def format_combined(record: Record) -> str:
     """Return the record as a line of the combined log format, as Apache and nginx write it."""
     scope = record.scope
-    asked = _named(scope["headers"])
-    when = time.gmtime(record.started)
-    date = f"{when.tm_mday:02}/{_MONTHS[when.tm_mon - 1]}/{when.tm_year}:{time.strftime('%H:%M:%S', when)} +0000"
+    asked = _logged(scope["headers"])
+    date = _common_date(int(record.started))
     line = f"{scope['method']} {_target(scope)} HTTP/{scope['http_version']}"
     return (
         f'{_client(scope)} - - [{date}] "{_quoted(line)}" {record.status} {record.sent or "-"} '
@@ -153,7 +153,7 @@ def format_combined(record: Record) -> str:
 def format_json(record: Record) -> str:
     """Return the record as one JSON object."""
     scope = record.scope
-    asked, answered = _named(scope["headers"]), _named(record.fields)
+    asked, answered = _logged(scope["headers"]), _logged(record.fields)
     when = time.gmtime(record.started)
     row: Mapping[str, Any] = {
         "ts": f"{time.strftime('%Y-%m-%dT%H:%M:%S', when)}.{int(record.started % 1 * 1000):03}Z",
@@ -177,8 +177,18 @@ def format_json(record: Record) -> str:
 FORMATS: Mapping[str, Callable[[Record], str]] = {"combined": format_combined, "json": format_json}
 
 
-def _named(fields: list[tuple[bytes, bytes]]) -> dict[bytes, str]:
-    return {name.lower(): value.decode("latin-1") for name, value in fields}
+_LOGGED = frozenset({b"host", b"referer", b"user-agent", b"content-encoding", b"cache-status"})
+
+
+def _logged(fields: list[tuple[bytes, bytes]]) -> dict[bytes, str]:
+    return {name: value.decode("latin-1") for name, value in fields if name in _LOGGED}
+
+
+@lru_cache(maxsize=4)
+def _common_date(seconds: int) -> str:
+    """Return the log's date, made once per second."""
+    when = time.gmtime(seconds)
+    return f"{when.tm_mday:02}/{_MONTHS[when.tm_mon - 1]}/{when.tm_year}:{time.strftime('%H:%M:%S', when)} +0000"
 
 
 def _client(scope: Scope) -> str:

@@ -114,6 +114,10 @@ class InvalidMeasurementError(Exception):
     """A number that would mean something else than it says: errors were answered, or something else than the question."""
 
 
+class TooFewError(InvalidMeasurementError):
+    """Next to nothing was answered: too short a time, or others keep the cores busy."""
+
+
 @dataclass(frozen=True)
 class Question:
     """One kind of request. ``by_bytes``: answers are so long that the unfinished ones count too, by their bytes."""
@@ -449,6 +453,8 @@ def run_wrk(server: Server, question: Question, fields: Fields, seconds: float, 
     finally:
         process.kill()
         process.wait()
+    if process.returncode == -signal.SIGINT:
+        raise TooFewError("wrk was told to end before it had begun")
     if process.returncode:
         raise InvalidMeasurementError(f"wrk ended with {process.returncode}: {output.strip()}")
     summary: dict[str, int] = json.loads(output.rstrip().rpartition("\n")[2])
@@ -459,12 +465,25 @@ def run_wrk(server: Server, question: Question, fields: Fields, seconds: float, 
 
 
 def measure(server: Server, question: Question, bench: Bench) -> Measurement:
-    """Return what the question costs this server. Raises ``InvalidMeasurementError`` if the numbers would not say that."""
+    """Return what the question costs this server, measured for longer if next to nothing is answered.
+
+    Raises ``InvalidMeasurementError`` if the numbers would not say that.
+    """
+    for factor in (1, 2, 4, 8):
+        try:
+            return measure_once(server, question, bench.seconds * factor, bench)
+        except TooFewError as error:
+            say(f"{error}; once more, for longer")
+    raise InvalidMeasurementError("next to nothing is answered: the server hangs, or others keep the cores busy")
+
+
+def measure_once(server: Server, question: Question, seconds: float, bench: Bench) -> Measurement:
+    """Return what the question costs this server, as ``measure``; raises ``TooFewError`` too."""
     fields, length = prepare(server, question, bench)
     run_wrk(server, question, fields, min(bench.seconds, WARM_UP_S), bench)
     time.sleep(server.settle_s)
     before_s = read_cpu_s(server.process.pid)
-    summary = run_wrk(server, question, fields, bench.seconds, bench)
+    summary = run_wrk(server, question, fields, seconds, bench)
     time.sleep(server.settle_s)
     if server.process.poll() is not None:
         raise InvalidMeasurementError(f"the server ended with {server.process.returncode}")
@@ -474,8 +493,20 @@ def measure(server: Server, question: Question, bench: Bench) -> Measurement:
         raise InvalidMeasurementError(f"{received} bytes are not {completed} answers of {length}")
     requests = received / length if question.by_bytes else completed
     if requests < 1 or cpu_s <= 0:
-        raise InvalidMeasurementError(f"{requests} requests in {cpu_s} s of processor time: measure for longer")
+        spent = f"{requests:.1f} requests in {summary['duration_us'] / 1e6:.2f} s, {cpu_s:.2f} s of processor time"
+        raise TooFewError(f"{spent}, are too few to tell")
     return Measurement(requests, summary["duration_us"] / 1e6, cpu_s)
+
+
+def measure_pair(stock: Server, ours: Server, question: Question, bench: Bench) -> Pair:
+    """Return what the question costs two servers. Raises ``InvalidMeasurementError`` that names the one at fault."""
+    measured = []
+    for server in (stock, ours):
+        try:
+            measured.append(measure(server, question, bench))
+        except InvalidMeasurementError as error:
+            raise InvalidMeasurementError(f"{server.contender.name}: {error}") from error
+    return Pair(*measured)
 
 
 def measure_growth(contender: Contender, bench: Bench) -> Growth:
@@ -520,7 +551,7 @@ def measure_all(questions: Sequence[Question], rounds: int, bench: Bench) -> Res
         for number, question, ours in product(range(1, rounds + 1), questions, OURS):
             what = f"round {number} of {rounds}, {question.title}, {ours.name}"
             with results.refusing(what):
-                pair = Pair(measure(servers[baseline(question)], question, bench), measure(servers[ours], question, bench))
+                pair = measure_pair(servers[baseline(question)], servers[ours], question, bench)
                 results.pairs[question.title, ours.name].append(pair)
                 say(f"{what}: {pair.stock.cpu_us:.1f} µs with stock, {pair.ours.cpu_us:.1f} µs, {pair.ratio:.1f} times less")
     return results

@@ -30,7 +30,7 @@ ANSWER_LIMIT_S = 10.0
 LOG_TAIL_BYTES = 8000
 POLL_S = 0.02
 
-PACKAGES = {"nginx": "nginx-light", "varnishd": "varnish", "npm": "npm", "chromium": "chromium"}
+PACKAGES = {"nginx": "nginx-light", "varnishd": "varnish", "npm": "npm", "chromium": "chromium", "systemd-analyze": "systemd"}
 """Debian's package of each program that a test may need; ``.ci/run`` installs them."""
 
 _running: list[Program] = []
@@ -231,9 +231,9 @@ def start_shared_program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 @pytest.fixture
 def origin(tmp_path: Path) -> Iterator[StartOrigin]:
-    """``origin(directory, *arguments, config="TOML", env={})`` starts the server on a free port and returns its base URL.
+    """``origin(directory or None, *arguments, config="TOML", env={})`` starts the server and returns its base URL.
 
-    A traceback in the server's log fails the test.
+    It listens on a free loopback port until the test ends. A traceback in its log fails the test.
     """
     with _origins(tmp_path) as start:
         yield start

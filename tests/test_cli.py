@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Self
 
 import httpx
 import pytest
@@ -42,7 +43,7 @@ class Server:
         )
         self.lines: list[str] = []
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         assert self.process.stderr
         for line in self.process.stderr:
             self.lines.append(line.rstrip())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,7 @@ UNIT = Path(__file__).parent.parent / "systemd/assetserver.service"
 
 
 @pytest.fixture
-def analyze() -> str:
-    from tests.origin import require  # noqa: PLC0415
-
+def analyze(require: Callable[[str], str]) -> str:
     return require("systemd-analyze")
 
 

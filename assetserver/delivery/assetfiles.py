@@ -241,7 +241,7 @@ class AssetFiles(StaticFiles):
 
     async def _with_codings(self, entry: Entry, accept_encoding: str | None) -> Entry:
         """Wait a moment for the compressed forms: what is sent now, a CDN may keep for a year."""
-        if entry.work is None or not accepts_compression(parse_accept_encoding(accept_encoding)):
+        if entry.work is None or entry.digest is None or not accepts_compression(parse_accept_encoding(accept_encoding)):
             return entry
         if not entry.work.done():
             with anyio.move_on_after(self.patience_s):

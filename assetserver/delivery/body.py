@@ -12,6 +12,7 @@ from typing import Any
 
 import aiofiles
 import anyio
+from starlette.background import BackgroundTask
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -19,7 +20,7 @@ from assetserver.errors import FileChangedError
 from assetserver.semantics.ranges import ByteRange
 from assetserver.semantics.respond import NoBody, Parts, ResponsePlan, Slice, Whole
 
-from .files import PIECE_BYTES, Signature, runs_on_asyncio, sign
+from .files import OPEN_FLAGS, PIECE_BYTES, Signature, runs_on_asyncio, sign
 
 OpenFile = Any
 """An asynchronous file of aiofiles or anyio: both read, seek, close and tell their ``fileno``."""
@@ -29,7 +30,7 @@ async def open_file(path: str, expected: Signature) -> OpenFile | None:
     """Open ``path``, or return None if it is no longer what ``expected`` signs. The caller closes it."""
     open_async: Callable[..., Any] = aiofiles.open if runs_on_asyncio() else anyio.open_file
     try:
-        file: OpenFile = await open_async(path, "rb", buffering=0)
+        file: OpenFile = await open_async(path, "rb", buffering=0, opener=lambda name, _: os.open(name, OPEN_FLAGS))
     except OSError:
         return None
     if sign(os.fstat(file.fileno())) == expected:
@@ -48,32 +49,34 @@ class AssetResponse(Response):
         self.plan = plan
         self.status_code = plan.status
         self.raw_headers = list(plan.fields)
-        self.background = None
+        self.background: BackgroundTask | None = None
         self.body = b""
         self._content = content
         self._file = file
+        self._written = None if file is None else _last_write(file)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response.
 
-        Raises ``FileChangedError`` when the file was cut short meanwhile: the server then closes the connection, and the client
-        sees an incomplete message (RFC 9112 §8). Padding would be a lie.
+        Raises ``FileChangedError`` when the file was cut short or written to meanwhile: the server then closes the connection,
+        and the client sees an incomplete message (RFC 9112 §8). Padding would be a lie, and so would the bytes of two versions.
         """
         del scope  # everything the answer depends on is in the plan
         start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         if self._file is None:
             await send(start)
             await send({"type": "http.response.body", "body": b"".join(self._from_memory())})
-            return
-        try:
-            async with _until_disconnect(receive):
-                await send(start)
-                async for piece in self._from_file(self._file):
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
-                await send({"type": "http.response.body", "body": b""})
-        finally:
-            with anyio.CancelScope(shield=True):
-                await _close(self._file)
+        else:
+            try:
+                async with _until_disconnect(receive):
+                    await send(start)
+                    await self._send_file(self._file, send)
+                    await send({"type": "http.response.body", "body": b""})
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await _close(self._file)
+        if self.background is not None:  # a subclass of AssetFiles may have set it, as on any Starlette response
+            await self.background()
 
     def _from_memory(self) -> Iterator[bytes | memoryview]:
         content, body = memoryview(self._content or b""), self.plan.body
@@ -90,32 +93,37 @@ class AssetResponse(Response):
                     yield content[found.start : found.stop]
                 yield tail
 
-    async def _from_file(self, file: OpenFile) -> AsyncIterator[bytes]:
+    async def _send_file(self, file: OpenFile, send: Send) -> None:
         match self.plan.body:
             case Whole():
-                whole = ByteRange(0, self.plan.representation.length)
-                async for piece in _read_range(file, whole):
-                    yield piece
+                await self._send_range(file, ByteRange(0, self.plan.representation.length), send)
             case Slice(found):
-                async for piece in _read_range(file, found):
-                    yield piece
+                await self._send_range(file, found, send)
             case Parts(parts, tail):
                 for head, found in parts:
-                    yield head
-                    async for piece in _read_range(file, found):
-                        yield piece
-                yield tail
+                    await _send_piece(head, send)
+                    await self._send_range(file, found, send)
+                await _send_piece(tail, send)
+
+    async def _send_range(self, file: OpenFile, found: ByteRange, send: Send) -> None:
+        position = found.start
+        await file.seek(position)
+        while position < found.stop:
+            piece = await file.read(min(PIECE_BYTES, found.stop - position))
+            if not piece or _last_write(file) != self._written:
+                raise FileChangedError(f"{file.name} changed while it was sent, at byte {position}; the connection is closed")
+            position += len(piece)
+            await _send_piece(piece, send)
 
 
-async def _read_range(file: OpenFile, found: ByteRange) -> AsyncIterator[bytes]:
-    position = found.start
-    await file.seek(position)
-    while position < found.stop:
-        piece = await file.read(min(PIECE_BYTES, found.stop - position))
-        if not piece:
-            raise FileChangedError(f"{file.name} was cut at byte {position} while it was sent; the connection is closed")
-        position += len(piece)
-        yield piece
+async def _send_piece(piece: bytes, send: Send) -> None:
+    await send({"type": "http.response.body", "body": piece, "more_body": True})
+
+
+def _last_write(file: OpenFile) -> tuple[int, int]:
+    """Return what moves when someone writes into the open file (``cp``, ``rsync --inplace``), but not when it is replaced."""
+    status = os.fstat(file.fileno())
+    return status.st_size, status.st_mtime_ns
 
 
 @asynccontextmanager

@@ -24,7 +24,7 @@ from anyio.lowlevel import current_token
 PIECE_BYTES = 1 << 20
 """What is read at once. 1 MiB: a thread hop costs about 60 µs, a tenth of what reading it from the page cache does."""
 
-_OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 """O_NONBLOCK: opening a FIFO must not wait for a writer. It means nothing on regular files."""
 
 OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
@@ -59,7 +59,7 @@ def open_regular(path: str) -> tuple[int, os.stat_result]:
     Raises ``OSError`` as ``open(2)`` does, and ``IsADirectoryError`` for a folder, ``FileNotFoundError`` for anything that is
     neither (FIFO, socket, device): for a web server those do not exist.
     """
-    descriptor = os.open(path, _OPEN_FLAGS)
+    descriptor = os.open(path, OPEN_FLAGS)
     status = os.fstat(descriptor)
     if stat.S_ISREG(status.st_mode):
         return descriptor, status

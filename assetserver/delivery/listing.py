@@ -11,11 +11,12 @@ from urllib.parse import quote
 
 from assetserver.semantics.dates import format_date
 from assetserver.semantics.mediatypes import media_type_of
-from assetserver.semantics.targets import AssetPath
+from assetserver.semantics.targets import AssetPath, RefusedTarget, format_target, parse_target
 
 from .probe import Kind, Roots
 
 LIMIT_ENTRIES = 10_000
+_LAST_SECOND = 253_402_300_799
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ def list_folder(roots: Roots, path: AssetPath) -> list[ListedName]:
     names = {name for folder in roots.folders for name in _names_in(os.path.join(folder, path))}
     found = []
     for name in sorted(names)[:LIMIT_ENTRIES]:
+        if isinstance(parse_target(format_target(path + name)), RefusedTarget):
+            continue
         probe = roots.probe(AssetPath(path + name))
         if probe.kind is Kind.MISSING or probe.signature is None:
             continue
@@ -54,7 +57,7 @@ def format_json(names: list[ListedName]) -> bytes:
             "type": "file",
             "size": one.size,
             "media_type": media_type_of(one.name),
-            "modified": format_date(one.modified),
+            "modified": _format_time(one.modified),
         }
         for one in names
     ]
@@ -73,7 +76,12 @@ def _row(one: ListedName) -> str:
     slash = "/" if one.is_folder else ""
     size = "" if one.is_folder else f"{one.size:,}"
     link = f'<a href="./{quote(one.name)}{slash}">{escape(one.name)}{slash}</a>'
-    return f"<tr><td>{link}<td>{size}<td>{escape(format_date(one.modified))}"
+    return f"<tr><td>{link}<td>{size}<td>{_format_time(one.modified)}"
+
+
+def _format_time(seconds: int) -> str:
+    """Return a date for any file time: file systems count further than years have four digits."""
+    return format_date(min(max(seconds, 0), _LAST_SECOND))
 
 
 def _names_in(folder: str) -> list[str]:

@@ -13,10 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import new as new_digest
 
-from assetserver.errors import FileChangedError
+from assetserver.errors import FileChangedError, OverloadedError
 from assetserver.semantics.fingerprints import PROOF_ALGORITHMS, find_hex_fingerprint, is_proved
 from assetserver.semantics.mediatypes import media_type_of
 from assetserver.semantics.representation import SUFFIXES, Asset, ContentCoding, Representation
@@ -113,12 +114,13 @@ class LiveFolder:
 
     def load(self, path: AssetPath) -> Entry:
         """Look at the disk and return the entry as it is now. Blocks: for file threads and for warming up."""
+        now_s = self.clock_s()  # before the look, so that what changes during a long one is noticed in time
         probe = self.roots.probe(path)
         known = self._entries.get(path)
         if known is not None and known.probe == probe and known.settled:
-            known.checked_s = self.clock_s()
+            known.checked_s = now_s
             return known
-        entry = self._build(path, probe, known)
+        entry = self._build(path, probe, known, now_s)
         self._remember(entry)
         return entry
 
@@ -139,26 +141,26 @@ class LiveFolder:
             if entry.responses is not None and entry.work is None:  # under the lock, for the work ends in _replace
                 entry.work = self._improve_soon(entry)
 
-    def _build(self, path: AssetPath, probe: Probe, known: Entry | None) -> Entry:
+    def _build(self, path: AssetPath, probe: Probe, known: Entry | None, now_s: float) -> Entry:
         if probe.kind is not Kind.FILE:
-            return Entry(path, probe, self.clock_s())
+            return Entry(path, probe, now_s)
         for _ in range(_ATTEMPTS):
             assert probe.signature is not None  # noqa: S101 - a file's probe has one
             if probe.signature.size > HASHED_AT_ONCE_BYTES:
-                return self._describe(Entry(path, probe, self.clock_s()))
+                return self._describe(Entry(path, probe, now_s))
             try:
                 digest, proved, settled = _identify(path, probe.full, probe.signature)
             except (OSError, FileChangedError):
                 probe = self.roots.probe(path)
                 if probe.kind is not Kind.FILE:
-                    return Entry(path, probe, self.clock_s())
+                    return Entry(path, probe, now_s)
                 continue
             if known is not None and known.probe == probe and known.digest == digest:
-                known.checked_s, known.settled = self.clock_s(), settled
+                known.checked_s, known.settled = now_s, settled
                 return known
-            return self._describe(Entry(path, probe, self.clock_s(), settled, digest, proved))
+            return self._describe(Entry(path, probe, now_s, settled, digest, proved))
         logger.warning("%s changes faster than it can be read; it is served without validators", probe.full)
-        return self._describe(Entry(path, probe, self.clock_s(), settled=False))
+        return self._describe(Entry(path, probe, now_s, settled=False))
 
     def _describe(self, entry: Entry) -> Entry:
         """Fill in what follows from probe and digest: representations, sources, prepared answers."""
@@ -206,6 +208,7 @@ class LiveFolder:
         try:
             digest, proved, settled = _identify(entry.path, entry.probe.full, entry.probe.signature)
         except (OSError, FileChangedError):
+            entry.settled = False  # tried again at the next look
             return
         self._replace(entry, Entry(entry.path, entry.probe, entry.checked_s, settled, digest, proved))
 
@@ -214,13 +217,14 @@ class LiveFolder:
         assert entry.digest is not None  # noqa: S101 - only hashed files are compressed
         self._encodings.make(entry.probe.full, entry.probe.signature, entry.digest, missing)
         better = Entry(entry.path, entry.probe, entry.checked_s, entry.settled, entry.digest, entry.proved)
-        self._replace(entry, better)
+        with suppress(OverloadedError):  # then the file goes on as it is
+            self._replace(entry, better)
 
     def _replace(self, entry: Entry, better: Entry) -> None:
         """Put ``better`` in the place of ``entry``, unless the disk has changed since."""
         self._describe(better)
-        better.work = entry.work
         with self._lock:
+            better.work = entry.work
             if self._entries.get(entry.path) is entry:
                 better.checked_s = entry.checked_s
                 better.settled = entry.settled if entry.digest else better.settled

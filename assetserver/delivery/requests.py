@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from starlette.types import Scope
 
@@ -48,11 +48,17 @@ def read_target(scope: Scope) -> Target | RefusedTarget:
 
 
 def raw_path(scope: Scope) -> str:
-    """Return the path as sent, without query; where the server does not tell (ASGI makes it optional), encoded anew."""
+    """Return the path as sent, without query.
+
+    Where the server does not tell (ASGI makes it optional), or where middleware has rewritten ``path`` alone, as most does, it
+    is ``path`` encoded anew: that is what Starlette routes by.
+    """
     raw: bytes | None = scope.get("raw_path")
-    if raw is None:
-        return quote(scope["path"], safe="/%!$&'()*+,;=:@")
-    return raw.partition(b"?")[0].decode("latin-1")
+    if raw is not None:
+        sent = raw.partition(b"?")[0].decode("latin-1")
+        if sent.isascii() and unquote(sent) == scope["path"]:
+            return sent
+    return quote(scope["path"], safe="/!$&'()*+,;=:@", errors="surrogatepass")
 
 
 def encoded_prefix(scope: Scope) -> str:

@@ -46,7 +46,7 @@ def decode() -> Callable[[bytes, str | None], bytes]:
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a page, a style sheet, a picture, WebAssembly, an empty file, 11 bytes of text and 3 MiB; a day old."""
+    """A folder with pages, style sheets, a picture, WebAssembly, an empty file, 11 bytes of text and 3 MiB; a day old."""
     folder = tmp_path_factory.mktemp("site")
     (folder / "d").mkdir()
     lines = "".join(f"<p>Line {number} of the page, long enough to be worth compressing.</p>\n" for number in range(40))
@@ -58,6 +58,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "404.html": _PAGE.format(title="Nothing here", lines=lines).encode(),
         "style.css": rules.encode(),
         "other.css": rules.encode() + b"/* other */\n",
+        "large.css": rules.encode() * 100,
         # A module whose only content is a custom section (id 0) of the name "note": length and name length in LEB128.
         "module.wasm": b"\0asm\1\0\0\0" + b"\0" + _leb128(5 + len(note)) + b"\4note" + note,
         "empty.txt": b"",
