@@ -62,6 +62,9 @@ class _HotPath(NamedTuple):
     fields: dict[tuple[int, ContentCoding], list[Field]]
 
 
+_HotKey = tuple[str, bytes | None, str]
+
+
 class AssetFiles(StaticFiles):
     """Serves the files of folders and packages, as ``StaticFiles`` does, with exact HTTP.
 
@@ -125,8 +128,8 @@ class AssetFiles(StaticFiles):
             files=self._resources.files,
             compressors=self._resources.compressors,
         )
-        self._hot: dict[bytes, _HotPath] = {}
-        self._may_be_hot = type(self).get_response is AssetFiles.get_response
+        self._hot: dict[_HotKey, _HotPath] = {}
+        self._may_be_hot = (type(self).get_response, type(self).get_path) == (AssetFiles.get_response, AssetFiles.get_path)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -246,7 +249,8 @@ class AssetFiles(StaticFiles):
         if not entry.work.done():
             with anyio.move_on_after(self.patience_s):
                 await wait_future(entry.work)
-        return self.folder.get(entry.path) or entry
+        better = await self.folder.lookup(entry.path)
+        return entry if better.responses is None else better
 
     async def _open(self, entry: Entry, plan: ResponsePlan) -> AssetResponse | None:
         """Return the response with its bytes at hand, or None if they are no longer what the plan says."""
@@ -254,11 +258,12 @@ class AssetFiles(StaticFiles):
             return self._response(plan, _HIT)
         source = entry.sources[plan.representation.coding]
         memory = self._resources.memory
-        key = plan.representation.digest or source
+        digest = plan.representation.digest
+        key = digest or source
         if (content := memory.get(key)) is not None:
             return self._response(plan, _HIT, content)
         if plan.representation.length <= memory.file_limit_bytes:
-            content = await wait_future(self._resources.files.submit(read_whole, source.path, source.signature))
+            content = await wait_future(self._resources.files.submit(read_whole, source.path, source.signature, digest))
             if content is None:
                 return None
             memory.put(key, content)
@@ -315,11 +320,19 @@ class AssetFiles(StaticFiles):
         return Asset(representations, negotiable, self.cache.fields_of(policy), self._fields)
 
     def _remember(self, scope: Scope, entry: Entry) -> None:
-        """Let the next requests for this URL take the short way, as long as the entry is fresh."""
-        if self._may_be_hot and (raw := scope.get("raw_path")):
+        """Let the next requests for this URL take the short way, as long as all that was looked at for it is fresh.
+
+        Not while compressed forms are being made: those requests wait for them.
+        """
+        if self._may_be_hot and (entry.work is None or entry.work.done()):
+            asked = self.get_path(scope)
+            bare = asked.rstrip("/")
+            names = {asked, bare, asked + "index.html", bare + ".html"}
+            looks = [entry, *(one for name in names if (one := self.folder.get(AssetPath(name))))]
+            deadline_s = min(one.checked_s for one in looks) + FRESH_S
             if len(self._hot) >= _LIMIT_HOT_PATHS:
                 self._hot.pop(next(iter(self._hot)), None)
-            self._hot[raw] = _HotPath(entry, entry.checked_s + FRESH_S, {})
+            self._hot[_hot_key(scope)] = _HotPath(entry, deadline_s, {})
 
     def _answer_hot(self, scope: Scope) -> tuple[dict[str, Any], bytes] | None:
         """Return the messages for a plain GET of a known URL, or None: then ``get_response`` decides.
@@ -327,7 +340,7 @@ class AssetFiles(StaticFiles):
         Repeats only what that decided for the same URL less than a second ago; any field that could change the answer, other
         than an ``If-None-Match`` that holds exactly the current tag, is left to it.
         """
-        hot = self._hot.get(scope.get("raw_path", b""))
+        hot = self._hot.get(_hot_key(scope))
         if hot is None or scope["method"] != "GET" or self.folder.clock_s() >= hot.deadline_s:
             return None
         accept = match = None
@@ -356,7 +369,7 @@ class AssetFiles(StaticFiles):
         status = 200 if match is None else 304
         fields = hot.fields.get((status, chosen.coding))
         if fields is None:
-            plan = responses.common_fields(chosen) if match else responses.whole(chosen, head=False).fields
+            plan = responses.common_fields(chosen) if status == 304 else responses.whole(chosen, head=False).fields
             fields = hot.fields[status, chosen.coding] = [*plan, *([_HIT] if self.cache_status else [])]
         content: bytes | None = b""
         if match is None:
@@ -368,8 +381,14 @@ class AssetFiles(StaticFiles):
         return {"type": "http.response.start", "status": status, "headers": fields.copy()}, content
 
 
+def _hot_key(scope: Scope) -> _HotKey:
+    """Return all of a scope that says which URL is asked for: middleware may have rewritten one part and not the others."""
+    return scope["path"], scope.get("raw_path"), scope.get("root_path", "")
+
+
 def _asks_for_a_file(path: str) -> bool:
     """Tell whether a path wants a file rather than a page: then a page would be the wrong answer to a miss."""
+    path = path.rstrip("/")
     is_page = path.endswith((".html", ".htm"))
     return (has_known_extension(path) and not is_page) or looks_fingerprinted(path)
 

@@ -32,7 +32,8 @@ ALL = make(identity=100, gzip=40, zstd=38, br=30)
         ("x-gzip;q=0.3", (0, 0, 300, -1)),
         ("gzip;q=0.2, x-gzip;q=0.3, gzip;q=0.1", (0, 0, 300, -1)),
         ("deflate", (0, 0, 0, -1)),
-        ("br" + " " * LIMIT_BYTES, (0, 0, 0, -1)),
+        ("br".ljust(LIMIT_BYTES), (1000, 0, 0, -1)),
+        ("br".ljust(LIMIT_BYTES + 1), (0, 0, 0, -1)),
     ],
 )
 def test_field_gives_each_coding_a_weight(text, weights):

@@ -84,7 +84,7 @@ def test_other_spelling_leads_to_the_canonical_one(raw, canonical):
         ("/d/.%2e/", "dot segment"),
         ("/" + "a" * (SEGMENT_LIMIT_BYTES + 1), "segment too long"),
         ("/" + "%C3%A9" * (SEGMENT_LIMIT_BYTES // 2 + 1), "segment too long"),
-        ("/" + "a/" * LIMIT_BYTES, "path too long"),
+        ("/abc" * (LIMIT_BYTES // 4) + "d", "path too long"),
         ("/" + '"/' * (LIMIT_BYTES // 2 - 1), "path too long"),
     ],
 )
@@ -92,7 +92,7 @@ def test_path_that_can_name_nothing_is_refused_with_a_reason(raw, reason):
     assert parse_target(raw) == RefusedTarget(reason)
 
 
-@pytest.mark.parametrize("raw", ["/" + "a" * SEGMENT_LIMIT_BYTES, "/" + "/".join(["ab"] * (LIMIT_BYTES // 3))])
+@pytest.mark.parametrize("raw", ["/" + "a" * SEGMENT_LIMIT_BYTES, "/abc" * (LIMIT_BYTES // 4)])
 def test_longest_names_are_still_names(raw):
     assert parse_target(raw) == Target(raw[1:], raw)
 
