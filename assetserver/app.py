@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from typing import Any
 
 from starlette.applications import Starlette
@@ -17,6 +18,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Host, Mount, Route, Router
+from starlette.types import Receive, Scope, Send
 
 from .delivery.assetfiles import AssetFiles
 from .delivery.cacheheaders import CacheHeaders
@@ -198,10 +200,26 @@ async def _render_exception(request: Request, _: Exception) -> Response:
     return render_error(request, 500, "Internal Server Error")
 
 
-def __getattr__(name: str) -> Starlette:
-    """Make ``app`` when it is first asked for, so that importing this module opens nothing (PEP 562)."""
-    if name != "app":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    application = create_app()
-    globals()["app"] = application
-    return application
+class _DefaultApp:
+    """The application that the environment describes, made at its first call: importing this module opens nothing.
+
+    A server that starts with settings that cannot work is told so in its own protocol, and exits with the message.
+    """
+
+    def __init__(self) -> None:
+        self._make = lru_cache(maxsize=1)(create_app)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection, as ASGI."""
+        try:
+            application = self._make()
+        except SettingsError as error:
+            if scope["type"] != "lifespan":
+                raise
+            await receive()
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await application(scope, receive, send)
+
+
+app = _DefaultApp()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from assetserver.app import create_app
+from assetserver.app import app, create_app
 from assetserver.errors import SettingsError
 from assetserver.settings import load_settings
 
@@ -158,11 +158,27 @@ def test_settings_that_cannot_work_are_refused_with_their_line(site: Path, text:
     assert f"assetserver.toml{message}" in str(error.value)
 
 
-def test_other_modules_names_are_not_made_up() -> None:
+def test_names_that_the_package_has_not_are_not_made_up() -> None:
     import assetserver  # noqa: PLC0415 - the package's own __getattr__ is what is tested
-    import assetserver.app  # noqa: PLC0415
 
-    for module in (assetserver, assetserver.app):
-        with pytest.raises(AttributeError, match="no attribute 'nope'"):
-            module.nope  # noqa: B018 - looking it up is the point
+    with pytest.raises(AttributeError, match="no attribute 'nope'"):
+        assetserver.nope  # noqa: B018 - looking it up is the point
     assert all(getattr(assetserver, name) is not None for name in assetserver.__all__)
+
+
+@pytest.mark.anyio
+async def test_a_server_that_starts_with_wrong_settings_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anyio_backend_name: str
+) -> None:
+    monkeypatch.setenv("ASSETSERVER_CONFIG", str(tmp_path / "gone.toml"))
+    sent: list[dict[str, str]] = []
+
+    async def receive() -> dict[str, str]:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: dict[str, str]) -> None:
+        sent.append(message)
+
+    await type(app)()({"type": "lifespan"}, receive, send)
+    assert sent[0]["type"] == "lifespan.startup.failed"
+    assert "gone.toml" in sent[0]["message"]

@@ -51,7 +51,7 @@ _BYPASS = (b"cache-status", b"assetserver; fwd=bypass")
 
 _LIMIT_HOT_PATHS = 8192
 _ATTEMPTS = 3
-_NOT_CALLED = ("file_response", "lookup_path", "is_not_modified")
+_NOT_CALLED = ("file_response", "lookup_path", "is_not_modified", "check_config")
 
 
 class _HotPath(NamedTuple):
@@ -369,8 +369,8 @@ class AssetFiles(StaticFiles):
         status = 200 if match is None else 304
         fields = hot.fields.get((status, chosen.coding))
         if fields is None:
-            plan = responses.common_fields(chosen) if status == 304 else responses.whole(chosen, head=False).fields
-            fields = hot.fields[status, chosen.coding] = [*plan, *([_HIT] if self.cache_status else [])]
+            plan = responses.whole(chosen, head=False) if match is None else responses.not_modified(chosen)
+            fields = hot.fields[status, chosen.coding] = [*plan.fields, *([_HIT] if self.cache_status else [])]
         content: bytes | None = b""
         if match is None:
             content = self._resources.memory.get(chosen.digest)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+_HOST = re.compile(rb"(?:\[[0-9A-Za-z:.]+\]|(?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?")
+"""``uri-host [ ":" port ]``; it may be empty (RFC 9110 §7.2, RFC 3986 §3.2.2)."""
+
 
 class ExactHost:
-    """Answers 400 to a request without Host, or with several (RFC 9112 §3.2): caches in front may have read another one.
+    """Answers 400 to a request without Host, with several, or with one that is none (RFC 9112 §3.2).
+
+    Caches in front may have read another one.
 
     Uvicorn with httptools passes both through (measured 2026-11-22). HTTP/1.0 may omit it.
     """
@@ -18,10 +25,17 @@ class ExactHost:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, as ASGI."""
         if scope["type"] == "http" and scope["http_version"] in ("1.1", "1.0"):
-            hosts = sum(1 for name, _ in scope["headers"] if name == b"host")
-            if hosts > 1 or (hosts == 0 and scope["http_version"] == "1.1"):
-                text = f"A request needs exactly one Host field; this one has {hosts}.\n"
-                response = PlainTextResponse(text, 400, {"Cache-Control": "no-store", "Connection": "close"})
+            hosts = [value for name, value in scope["headers"] if name == b"host"]
+            if wrong := _what_is_wrong(hosts, scope["http_version"]):
+                response = PlainTextResponse(wrong, 400, {"Cache-Control": "no-store", "Connection": "close"})
                 await response(scope, receive, send)
                 return
         await self.app(scope, receive, send)
+
+
+def _what_is_wrong(hosts: list[bytes], version: str) -> str:
+    if len(hosts) > 1 or (not hosts and version == "1.1"):
+        return f"A request needs exactly one Host field; this one has {len(hosts)}.\n"
+    if hosts and _HOST.fullmatch(hosts[0]) is None:
+        return "The Host field is not a host name or address with an optional port.\n"
+    return ""

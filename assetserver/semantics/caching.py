@@ -106,6 +106,10 @@ class CacheTable:
     prefix: str = ""
     tags: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.profile not in PROFILES:
+            raise ValueError(f"{self.profile!r} is not a CDN profile; known are {', '.join(PROFILES)}")
+
     @cached_property
     def _rules(self) -> tuple[tuple[re.Pattern[str], CachePolicy], ...]:
         return tuple((compile_glob(rule.match), rule.policy) for rule in self.rules)

@@ -88,13 +88,14 @@ class ResponsePlan:
 class AssetResponses:
     """All answers of one asset that do not depend on the clock or on ranges, each made once, when first asked for."""
 
-    __slots__ = ("_fields", "_selected", "_whole", "asset")
+    __slots__ = ("_fields", "_not_modified", "_selected", "_whole", "asset")
 
     def __init__(self, asset: Asset) -> None:
         self.asset = asset
         self._selected: dict[Weights, Representation | None] = {}
         self._whole: dict[tuple[ContentCoding, bool], ResponsePlan] = {}
         self._fields: dict[ContentCoding, tuple[Field, ...]] = {}
+        self._not_modified: dict[ContentCoding, ResponsePlan] = {}
 
     def select(self, accept_encoding: str | None) -> Representation | None:
         """Return the representation that this ``Accept-Encoding`` gets, or None if none is acceptable."""
@@ -106,11 +107,21 @@ class AssetResponses:
         return self._selected[weights]
 
     def common_fields(self, chosen: Representation) -> tuple[Field, ...]:
-        """Return what 200, 206 and 304 of ``chosen`` share."""
+        """Return what 200 and 206 of ``chosen`` share."""
         fields = self._fields.get(chosen.coding)
         if fields is None:
             fields = self._fields[chosen.coding] = tuple(self._common_fields(chosen))
         return fields
+
+    def not_modified(self, chosen: Representation) -> ResponsePlan:
+        """Return the 304 of ``chosen``: without Last-Modified where the tag says it better (§15.4.5)."""
+        plan = self._not_modified.get(chosen.coding)
+        if plan is None:
+            fields = self.common_fields(chosen)
+            if chosen.etag is not None:
+                fields = tuple(field for field in fields if field[0] != b"last-modified")
+            plan = self._not_modified[chosen.coding] = ResponsePlan(304, fields, chosen)
+        return plan
 
     def whole(self, chosen: Representation, *, head: bool) -> ResponsePlan:
         """Return the 200 of ``chosen``."""
@@ -155,7 +166,7 @@ def respond(responses: AssetResponses, request: AssetRequest, *, now: int, stric
         if outcome is Precondition.FAILED:
             return _error(responses, 412)
         if outcome is Precondition.NOT_MODIFIED:
-            plan = ResponsePlan(304, responses.common_fields(chosen), chosen)
+            plan = responses.not_modified(chosen)
     if plan.status == 200 and request.range is not None and not head:  # noqa: PLR2004 - a status
         plan = _ranged(responses, plan, request, now)
     if request.want_repr_digest is not None:
@@ -205,9 +216,10 @@ def _ranged(responses: AssetResponses, plan: ResponsePlan, request: AssetRequest
         return _error(responses, 416, (b"content-range", b"bytes */%d" % chosen.length))
     if len(ranges) == 1:
         return _single(responses, chosen, ranges[0])
-    if chosen.coding is not ContentCoding.IDENTITY:
+    if chosen.coding is not ContentCoding.IDENTITY or chosen.digest is None:
         # Content-Encoding beside multipart/byteranges reads as if the multipart itself were coded; clients would
-        # decode the delimiters. Ignoring Range is always allowed (§14.2).
+        # decode the delimiters. And without the digest a delimiter could be foreseen by whoever wrote the content.
+        # Ignoring Range is always allowed (§14.2).
         return plan
     return _multipart(responses, chosen, ranges)
 

@@ -15,8 +15,8 @@ TEXT = re.compile(r"(/|\.(html|css|js|svg))$")
 
 @pytest.fixture
 def sample(origin):
-    """Base URL of the sample site, served as ``make serve`` does."""
-    return origin(None, "--config", ROOT / "static/assetserver.toml")
+    """Base URL of the sample site, served as ``make serve`` does, but never too slow to compress in time."""
+    return origin(None, "--config", ROOT / "static/assetserver.toml", env={"ASSETSERVER_COMPRESSION__PATIENCE_S": "10"})
 
 
 def collect(browser):

@@ -19,7 +19,7 @@ else:
     from backports import zstd
 
 DAY_S = 86_400
-POLL_LIMIT_S = 10.0
+POLL_LIMIT_S = 20.0
 POLL_S = 0.1
 
 _DECODERS: dict[str | None, Callable[[bytes], bytes]] = {
@@ -102,13 +102,13 @@ def short_lived(shared_origin, site):
 
 @pytest.fixture(scope="session")
 def poll():
-    """``poll(call, is_done)`` calls until the result is what it should be, and returns it; fails after 10 s."""
+    """``poll(call, is_done, every_s=0.1)`` calls until the result is what it should be, and returns it; fails after 20 s."""
 
-    def run(call, is_done):
+    def run(call, is_done, every_s=POLL_S):
         deadline_s = time.monotonic() + POLL_LIMIT_S
         while not is_done(result := call()):
             assert time.monotonic() < deadline_s, f"still {result}"
-            time.sleep(POLL_S)
+            time.sleep(every_s)
         return result
 
     return run

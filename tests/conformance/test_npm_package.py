@@ -25,12 +25,12 @@ def dist(require, missing, tmp_path_factory):
     """The unpacked ``dist`` folder of the package."""
     npm = require("npm")
     folder = tmp_path_factory.mktemp("npm")
-    command = [npm, "pack", PACKAGE, "--silent", "--fetch-timeout=20000", "--fetch-retries=1"]
+    command = [npm, "pack", PACKAGE, "--loglevel=error", "--fetch-timeout=20000", "--fetch-retries=1"]
     try:
         subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=60)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         output = (error.stderr or b"").decode(errors="replace")
-        missing(f"the npm package {PACKAGE} ({output.strip()[-300:] or error})")
+        missing(f"the npm package {PACKAGE} ({' '.join(output.split())[:200] or error})")
     [archive] = folder.glob("*.tgz")
     with tarfile.open(archive) as files:
         files.extractall(folder, filter="data")

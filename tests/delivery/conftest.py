@@ -190,7 +190,9 @@ def resources(tmp_path: Path) -> Iterator[Resources]:
 def make_site(tmp_path: Path, clock: Clock, resources: Resources) -> Callable[..., Site]:
     """Return a function from files and keywords of ``AssetFiles`` to a site; compressed forms are waited for."""
 
-    def make(files: Mapping[str, bytes | str] | None = None, *, app_class: type[AssetFiles] = AssetFiles, **options: Any) -> Site:
+    def make(
+        files: Mapping[str, bytes | str] | None = None, *, app_class: type[AssetFiles] = AssetFiles, **options: Any
+    ) -> Site:
         root = tmp_path / "site"
         root.mkdir(exist_ok=True)
         options = {"directory": root, "resources": resources, "patience_s": 30} | options

@@ -3,14 +3,12 @@
 import gzip
 import json
 import os
-import random
-import resource
 import subprocess
 import sys
 import threading
 from base64 import b64encode
-from hashlib import md5, sha256
-from pathlib import Path
+from hashlib import md5, sha256, shake_256
+from typing import ClassVar
 
 import anyio
 import brotli
@@ -26,6 +24,12 @@ from assetserver.delivery.resources import Resources
 from assetserver.errors import OverloadedError
 from assetserver.semantics.caching import ASSET, IMMUTABLE, PAGE, CachePolicy, CacheRule, CacheTable
 from assetserver.semantics.representation import SUFFIXES, ContentCoding
+
+
+def noise(seed: int, size: int) -> bytes:
+    """Return bytes that no coding makes smaller, the same for the same seed."""
+    return shake_256(bytes([seed])).digest(size)
+
 
 CSS = b"body { color: rebeccapurple; margin: 0 }\n" * 100
 CODINGS = tuple(SUFFIXES)
@@ -65,7 +69,7 @@ class TestCodings:
             ]
 
     def test_ranges_of_a_compressed_form_are_its_bytes_and_resume_only_with_its_tag(self, make_site):
-        site = make_site({"a.css": random.Random(1).randbytes(3000).hex()})
+        site = make_site({"a.css": noise(1, 3000).hex()})
         whole = site.get("/a.css", accept_encoding="br")
         identity = site.get("/a.css")
         part = site.get("/a.css", accept_encoding="br", range="bytes=100-", if_range=whole["etag"])
@@ -104,7 +108,7 @@ class TestCodings:
 
     @pytest.mark.parametrize("size", [10_000, 3 << 20])
     def test_large_and_small_files_are_compressed_alike(self, make_site, size):
-        content = random.Random(1).randbytes(size // 2).hex().encode()
+        content = noise(1, size // 2).hex().encode()
         site = make_site({"a.json": content})
         for token in TOKENS:
             answer = site.get("/a.json", accept_encoding=token)
@@ -361,11 +365,12 @@ class TestFields:
 
     def test_validators_go_on_all_and_content_fields_not_on_304(self, answers):
         for answer in answers():
-            assert {"etag", "last-modified"} <= {name.decode() for name, _ in answer.fields}
+            assert "etag" in answer
             content = {"content-type", "content-length", "content-encoding", "content-range", "accept-ranges"}
             if answer.status == 304:
                 assert not content & {name.decode() for name, _ in answer.fields}
             else:
+                assert "last-modified" in answer
                 assert answer["accept-ranges"] == "bytes"
 
     @pytest.mark.parametrize(
@@ -397,9 +402,9 @@ class TestFields:
         assert {answer["cache-control"] for answer in answers(name)} == {ASSET}
 
     def test_declared_names_and_versioned_folders_are_immutable(self, answers):
-        assert {one["cache-control"] for one in answers("index-BxK2mY9p.css", cache=CacheTable(immutable=("*-????????.css",)))} == {
-            IMMUTABLE
-        }
+        assert {
+            one["cache-control"] for one in answers("index-BxK2mY9p.css", cache=CacheTable(immutable=("*-????????.css",)))
+        } == {IMMUTABLE}
         assert {one["cache-control"] for one in answers("a.css", cache=CacheTable(versioned=True))} == {IMMUTABLE}
 
     def test_a_page_is_asked_for_again(self, answers):
@@ -453,7 +458,7 @@ class TestMethods:
 
 
 class TestPages:
-    FILES = {
+    FILES: ClassVar = {
         "index.html": "home",
         "about.html": "about",
         "docs/index.html": "docs",
@@ -513,7 +518,9 @@ class TestPages:
         head = site.get("/nothing", "HEAD")
         assert (head.status, head.body, head["content-length"]) == (404, b"", "1100")
 
-    @pytest.mark.parametrize("path", ["/gone.js", "/gone.css", "/assets/app-BxK2mY9p", "/gone.0123456789ab.css", "/x.png", "/x.map"])
+    @pytest.mark.parametrize(
+        "path", ["/gone.js", "/gone.css", "/assets/app-BxK2mY9p.chunk", "/gone.0123456789ab.css", "/x.png", "/x.map"]
+    )
     @pytest.mark.parametrize("options", [{}, {"html": True}, {"html": True, "fallback": "index.html", "clean_urls": True}])
     def test_a_missing_asset_is_404_and_not_to_be_stored(self, make_site, path, options):
         answer = make_site({"index.html": "home"}, **options).get(path)
@@ -613,7 +620,7 @@ def _exchange_of(make_scope):
 
 
 class TestListing:
-    FILES = {"a.css": "a {}", "a.css.br": "x", "docs/x.txt": "x", "site/index.html": "page", "<b>.txt": "x"}
+    FILES: ClassVar = {"a.css": "a {}", "a.css.br": "x", "docs/x.txt": "x", "site/index.html": "page", "<b>.txt": "x"}
 
     def test_a_folder_is_a_page_or_json_as_asked(self, make_site):
         site = make_site(self.FILES, listing=True, html=True)
@@ -637,7 +644,9 @@ class TestListing:
         assert [site.get(path).status for path in ("/", "/docs/", "/docs")] == [404] * 3
 
     def test_every_name_in_it_can_be_requested(self, make_site):
-        site = make_site({"a b.txt": "x", "100%.txt": "x", "ü.txt": "x", "javascript:alert(1)": "x", "a?b#c": "x"}, listing=True)
+        site = make_site(
+            {"a b.txt": "x", "100%.txt": "x", "ü.txt": "x", "javascript:alert(1)": "x", "a?b#c": "x"}, listing=True
+        )
         for row in json.loads(site.get("/", accept="application/json").body):
             encoded = "/" + "".join(f"%{byte:02X}" for byte in row["name"].encode())
             answer = site.get(encoded)
@@ -726,7 +735,9 @@ anyio.run(main)
 
 def test_memory_holds_no_more_than_its_limit(make_site):
     resources = Resources(MemoryCache(limit_bytes=10_000, file_limit_bytes=5_000))
-    site = make_site({f"{number}.bin": os.urandom(3000) for number in range(20)} | {"big.bin": bytes(6000)}, resources=resources)
+    site = make_site(
+        {f"{number}.bin": os.urandom(3000) for number in range(20)} | {"big.bin": bytes(6000)}, resources=resources
+    )
     for _ in range(2):
         for number in range(20):
             assert len(site.get(f"/{number}.bin").body) == 3000

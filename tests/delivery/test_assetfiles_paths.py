@@ -23,7 +23,19 @@ def site(make_site, tmp_path: Path):
     return made
 
 
-UP = ["..", "%2e%2e", "%2E%2E", ".%2e", "%2e.", "%252e%252e", "..;", "..%00", "%c0%ae%c0%ae", "%e0%80%ae%e0%80%ae", "%uff0e%uff0e"]
+UP = [
+    "..",
+    "%2e%2e",
+    "%2E%2E",
+    ".%2e",
+    "%2e.",
+    "%252e%252e",
+    "..;",
+    "..%00",
+    "%c0%ae%c0%ae",
+    "%e0%80%ae%e0%80%ae",
+    "%uff0e%uff0e",
+]
 SLASH = ["/", "%2f", "%2F", "\\", "%5c", "%5C", "%252f", "%c0%af", "//", "/./"]
 TRAVERSALS = [f"/{up}{slash}secret.txt" for up in UP for slash in SLASH] + [
     f"/docs/{up}{slash}{up}{slash}secret.txt" for up in UP for slash in SLASH
@@ -129,7 +141,9 @@ def test_the_one_url_is_answered_at_once(site, path):
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.lists(st.sampled_from(["/", "..", ".", "%2e", "%2f", "%5c", "\\", "%", "%25", "%00", "a.css", "docs", ";", "?", "é", "\xff"])),
+    st.lists(
+        st.sampled_from(["/", "..", ".", "%2e", "%2f", "%5c", "\\", "%", "%25", "%00", "a.css", "docs", ";", "?", "é", "\xff"])
+    ),
     st.sampled_from(["", "/static"]),
 )
 def test_no_path_raises_leads_out_or_redirects_twice(site, pieces, root_path):

@@ -10,7 +10,17 @@ from starlette.testclient import TestClient
 
 from assetserver.delivery.assetfiles import AssetFiles
 from assetserver.delivery.cacheheaders import CacheHeaders
-from assetserver.semantics.caching import ASSET, ERROR, IMMUTABLE, MISSING_PAGE, PAGE, REDIRECT, CachePolicy, CacheRule, CacheTable
+from assetserver.semantics.caching import (
+    ASSET,
+    ERROR,
+    IMMUTABLE,
+    MISSING_PAGE,
+    PAGE,
+    REDIRECT,
+    CachePolicy,
+    CacheRule,
+    CacheTable,
+)
 
 
 def answering(status: int = 200, **fields: str):

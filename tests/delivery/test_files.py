@@ -9,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from assetserver.delivery.files import (
@@ -181,7 +182,7 @@ def test_a_future_is_waited_for_while_the_loop_runs(backend):
     async def finish_later() -> None:
         nonlocal ticks
         for _ in range(5):
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
             ticks += 1
         threading.Thread(target=future.set_result, args=("done",)).start()
 

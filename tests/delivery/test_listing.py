@@ -142,7 +142,7 @@ def test_the_root_has_no_way_up():
 
 @pytest.mark.parametrize("name", AWKWARD)
 def test_json_holds_every_name_as_it_is(name):
-    names = [ListedName(name, is_folder=True, size=0, modified=0), ListedName("a.css", False, 5, 10**9)]
+    names = [ListedName(name, is_folder=True, size=0, modified=0), ListedName("a.css", is_folder=False, size=5, modified=10**9)]
     assert json.loads(format_json(names)) == [
         {"name": name, "type": "folder"},
         {

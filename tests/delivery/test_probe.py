@@ -70,7 +70,9 @@ def test_a_change_under_a_preserved_size_and_mtime_shows(root, probe):
     assert after != before
 
 
-@pytest.mark.parametrize("path", [".env", ".git/config", "docs/.hidden", "docs/.well-known/x", "..", "../secret.txt", ".", "a/./b"])
+@pytest.mark.parametrize(
+    "path", [".env", ".git/config", "docs/.hidden", "docs/.well-known/x", "..", "../secret.txt", ".", "a/./b"]
+)
 def test_dotfiles_and_dot_segments_are_missing(root, probe, path):
     for name in (".env", ".git/config", "docs/.hidden", "docs/.well-known/x"):
         (root / name).parent.mkdir(exist_ok=True)

@@ -42,7 +42,9 @@ class TestRequest:
         assert request.preconditions.if_none_match == '"a", "b"'
 
     def test_any_byte_may_stand_in_a_field(self, make_scope):
-        assert read_request(make_scope("/a", headers=[(b"range", bytes(range(256)))])).range == bytes(range(256)).decode("latin-1")
+        assert read_request(make_scope("/a", headers=[(b"range", bytes(range(256)))])).range == bytes(range(256)).decode(
+            "latin-1"
+        )
 
     def test_the_first_of_several_fields_is_found(self, make_scope):
         scope = make_scope("/a", headers=[(b"accept", b"a"), (b"accept", b"b")])
@@ -74,7 +76,9 @@ class TestPath:
         scope["raw_path"] = (root_path.replace(" ", "%20") + path).encode()
         assert read_target(scope) == Target(found, canonical)
 
-    @pytest.mark.parametrize("path", ["/../x", "/%2e%2e/x", "/a%2fb", "/a%5cb", "/%00", "/%zz", "/%c0%ae%c0%ae/x", "/" + "x" * 5000])
+    @pytest.mark.parametrize(
+        "path", ["/../x", "/%2e%2e/x", "/a%2fb", "/a%5cb", "/%00", "/%zz", "/%c0%ae%c0%ae/x", "/" + "x" * 5000]
+    )
     def test_a_path_that_can_name_nothing_is_refused(self, make_scope, path):
         assert isinstance(read_target(make_scope(path)), RefusedTarget)
         assert isinstance(read_target(make_scope(path, root_path="/static")), RefusedTarget)

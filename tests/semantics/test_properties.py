@@ -221,9 +221,10 @@ def test_partial_and_unmodified_answers_carry_the_validators_and_policy_of_the_w
     answer = read_fields(plan)
     assert plan.status in {200, 206, 304, 416}
     if plan.status != 416:
-        for name in ("etag", "last-modified", "vary", "cache-control", "x-content-type-options"):
+        for name in ("etag", "vary", "cache-control", "x-content-type-options"):
             assert answer[name] == whole[name]
     if plan.status == 206:
+        assert answer["last-modified"] == whole["last-modified"]
         assert answer.get("content-encoding") == whole.get("content-encoding")
     if plan.status == 304:
         assert not {"content-encoding", "content-type", "content-length", "content-range"} & answer.keys()
