@@ -192,6 +192,14 @@ def test_a_change_is_noticed_after_the_freshness_time(pair, change):
     assert (after.status, after.get("content-encoding")) == expected[change]
 
 
+def test_what_is_no_longer_trusted_is_not_repeated(pair):
+    warm, _ = pair
+    warm.get("/image.png")
+    warm.write("image.png", b"new")
+    warm.app.folder.distrust("image.png")
+    assert warm.get("/image.png").body == b"new"
+
+
 def test_what_is_changed_in_one_answer_does_not_show_in_the_next(pair, make_scope):
     warm, _ = pair
     warm.get("/a.css")

@@ -12,6 +12,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from assetserver.delivery import files
 from assetserver.delivery.files import (
     PIECE_BYTES,
     FilePool,
@@ -102,6 +103,16 @@ def test_a_replaced_file_does_not_read_even_with_size_and_times_preserved(path):
     other.replace(path)
     assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
     assert read_whole(str(path), sign(before)) is None
+
+
+def test_a_file_that_changes_while_it_is_read_does_not_read(path, monkeypatch):
+    def read_then_change(descriptor):
+        yield from read_pieces(descriptor)
+        path.write_bytes(b"hello there")
+
+    expected = sign(path.stat())
+    monkeypatch.setattr(files, "read_pieces", read_then_change)
+    assert read_whole(str(path), expected) is None
 
 
 def test_a_missing_file_does_not_read(path):
