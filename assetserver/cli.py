@@ -54,8 +54,7 @@ def serve(directory: str | None, config: str | None, reload: bool, **flags: Any)
             _fail(
                 2, "there is nothing to serve: name a folder (assetserver serve ./dist), or add [[mounts]] to assetserver.toml"
             )
-        _pass_on(config, overrides)
-        raise SystemExit(serve_settings(settings, reload=reload))
+        raise SystemExit(serve_settings(settings, _as_environment(config, overrides), reload=reload))
 
 
 @main.command()
@@ -104,13 +103,13 @@ def _load(config: str | None, overrides: dict[str, Any]) -> Any:
     return load_settings(config or default_config(), os.environ, overrides)
 
 
-def _pass_on(config: str | None, overrides: dict[str, Any]) -> None:
-    """Put the flags into the environment, for the processes that ``--workers`` and ``--reload`` start."""
-    if config:
-        os.environ["ASSETSERVER_CONFIG"] = config
+def _as_environment(config: str | None, overrides: dict[str, Any]) -> dict[str, str]:
+    """Return the flags as variables, for the processes that ``--workers`` and ``--reload`` start."""
+    variables = {"ASSETSERVER_CONFIG": config} if config else {}
     for name, value in overrides.items():
-        variable = "ASSETSERVER_" + name.upper().replace(".", "__")
-        os.environ[variable] = json.dumps(value) if isinstance(value, list) else str(value)
+        text = json.dumps(value) if isinstance(value, list) else str(value)
+        variables["ASSETSERVER_" + name.upper().replace(".", "__")] = text
+    return variables
 
 
 class _settings_errors:  # noqa: N801 - used as a statement

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,8 +25,12 @@ BACKLOG = 4096
 _APP = "assetserver.app:app"
 
 
-def serve_settings(settings: Settings, *, reload: bool) -> int:
-    """Serve until stopped; return the exit code. Raises ``SettingsError`` before anything is opened."""
+def serve_settings(settings: Settings, variables: Mapping[str, str], *, reload: bool) -> int:
+    """Serve until stopped; return the exit code.
+
+    ``variables`` describe to other processes what was said by flags: with ``reload``, or several workers, each makes its
+    application from the environment. Raises ``SettingsError`` before anything is opened.
+    """
     app = create_app(settings)
     try:
         listener = open_listener(settings)
@@ -38,6 +42,8 @@ def serve_settings(settings: Settings, *, reload: bool) -> int:
         click.echo(line, err=True)
     try:
         config = _config(app, settings, reload=reload)
+        if config.app == _APP:
+            os.environ.update(variables)
         return _run(config, listener)
     finally:
         listener.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import anyio
 from starlette.exceptions import HTTPException
@@ -23,16 +23,17 @@ from assetserver.semantics.caching import ERROR, MISSING_PAGE, PAGE, REDIRECT, C
 from assetserver.semantics.fingerprints import looks_fingerprinted
 from assetserver.semantics.mediatypes import has_known_extension
 from assetserver.semantics.negotiation import accepts_compression, parse_accept_encoding
-from assetserver.semantics.representation import Asset, ContentCoding, Field, Representation
+from assetserver.semantics.representation import Asset, Field, Representation
 from assetserver.semantics.respond import NoBody, ResponsePlan, respond, respond_missing
 from assetserver.semantics.targets import AssetPath, RefusedTarget, format_target, parse_target
 
 from .body import AssetResponse, open_file
 from .files import read_whole, wait_future
+from .hotpaths import HotPaths
 from .listing import format_json, format_page, list_folder
 from .livefolder import FRESH_S, Entry, LiveFolder
 from .probe import Kind, Roots
-from .requests import DECIDING, encoded_prefix, first_field, query_suffix, raw_path, read_request, read_target
+from .requests import encoded_prefix, first_field, query_suffix, raw_path, read_request, read_target
 from .resources import Resources, shared_resources
 
 ALLOW = "GET, HEAD, OPTIONS"
@@ -49,20 +50,8 @@ _HIT = (b"cache-status", b"assetserver; hit")
 _STORED = (b"cache-status", b"assetserver; fwd=miss; stored")
 _BYPASS = (b"cache-status", b"assetserver; fwd=bypass")
 
-_LIMIT_HOT_PATHS = 8192
 _ATTEMPTS = 3
 _NOT_CALLED = ("file_response", "lookup_path", "is_not_modified", "check_config")
-
-
-class _HotPath(NamedTuple):
-    """A URL path whose answer is decided until ``deadline_s``: the asset of ``entry``, status 200 or 304."""
-
-    entry: Entry
-    deadline_s: float
-    fields: dict[tuple[int, ContentCoding], list[Field]]
-
-
-_HotKey = tuple[str, bytes | None, str]
 
 
 class AssetFiles(StaticFiles):
@@ -128,7 +117,7 @@ class AssetFiles(StaticFiles):
             files=self._resources.files,
             compressors=self._resources.compressors,
         )
-        self._hot: dict[_HotKey, _HotPath] = {}
+        self._hot = HotPaths(self.folder, self._resources.memory, (_HIT,) if cache_status else ())
         self._may_be_hot = (type(self).get_response, type(self).get_path) == (AssetFiles.get_response, AssetFiles.get_path)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -144,7 +133,7 @@ class AssetFiles(StaticFiles):
         if scope["type"] == "websocket":
             await WebSocketClose()(scope, receive, send)
             return
-        if (hot := self._answer_hot(scope)) is not None:
+        if (hot := self._hot.answer(scope)) is not None:
             start, content = hot
             await send(start)
             await send({"type": "http.response.body", "body": content})
@@ -329,61 +318,7 @@ class AssetFiles(StaticFiles):
             bare = asked.rstrip("/")
             names = {asked, bare, asked + "index.html", bare + ".html"}
             looks = [entry, *(one for name in names if (one := self.folder.get(AssetPath(name))))]
-            deadline_s = min(one.checked_s for one in looks) + FRESH_S
-            if len(self._hot) >= _LIMIT_HOT_PATHS:
-                self._hot.pop(next(iter(self._hot)), None)
-            self._hot[_hot_key(scope)] = _HotPath(entry, deadline_s, {})
-
-    def _answer_hot(self, scope: Scope) -> tuple[dict[str, Any], bytes] | None:
-        """Return the messages for a plain GET of a known URL, or None: then ``get_response`` decides.
-
-        Repeats only what that decided for the same URL less than a second ago; any field that could change the answer, other
-        than an ``If-None-Match`` that holds exactly the current tag, is left to it.
-        """
-        hot = self._hot.get(_hot_key(scope))
-        if hot is None or scope["method"] != "GET" or self.folder.clock_s() >= hot.deadline_s:
-            return None
-        accept = match = None
-        dated = False
-        for name, value in scope["headers"]:
-            if name in DECIDING:
-                if name == b"accept-encoding" and accept is None:
-                    accept = value
-                elif name == b"if-none-match" and match is None:
-                    match = value
-                elif name == b"if-modified-since":
-                    dated = True  # ignored beside If-None-Match (RFC 9110 §13.1.3)
-                else:
-                    return None
-        if dated and match is None:
-            return None
-        return self._repeat(hot, accept, match)
-
-    def _repeat(self, hot: _HotPath, accept: bytes | None, match: bytes | None) -> tuple[dict[str, Any], bytes] | None:
-        responses = hot.entry.responses
-        if responses is None or self.folder.get(hot.entry.path) is not hot.entry:
-            return None
-        chosen = responses.select(None if accept is None else accept.decode("latin-1"))
-        if chosen is None or chosen.digest is None:
-            return None
-        status = 200 if match is None else 304
-        fields = hot.fields.get((status, chosen.coding))
-        if fields is None:
-            plan = responses.whole(chosen, head=False) if match is None else responses.not_modified(chosen)
-            fields = hot.fields[status, chosen.coding] = [*plan.fields, *([_HIT] if self.cache_status else [])]
-        content: bytes | None = b""
-        if match is None:
-            content = self._resources.memory.get(chosen.digest)
-        elif fields[0] != (b"etag", match):
-            return None
-        if content is None:
-            return None
-        return {"type": "http.response.start", "status": status, "headers": fields.copy()}, content
-
-
-def _hot_key(scope: Scope) -> _HotKey:
-    """Return all of a scope that says which URL is asked for: middleware may have rewritten one part and not the others."""
-    return scope["path"], scope.get("raw_path"), scope.get("root_path", "")
+            self._hot.remember(scope, entry, min(one.checked_s for one in looks) + FRESH_S)
 
 
 def _asks_for_a_file(path: str) -> bool:

@@ -14,7 +14,7 @@ import anyio
 import brotli
 import pytest
 
-from assetserver.delivery import assetfiles
+from assetserver.delivery import assetfiles, hotpaths
 from assetserver.delivery import encodings as encodings_module
 from assetserver.delivery.assetfiles import PUBLIC_FIELDS
 from assetserver.delivery.codecs import decode
@@ -747,7 +747,7 @@ def test_memory_holds_no_more_than_its_limit(make_site):
 
 
 def test_known_urls_are_bounded(make_site, monkeypatch):
-    monkeypatch.setattr(assetfiles, "_LIMIT_HOT_PATHS", 5)
+    monkeypatch.setattr(hotpaths, "LIMIT_PATHS", 5)
     site = make_site({f"{number}.bin": b"x" for number in range(20)})
     for number in range(20):
         site.get(f"/{number}.bin")
