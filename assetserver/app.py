@@ -6,6 +6,7 @@ mount for each folder, the longest prefix first.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -35,6 +36,8 @@ from .semantics.caching import ERROR, REDIRECT, CachePolicy, CacheRule, CacheTab
 from .semantics.targets import format_target
 from .settings import HeadersSettings, MountSettings, Settings, load_settings
 
+logger = logging.getLogger(__name__)
+
 CONFIG_FILE = "assetserver.toml"
 """Read from the working directory if nothing else names a file."""
 
@@ -45,6 +48,8 @@ def create_app(settings: Settings | None = None) -> Starlette:
     Raises ``SettingsError`` for a setting that cannot work: a folder that is not there, a cache policy that says nothing.
     """
     settings = settings or find_settings()
+    if not settings.mounts:
+        logger.warning("there is nothing to serve: add [[mounts]] to %s, or set ASSETSERVER_MOUNTS", CONFIG_FILE)
     resources = _resources(settings)
     writer = None if settings.server.access_log == "off" else LogWriter(settings.server.access_log)
 
@@ -106,8 +111,13 @@ def _mount_routes(mounts: Iterable[tuple[MountSettings, AssetFiles]]) -> list[Ba
 
 def _open_mount(settings: Settings, index: int, resources: Resources) -> AssetFiles:
     mount = settings.mounts[index]
+    if mount.prefix.startswith("/-"):
+        place = settings.locate("mounts", index, "prefix")
+        raise SettingsError(f"{place}: {mount.prefix!r} cannot be served: /- is the server's own; choose another prefix")
     if not os.path.isdir(mount.directory):
-        raise SettingsError(f"{settings.locate('mounts', index, 'directory')}: there is no folder {mount.directory!r}")
+        place, path = settings.locate("mounts", index, "directory"), os.path.normpath(mount.directory)
+        problem = f"{path} is a file; name the folder that it is in" if os.path.isfile(path) else f"there is no folder {path}"
+        raise SettingsError(f"{place}: {problem}")
     return AssetFiles(
         directory=mount.directory,
         html=mount.html,

@@ -15,9 +15,7 @@ import click
 
 from .errors import SettingsError
 
-EX_UNAVAILABLE = 69
 EX_CONFIG = 78
-EX_INTERRUPTED = 130
 
 _CONFIG = click.option("--config", type=click.Path(), metavar="FILE", help="Settings; assetserver.toml if it is there.")
 

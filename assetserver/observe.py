@@ -16,15 +16,20 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import lru_cache
+from io import TextIOWrapper
 from itertools import count
 from typing import Any, NamedTuple, TextIO
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from assetserver.errors import FileChangedError
+
 logger = logging.getLogger(__name__)
 
 REQUEST_ID = b"x-request-id"
 FLUSH_S = 0.5
+PATIENCE_S = 2.0
+_FAILED = 500
 LIMIT_RECORDS = 100_000
 """Most records that wait to be written; beyond it they are dropped and counted, for the log must not eat the memory."""
 
@@ -71,13 +76,18 @@ class AccessLog:
                 fields = message["headers"] = list(message.get("headers", ()))
                 if request_id:
                     fields.append((REQUEST_ID, request_id.encode()))
-            elif message["type"] == "http.response.body":
+            elif message["type"] == "http.response.body" and scope["method"] != "HEAD":
                 sent += len(message.get("body", b""))
             await send(message)
 
         scope["assetserver.request_id"] = request_id
         try:
             await self.app(scope, receive, send_noting)
+        except FileChangedError as error:  # the answer stays incomplete, and the server closes the connection
+            logger.warning("%s", error)
+        except Exception:
+            status = status or _FAILED
+            raise
         finally:
             if self._writer is not None:
                 duration_s = time.perf_counter() - begun
@@ -90,6 +100,8 @@ class LogWriter:
     def __init__(self, form: str, stream: TextIO | None = None) -> None:
         self._format = FORMATS[form]
         self._stream = stream or sys.stdout
+        if isinstance(self._stream, TextIOWrapper):  # a character that the locale has not must not cost a line
+            self._stream.reconfigure(errors="backslashreplace")
         self._records: deque[Record] = deque()
         self._dropped = 0
         self._stop = threading.Event()
@@ -121,12 +133,16 @@ class LogWriter:
                     self._stream.flush()
 
     def close(self) -> None:
-        """Write what is left and end the thread. The writer starts anew if it is used again."""
+        """Write what is left and end the thread. The writer starts anew if it is used again.
+
+        Gives up after ``PATIENCE_S`` if nobody reads the log: stopping must not wait for that.
+        """
         thread, self._thread = self._thread, None
         if thread is not None:
             self._stop.set()
-            thread.join()
-        self.flush()
+            thread.join(PATIENCE_S)
+            if thread.is_alive():
+                logger.warning("access log: nobody reads it, %d records are lost", len(self._records))
 
     def _start(self) -> None:
         self._stop = threading.Event()
@@ -136,6 +152,7 @@ class LogWriter:
     def _run(self, stop: threading.Event) -> None:
         while not stop.wait(FLUSH_S):
             self.flush()
+        self.flush()
 
 
 def format_combined(record: Record) -> str:

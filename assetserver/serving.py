@@ -6,9 +6,9 @@ import errno
 import os
 import signal
 import socket
+import stat
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -38,6 +38,7 @@ def serve_settings(settings: Settings, variables: Mapping[str, str], *, reload: 
         click.secho("error: ", fg="red", bold=True, nl=False, err=True)
         click.echo(_explain(settings, error), err=True)
         return EX_UNAVAILABLE
+    mark = _identity(settings.server.uds)
     for line in (*describe_mounts(settings), f"on {address_of(listener)} (stop with Ctrl+C)"):
         click.echo(line, err=True)
     try:
@@ -47,9 +48,8 @@ def serve_settings(settings: Settings, variables: Mapping[str, str], *, reload: 
         return _run(config, listener)
     finally:
         listener.close()
-        if settings.server.uds:
-            with suppress(FileNotFoundError):
-                os.unlink(settings.server.uds)
+        if mark is not None and _identity(settings.server.uds) == mark:  # not the socket of whoever came after us
+            os.unlink(settings.server.uds)
 
 
 def open_listener(settings: Settings) -> socket.socket:
@@ -120,7 +120,7 @@ def _config(app: Starlette, settings: Settings, *, reload: bool) -> uvicorn.Conf
         _APP if reload or server.workers > 1 else app,  # other processes make their own, from the environment
         http="httptools",  # the strictest framing of Uvicorn's parsers; "auto" would fall back on h11 silently
         backlog=BACKLOG,
-        log_level="warning",
+        log_level="error",  # warnings there are about what clients send, and name none of them
         access_log=False,
         server_header=False,
         proxy_headers=bool(server.trusted_proxies),
@@ -141,7 +141,7 @@ def _open_unix(path: str) -> socket.socket:
         try:
             listener.bind(path)
         except OSError as error:
-            if error.errno != errno.EADDRINUSE or _answers(path):
+            if error.errno != errno.EADDRINUSE or not _is_abandoned(path):
                 raise
             os.unlink(path)
             listener.bind(path)
@@ -153,21 +153,35 @@ def _open_unix(path: str) -> socket.socket:
     return listener
 
 
-def _answers(path: str) -> bool:
+def _is_abandoned(path: str) -> bool:
+    """Tell whether ``path`` is a socket that nobody listens on; a file is nobody's to remove but its owner's."""
+    if not stat.S_ISSOCK(os.lstat(path).st_mode):
+        return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(path)
         except ConnectionRefusedError:
-            return False
+            return True
         except OSError:
             pass
-    return True
+    return False
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Return what tells the socket file at ``path`` from another one put in its place, or None."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino) if stat.S_ISSOCK(status.st_mode) else None
 
 
 def _explain(settings: Settings, error: OSError) -> str:
     server = settings.server
     where = f"descriptor {server.fd}" if server.fd >= 0 else server.uds or f"{server.host}:{server.port}"
     reason = (error.strerror or str(error)).lower()
+    if server.uds and server.fd < 0 and os.path.exists(server.uds) and _identity(server.uds) is None:
+        return f"{server.uds} is a file, not a socket; choose another path with --uds"
     if error.errno == errno.EADDRINUSE:
         remedy = "stop it first" if server.uds else "choose another with --port, or --port 0 for any free one"
         return f"{where} is taken by another program; {remedy}"
@@ -176,4 +190,6 @@ def _explain(settings: Settings, error: OSError) -> str:
 
 def _shorten(directory: str) -> str:
     relative = os.path.relpath(directory)
-    return directory if relative.startswith("..") else f"./{relative}"
+    if relative == ".":
+        return "."
+    return os.path.normpath(directory) if relative.startswith("..") else f"./{relative}"

@@ -63,7 +63,7 @@ def _is_inside(path: str) -> bool:
 
 
 def _is_prefix(text: str) -> bool:
-    clean = text.isprintable() and not set("?#%") & set(text)
+    clean = text.isprintable() and not set("?#%{}") & set(text)
     return text == "/" or (len(text) > 1 and text[0] == "/" and clean and _is_inside(text[1:]))
 
 
@@ -80,7 +80,7 @@ _ORIGIN = _Form(
     _matches(r"(\*|[a-z][a-z0-9+.-]*://[a-z0-9._:\[\]-]+)?"),
 )
 _PATH = _Form("be a path without null characters", _matches(r"[^\0]*"), is_path=True)
-_PREFIX = _Form('start with "/", not end with it, and have no "?", "#", "%", empty, "." or ".." segment', _is_prefix)
+_PREFIX = _Form('start with "/", not end with it, and have no "?", "#", "%", "{", "}", empty, "." or ".." segment', _is_prefix)
 _TAG = _Form("be printable ASCII without space or comma", _matches(r"[!-+\--~]+"))
 
 

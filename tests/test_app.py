@@ -113,22 +113,37 @@ def test_every_answer_has_a_request_id_of_its_own(site: Path) -> None:
 async def test_a_request_needs_exactly_one_host(
     site: Path, version: str, hosts: int, status: int, anyio_backend_name: str
 ) -> None:
+    fields = [(b"host", b"a.test")] * hosts
+    assert await status_of(site, {"http_version": version, "headers": fields}) == status
+
+
+@pytest.mark.parametrize(("method", "status"), [("OPTIONS", 204), ("GET", 400)])
+@pytest.mark.anyio
+async def test_only_options_may_ask_about_the_server_as_a_whole(
+    site: Path, method: str, status: int, anyio_backend_name: str
+) -> None:
+    assert await status_of(site, {"method": method, "path": "*", "raw_path": b"*"}) == status
+
+
+async def status_of(site: Path, changes: dict[str, object]) -> object:
+    """Return the status that the application answers a request of our own making with."""
     config = site / "assetserver.toml"
     config.write_text('[server]\naccess_log = "off"\n' + mount("/", "v1"))
     scope = {
         "type": "http",
-        "http_version": version,
+        "http_version": "1.1",
         "method": "GET",
         "scheme": "http",
         "path": "/app.js",
         "raw_path": b"/app.js",
         "query_string": b"",
         "root_path": "",
-        "headers": [(b"host", b"a.test")] * hosts,
+        "headers": [(b"host", b"a.test")],
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 80),
+        **changes,
     }
-    sent = []
+    sent: list[dict[str, object]] = []
 
     async def receive() -> dict[str, object]:
         return {"type": "http.request", "body": b"", "more_body": False}
@@ -136,14 +151,15 @@ async def test_a_request_needs_exactly_one_host(
     async def send(message: dict[str, object]) -> None:
         sent.append(message)
 
-    await create_app(load_settings(config))(scope, receive, send)
-    assert sent[0]["status"] == status
+    await create_app(load_settings(config))(scope, receive, send)  # type: ignore[arg-type]
+    return sent[0]["status"]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         (mount("/", "gone"), ":5: there is no folder"),
+        (mount("/-/x", "v1"), ":4: '/-/x' cannot be served: /- is the server's own"),
         (mount("/", "v1") + '[[cache]]\nmatch = "*.js"\nbrowser = "max-age"\n', ":9: cache[0].browser: max-age needs a number"),
         (mount("/", "v1") + '[[cache]]\nmatch = "[a"\n', ":8: cache[0].match: a set in a glob is not closed"),
         (

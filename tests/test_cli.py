@@ -100,6 +100,31 @@ def test_a_unix_socket_serves_and_is_gone_afterwards(site: Path) -> None:
     assert not Path("s.sock").exists()
 
 
+def test_a_file_in_the_place_of_a_unix_socket_is_not_touched(site: Path) -> None:
+    Path("important.txt").write_text("keep")
+    with Server("site", "--uds", "important.txt") as server:
+        assert server.process.wait(DEADLINE_S) == 69
+        assert "important.txt is a file, not a socket" in server.lines[0]
+    assert Path("important.txt").read_text() == "keep"
+
+
+def test_the_socket_of_a_successor_is_left_alone(site: Path) -> None:
+    with Server("site", "--uds", "s.sock") as first:
+        Path("s.sock").unlink()  # what a successor does with a socket that nobody answers on any more
+        with Server("site", "--uds", "s.sock"):
+            first.stop(signal.SIGTERM)
+            assert get("http://site.test/file.txt", httpx.HTTPTransport(uds="s.sock")).text == "hello world"
+
+
+def test_a_log_that_nobody_reads_does_not_keep_the_server_alive(site: Path) -> None:
+    with Server("site", "--port", "0") as server:
+        with httpx.Client(headers={"user-agent": "x" * 4000}) as client:
+            for _ in range(40):  # more than a pipe holds
+                client.get(server.url + "/file.txt")
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(DEADLINE_S) == 0
+
+
 def test_a_live_unix_socket_is_not_taken_over(site: Path) -> None:
     with Server("site", "--uds", "s.sock"), Server("site", "--uds", "s.sock") as second:
         assert second.process.wait(DEADLINE_S) == 69
@@ -134,6 +159,7 @@ def test_a_taken_port_is_said_with_the_remedy(site: Path) -> None:
     [
         (["serve"], 2, "there is nothing to serve: name a folder"),
         (["serve", "gone"], 78, "there is no folder"),
+        (["serve", "site/file.txt"], 78, "is a file; name the folder that it is in"),
         (["serve", "site", "--port", "70000"], 78, "--port: server.port is 70000; it must be between 0 and 65535"),
         (["serve", "site", "--config", "gone.toml"], 78, "gone.toml"),
         (["check"], 78, "there is nothing to serve"),

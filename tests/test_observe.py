@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from assetserver.errors import FileChangedError
 from assetserver.observe import AccessLog, LogWriter, Record, format_combined, format_json
 
 SCOPE: dict[str, Any] = {
@@ -99,3 +100,49 @@ async def test_a_request_whose_app_fails_is_logged_as_it_went(anyio_backend_name
     writer.close()
     row = json.loads(stream.getvalue())
     assert (row["status"], row["bytes_sent"]) == (200, 3)
+
+
+@pytest.mark.anyio
+async def test_a_file_that_is_cut_while_it_is_sent_is_one_line_and_no_traceback(caplog: Any, anyio_backend_name: str) -> None:
+    async def cut(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise FileChangedError("a.bin changed while it was sent")
+
+    async def send(message: Any) -> None:
+        pass
+
+    await AccessLog(cut)(dict(SCOPE), None, send)  # type: ignore[arg-type]
+    assert [record.getMessage() for record in caplog.records] == ["a.bin changed while it was sent"]
+
+
+@pytest.mark.anyio
+async def test_nothing_is_sent_for_head_and_a_failure_counts_as_500(anyio_backend_name: str) -> None:
+    stream = io.StringIO()
+    writer = LogWriter("json", stream)
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"never leaves the server"})
+
+    async def fail(scope: Any, receive: Any, send: Any) -> None:
+        raise RuntimeError("broken")
+
+    async def send(message: Any) -> None:
+        pass
+
+    await AccessLog(answer, writer)({**SCOPE, "method": "HEAD"}, None, send)  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError):
+        await AccessLog(fail, writer)(dict(SCOPE), None, send)  # type: ignore[arg-type]
+    writer.close()
+    rows = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [(row["status"], row["bytes_sent"]) for row in rows] == [(200, 0), (500, 0)]
+
+
+def test_a_character_that_the_locale_has_not_costs_no_line() -> None:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="latin-1")
+    writer = LogWriter("json", stream)
+    writer.append(record(path="/\u4e2d"))
+    writer.append(record(path="/innocent"))
+    writer.close()
+    assert raw.getvalue().count(b"\n") == 2

@@ -176,7 +176,7 @@ def test_any_other_prefix_is_refused(prefix):
     message = refuse_text(f'[[mounts]]\nprefix = "{prefix}"\ndirectory = "a"\n')
     assert message == (
         f'assetserver.toml:2: mounts[0].prefix is "{prefix}"; it must start with "/", not end with it, '
-        'and have no "?", "#", "%", empty, "." or ".." segment'
+        'and have no "?", "#", "%", "{", "}", empty, "." or ".." segment'
     )
 
 

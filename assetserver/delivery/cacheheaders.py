@@ -5,6 +5,8 @@ Pure ASGI: no task, no stream in between, nothing buffered. An answer that says 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from assetserver.semantics.caching import ERROR, MISSING_PAGE, REDIRECT, CachePolicy, CacheTable
@@ -41,19 +43,23 @@ class CacheHeaders:
         if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
             await self.app(scope, receive, send)
             return
-        path: str = scope["path"]
-        personal = any(name == b"authorization" for name, _ in scope["headers"])
 
         async def send_with_policy(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] not in _SILENT:
-                fields = message["headers"] = list(message.get("headers", ()))
-                if not any(name.lower() == b"cache-control" for name, _ in fields):
-                    fields.extend(self._fields(path, message["status"], fields, personal=personal))
+                self._complete(message, scope)
             await send(message)
 
         await self.app(scope, receive, send_with_policy)
 
-    def _fields(self, path: str, status: int, fields: list[Field], *, personal: bool) -> tuple[Field, ...]:
+    def _complete(self, message: Message, scope: Scope) -> None:
+        given = message.get("headers", ())
+        for name, _ in given:
+            if name == b"cache-control" or name.lower() == b"cache-control":
+                return
+        personal = any(name == b"authorization" for name, _ in scope["headers"])
+        message["headers"] = [*given, *self._fields(scope["path"], message["status"], given, personal=personal)]
+
+    def _fields(self, path: str, status: int, fields: Iterable[Field], *, personal: bool) -> tuple[Field, ...]:
         given = {name.lower(): value for name, value in fields}
         if personal or b"set-cookie" in given:
             return self.cache.fields_of(CachePolicy(ERROR if status >= _FIRST_ERROR else _PERSONAL))

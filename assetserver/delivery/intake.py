@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 _HOST = re.compile(rb"(?:\[[0-9A-Za-z:.]+\]|(?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?")
@@ -29,6 +29,11 @@ class ExactHost:
             if wrong := _what_is_wrong(hosts, scope["http_version"]):
                 response = PlainTextResponse(wrong, 400, {"Cache-Control": "no-store", "Connection": "close"})
                 await response(scope, receive, send)
+                return
+            if scope["path"] == "*":  # OPTIONS about the server as a whole (RFC 9110 §9.3.7); nothing else may ask for it
+                allowed = scope["method"] == "OPTIONS"
+                answer = Response(None, 204 if allowed else 400, {"Allow": "GET, HEAD, OPTIONS", "Cache-Control": "no-store"})
+                await answer(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 

@@ -32,6 +32,7 @@ _PCHAR_SAFE = "!$&'()*+,;=:@-._~"
 
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ENCODED_SLASH = re.compile(r"%2[Ff]")
+_REWRITTEN = re.compile(r"%[0-9A-Fa-f]{2}|[^!-~]|[\"<>\[\]^`{|}]")
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
@@ -53,7 +54,7 @@ class RefusedTarget:
 def parse_target(raw: str) -> Target | RefusedTarget:
     """Return where ``raw`` (the path of a request target as sent, without query) leads.
 
-    Never raises. Redirect to ``canonical`` when it differs from ``raw``.
+    Never raises. Redirect to ``canonical`` unless ``is_spelled``.
     """
     if reason := _refusal(raw):
         return RefusedTarget(reason)
@@ -78,6 +79,15 @@ def format_target(path: str) -> str:
     return "/" + quote(path, safe=_PCHAR_SAFE + "/")
 
 
+def is_spelled(raw: str, canonical: str) -> bool:
+    """Tell whether ``raw`` is the ``canonical`` URL path, but for what proxies on the way rewrite.
+
+    Those are the case of hexadecimal digits (Apache writes ``%c3``), and characters that the grammar wants encoded and nginx
+    leaves raw, such as ``[``: to redirect them would be a loop.
+    """
+    return raw == canonical or _REWRITTEN.sub(_restore, raw) == canonical
+
+
 def strip_prefix(raw: str, prefix: str) -> str | None:
     """Return what follows the decoded mount ``prefix`` in ``raw``, or None if ``raw`` spells the prefix with other segments.
 
@@ -92,6 +102,10 @@ def strip_prefix(raw: str, prefix: str) -> str | None:
     if _ENCODED_SLASH.search(head) or unquote_to_bytes(head) != prefix.encode("utf-8", "surrogateescape"):
         return None
     return "/" + "/".join(parts[count:])
+
+
+def _restore(match: re.Match[str]) -> str:
+    return match[0].upper() if match[0].startswith("%") else quote(match[0])
 
 
 def _refusal(raw: str) -> str:

@@ -6,6 +6,7 @@ from assetserver.semantics.targets import (
     RefusedTarget,
     Target,
     format_target,
+    is_spelled,
     parse_target,
     strip_prefix,
 )
@@ -41,7 +42,6 @@ def test_canonical_path_names_a_file_or_folder(raw, path):
         ("/d//e//", "/d/e/"),
         ("/st%61tic", "/static"),
         ("/%7Euser", "/~user"),
-        ("/%c3%a9", "/%C3%A9"),
         ("/é", "/%C3%A9"),
         ("/a b", "/a%20b"),
         ('/"', "/%22"),
@@ -124,3 +124,23 @@ def test_prefix_is_stripped_however_it_is_spelled(raw, prefix, rest):
 )
 def test_prefix_of_other_segments_is_not_stripped(raw, prefix):
     assert strip_prefix(raw, prefix) is None
+
+
+@pytest.mark.parametrize(
+    ("raw", "is_same"),
+    [
+        ("/a%20b.css", True),
+        ("/%c3%a9", True),
+        ("/%5Bid%5D.html", True),
+        ("/[id].html", True),
+        ('/{a}|^`"<>', True),
+        ("/%61.css", False),
+        ("//a.css", False),
+        ("/a%2Bb", False),
+        ("/a%2bb", False),
+    ],
+)
+def test_only_what_no_proxy_rewrites_is_another_spelling(raw, is_same):
+    target = parse_target(raw)
+    assert isinstance(target, Target)
+    assert is_spelled(raw, target.canonical) is is_same
