@@ -111,7 +111,7 @@ def _mount_routes(mounts: Iterable[tuple[MountSettings, AssetFiles]]) -> list[Ba
 
 def _open_mount(settings: Settings, index: int, resources: Resources) -> AssetFiles:
     mount = settings.mounts[index]
-    if mount.prefix.startswith("/-"):
+    if (mount.prefix + "/").startswith("/-/"):
         place = settings.locate("mounts", index, "prefix")
         raise SettingsError(f"{place}: {mount.prefix!r} cannot be served: /- is the server's own; choose another prefix")
     if not os.path.isdir(mount.directory):
