@@ -28,7 +28,7 @@ class FileChangedError(AssetServerError):
 
 
 class OverloadedError(AssetServerError):
-    """The process is out of descriptors or memory. Asking again later may succeed."""
+    """The process is out of descriptors or memory, or is stopping. Asking again later may succeed."""
 
     status = 503
     retryable = True

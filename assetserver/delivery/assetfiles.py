@@ -25,12 +25,12 @@ from assetserver.semantics.mediatypes import has_known_extension
 from assetserver.semantics.negotiation import accepts_compression, parse_accept_encoding
 from assetserver.semantics.representation import Asset, Field, Representation
 from assetserver.semantics.respond import NoBody, ResponsePlan, respond, respond_missing
-from assetserver.semantics.targets import AssetPath, RefusedTarget, format_target, parse_target
+from assetserver.semantics.targets import AssetPath, RefusedTarget, format_target, is_spelled, parse_target
 
 from .body import AssetResponse, open_file
-from .files import read_whole, wait_future
+from .files import read_whole, wait_done, wait_future
 from .hotpaths import HotPaths
-from .listing import format_json, format_page, list_folder
+from .listing import Listings
 from .livefolder import FRESH_S, Entry, LiveFolder
 from .probe import Kind, Roots
 from .requests import encoded_prefix, first_field, query_suffix, raw_path, read_request, read_target
@@ -117,6 +117,7 @@ class AssetFiles(StaticFiles):
             files=self._resources.files,
             compressors=self._resources.compressors,
         )
+        self._listings = Listings(self.folder, self._resources.listings)
         self._hot = HotPaths(self.folder, self._resources.memory, (_HIT,) if cache_status else ())
         self._may_be_hot = (type(self).get_response, type(self).get_path) == (AssetFiles.get_response, AssetFiles.get_path)
 
@@ -175,7 +176,7 @@ class AssetFiles(StaticFiles):
             if scope["method"] in ("GET", "HEAD"):
                 return await self._missing("", scope)
             return await self.get_response("", scope)
-        if target.canonical != raw_path(scope) and scope["method"] in ("GET", "HEAD"):
+        if not is_spelled(raw_path(scope), target.canonical) and scope["method"] in ("GET", "HEAD"):
             return self._redirect(target.canonical, scope)
         return await self.get_response(self.get_path(scope), scope)
 
@@ -237,7 +238,7 @@ class AssetFiles(StaticFiles):
             return entry
         if not entry.work.done():
             with anyio.move_on_after(self.patience_s):
-                await wait_future(entry.work)
+                await wait_done(entry.work)  # how it ended, the entry shows
         better = await self.folder.lookup(entry.path)
         return entry if better.responses is None else better
 
@@ -280,11 +281,10 @@ class AssetFiles(StaticFiles):
         raise HTTPException(404, headers={"Cache-Control": policy, **_text(self._fields)})
 
     async def _list(self, path: AssetPath, scope: Scope) -> Response:
-        names = await wait_future(self._resources.files.submit(list_folder, self.folder.roots, path))
+        as_json = "application/json" in (first_field(scope, b"accept") or "")
+        content = await self._listings.render(path, as_json=as_json)
         headers = {"Cache-Control": PAGE, "Vary": "Accept", **_text(self._fields)}
-        if "application/json" in (first_field(scope, b"accept") or ""):
-            return Response(format_json(names), media_type="application/json", headers=headers)
-        return Response(format_page(path, names), media_type="text/html", headers=headers)
+        return Response(content, media_type="application/json" if as_json else "text/html", headers=headers)
 
     def _options(self, scope: Scope) -> Response:
         headers = {"Allow": ALLOW, **_text(self._fields)}
@@ -322,10 +322,14 @@ class AssetFiles(StaticFiles):
 
 
 def _asks_for_a_file(path: str) -> bool:
-    """Tell whether a path wants a file rather than a page: then a page would be the wrong answer to a miss."""
-    path = path.rstrip("/")
-    is_page = path.endswith((".html", ".htm"))
-    return (has_known_extension(path) and not is_page) or looks_fingerprinted(path)
+    """Tell whether a path wants a file rather than a page: then a page would be the wrong answer to a miss.
+
+    A name without an extension is a page's, however much it looks like a hash, as in ``/orders/550e8400``.
+    """
+    name = path.rstrip("/").rpartition("/")[2]
+    if "." not in name or name.endswith((".html", ".htm")):
+        return False
+    return has_known_extension(name) or looks_fingerprinted(name)
 
 
 def _clean(path: AssetPath) -> AssetPath:

@@ -28,11 +28,14 @@ _GZIP_WINDOW = 31
 """zlib's wbits for a gzip header and trailer. zlib leaves the header's mtime 0: the same input gives the same bytes."""
 
 DECODE_ERRORS = (brotli.error, zlib.error, ZstdError, EOFError)
-"""What ``decode`` raises for bytes that are not whole, well-formed and within limits."""
+"""What ``decode`` raises for bytes that are not whole, well-formed and within limits, and ``compress`` for another length."""
 
 
 def compress(coding: ContentCoding, pieces: Iterator[bytes], length: int) -> Iterator[bytes]:
-    """Yield ``pieces`` (``length`` bytes in all) in ``coding``. Deterministic for the versions of the libraries."""
+    """Yield ``pieces`` (``length`` bytes in all) in ``coding``. Deterministic for the versions of the libraries.
+
+    Raises one of ``DECODE_ERRORS`` where a coding writes the length first, and the pieces turn out to hold another.
+    """
     return _COMPRESSORS[coding](pieces, length)
 
 

@@ -17,12 +17,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
-from assetserver.errors import OverloadedError
 from assetserver.semantics.mediatypes import is_compressible
 from assetserver.semantics.representation import SUFFIXES, ContentCoding
 
 from .codecs import DECODE_ERRORS, compress, decode
-from .files import OUT_OF_DESCRIPTORS, Signature, hash_pieces, open_regular, read_pieces, sign
+from .files import Signature, hash_pieces, open_regular, raise_if_overloaded, read_pieces, sign
 
 logger = logging.getLogger(__name__)
 
@@ -84,13 +83,15 @@ class Encodings:
     def make(self, path: str, signature: Signature, digest: bytes, codings: tuple[ContentCoding, ...]) -> None:
         """Compress the file at ``path`` into each of ``codings`` and keep what is worth keeping.
 
-        Does nothing if the file is no longer what ``signature`` and ``digest`` say. May be repeated: the same bytes again. A
-        full or read-only disk costs the compressed form, nothing else; it is logged.
+        Keeps nothing if the file is not, or stops being, what ``signature`` says. May be repeated: the same bytes again. A full
+        or read-only disk, or a file that grows meanwhile, costs the compressed form, nothing else; it is logged.
         """
         for coding in codings:
             try:
                 self._make_one(path, signature, digest, coding)
-            except OSError as error:
+            except InterruptedError:
+                return  # the server is stopping
+            except (*DECODE_ERRORS, OSError) as error:
                 logger.warning("cannot keep the %s form of %s: %s", coding.value, path, error)
                 return
 
@@ -105,7 +106,8 @@ class Encodings:
             with self._cache.writing(target) as file:
                 for piece in compress(coding, read_pieces(descriptor), signature.size):
                     file.write(piece)
-                if file.tell() <= signature.size * WORTH_KEEPING:
+                unchanged = sign(os.fstat(descriptor)) == signature
+                if unchanged and file.tell() <= signature.size * WORTH_KEEPING:
                     file.keep()
         finally:
             os.close(descriptor)
@@ -114,13 +116,13 @@ class Encodings:
 def _check(coding: ContentCoding, path: str, digest: bytes, length: int) -> CodedFile | None:
     """Return the file at ``path`` if it decodes to the bytes with ``digest``; never reads more than they need.
 
-    Raises ``OverloadedError`` when the process is out of descriptors or memory: that is no answer about the form.
+    Raises ``OverloadedError`` when the process is out of descriptors or memory: that is no answer about the form; and
+    ``InterruptedError`` when the server is stopping.
     """
     try:
         descriptor, status = open_regular(path)
     except OSError as error:
-        if error.errno in OUT_OF_DESCRIPTORS:
-            raise OverloadedError(f"cannot check {path}: {error.strerror}") from error
+        raise_if_overloaded(error, f"check {path}")
         return None
     try:
         decoded = hash_pieces(_at_most(decode(coding, read_pieces(descriptor)), length))
@@ -131,6 +133,8 @@ def _check(coding: ContentCoding, path: str, digest: bytes, length: int) -> Code
         own_digest, own_length = hash_pieces(read_pieces(descriptor))
         if sign(os.fstat(descriptor)) != sign(status) or own_length != status.st_size:
             return None
+    except InterruptedError:
+        raise
     except (*DECODE_ERRORS, OSError) as error:
         logger.warning("%s is not used: %s", path, error)
         return None

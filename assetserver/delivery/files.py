@@ -12,7 +12,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -21,14 +21,22 @@ from typing import Any, ParamSpec, TypeVar
 import anyio
 from anyio.lowlevel import current_token
 
+from assetserver.errors import OverloadedError
+
 PIECE_BYTES = 1 << 20
 """What is read at once. 1 MiB: a thread hop costs about 60 µs, a tenth of what reading it from the page cache does."""
 
 OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 """O_NONBLOCK: opening a FIFO must not wait for a writer. It means nothing on regular files."""
 
-OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""Errors that are about the process or machine and say nothing about a file."""
+_OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
+_of_thread = threading.local()
+"""``stop`` on the threads of a pool: the event that ends their work."""
+
+_exiting = threading.Event()
+threading._register_atexit(_exiting.set)  # type: ignore[attr-defined]  # noqa: SLF001 - atexit is too late: see below
+"""An interpreter that exits without closing its pools joins their threads, before what ``atexit`` registers is called."""
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -53,6 +61,12 @@ def sign(status: os.stat_result) -> Signature:
     return Signature(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
+def raise_if_overloaded(error: OSError, what: str) -> None:
+    """Raise ``OverloadedError`` where ``error`` says that the process is out of descriptors or memory: nothing about a file."""
+    if error.errno in _OUT_OF_DESCRIPTORS:
+        raise OverloadedError(f"cannot {what}: {error.strerror}") from error
+
+
 def open_regular(path: str) -> tuple[int, os.stat_result]:
     """Open a regular file and return its descriptor and status; the caller closes it.
 
@@ -70,8 +84,14 @@ def open_regular(path: str) -> tuple[int, os.stat_result]:
 
 
 def read_pieces(descriptor: int) -> Iterator[bytes]:
-    """Yield the content of a file from its current position to its end, 1 MiB at a time."""
+    """Yield the content of a file from its current position to its end, 1 MiB at a time.
+
+    Raises ``InterruptedError`` on a pool's thread when the pool is closed: nobody waits hours for a sparse file to be hashed.
+    """
+    stop: threading.Event | None = getattr(_of_thread, "stop", None)
     while piece := os.read(descriptor, PIECE_BYTES):
+        if stop is not None and (stop.is_set() or _exiting.is_set()):
+            raise InterruptedError(errno.EINTR, "the server is stopping")
         yield piece
 
 
@@ -114,23 +134,29 @@ class FilePool:
         self._threads = threads
         self._niceness = niceness
         self._executor: ThreadPoolExecutor | None = None
+        self._stop = threading.Event()
         self._lock = threading.Lock()
 
     def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run ``function`` on a thread, soon."""
         with self._lock:
             if self._executor is None:
-                self._executor = ThreadPoolExecutor(self._threads, self._name, initializer=self._prepare_thread)
+                self._stop = threading.Event()
+                self._executor = ThreadPoolExecutor(
+                    self._threads, self._name, initializer=self._prepare_thread, initargs=(self._stop,)
+                )
             return self._executor.submit(function, *args, **kwargs)
 
     def close(self) -> None:
-        """Drop what has not started and let the threads end. The pool starts anew if it is used again."""
+        """Drop what has not started, end what reads at its next piece. The pool starts anew if it is used again."""
         with self._lock:
             executor, self._executor = self._executor, None
+            self._stop.set()
         if executor is not None:
             executor.shutdown(wait=True, cancel_futures=True)
 
-    def _prepare_thread(self) -> None:
+    def _prepare_thread(self, stop: threading.Event) -> None:
+        _of_thread.stop = stop
         if self._niceness and hasattr(os, "setpriority"):
             with suppress(OSError):  # Linux has a priority per thread; where it does not, ours is the process's
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness)
@@ -142,16 +168,28 @@ def runs_on_asyncio() -> bool:
 
 
 async def wait_future(future: Future[T]) -> T:
-    """Return the result of ``future``, on any event loop that anyio knows. Being cancelled leaves the future running."""
-    if not future.done():
-        event = anyio.Event()
-        loop: Any = current_token().native_token
-        wake = loop.call_soon_threadsafe if runs_on_asyncio() else loop.run_sync_soon
+    """Return the result of ``future``, on any event loop that anyio knows. Being cancelled leaves the future running.
 
-        def on_done(_: Future[T]) -> None:
-            with suppress(RuntimeError):  # the loop is gone, and with it whoever waited
-                wake(event.set)
+    Raises ``OverloadedError`` when its pool was closed meanwhile, and whatever the work raised.
+    """
+    await wait_done(future)
+    try:
+        return future.result()
+    except (CancelledError, InterruptedError) as error:
+        raise OverloadedError("the server is stopping") from error
 
-        future.add_done_callback(on_done)
-        await event.wait()
-    return future.result()
+
+async def wait_done(future: Future[Any]) -> None:
+    """Wait until ``future`` is done, however it ends. Being cancelled leaves it running."""
+    if future.done():
+        return
+    event = anyio.Event()
+    loop: Any = current_token().native_token
+    wake = loop.call_soon_threadsafe if runs_on_asyncio() else loop.run_sync_soon
+
+    def on_done(_: Future[Any]) -> None:
+        with suppress(RuntimeError):  # the loop is gone, and with it whoever waited
+            wake(event.set)
+
+    future.add_done_callback(on_done)
+    await event.wait()

@@ -13,7 +13,7 @@ from starlette.types import Scope
 from assetserver.semantics.representation import ContentCoding, Field
 from assetserver.semantics.targets import AssetPath
 
-from .livefolder import Entry
+from .livefolder import LIMIT_PATH_BYTES, Entry
 from .memory import MemoryCache
 from .requests import DECIDING
 
@@ -57,10 +57,17 @@ class HotPaths:
         return len(self._paths)
 
     def remember(self, scope: Scope, entry: Entry, deadline_s: float) -> None:
-        """Let the URL of ``scope`` be answered with the asset of ``entry`` until ``deadline_s``."""
+        """Let the URL of ``scope`` be answered with the asset of ``entry`` until ``deadline_s``.
+
+        Not a long one: where a fallback answers everything, anybody can make up URLs.
+        """
+        path, raw, prefix = key = _key(scope)
+        longest = max(len((prefix + path).encode("utf-8", "surrogatepass")), len(raw or b"") // 3)  # "%C3" is one byte
+        if longest > LIMIT_PATH_BYTES:
+            return
         if len(self._paths) >= LIMIT_PATHS:
             self._paths.pop(next(iter(self._paths)), None)
-        self._paths[_key(scope)] = _HotPath(entry, deadline_s, {})
+        self._paths[key] = _HotPath(entry, deadline_s, {})
 
     def answer(self, scope: Scope) -> Messages | None:
         """Return the messages for a plain GET of a known URL, or None.

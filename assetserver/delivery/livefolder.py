@@ -41,6 +41,12 @@ HASHED_AT_ONCE_BYTES = 64 << 20
 """Larger files are hashed in the background; until then they have no ETag, but everything else."""
 
 LIMIT_ENTRIES = 65_536
+LIMIT_MISSES = 4096
+"""Misses have a bound of their own: what is on disk bounds the files that are known, but anybody can make up names."""
+
+LIMIT_PATH_BYTES = 512
+"""Longer paths of nothing are not remembered at all."""
+
 _ATTEMPTS = 3
 
 
@@ -95,12 +101,13 @@ class LiveFolder:
         self._files = files
         self._compressors = compressors
         self._entries: dict[AssetPath, Entry] = {}
+        self._misses: dict[AssetPath, Entry] = {}
         self._loading: dict[AssetPath, Future[Entry]] = {}
         self._lock = threading.Lock()
 
     def get(self, path: AssetPath) -> Entry | None:
         """Return the entry of ``path`` if it is known and fresh: no disk, no thread."""
-        entry = self._entries.get(path)
+        entry = self._known(path)
         return entry if entry is not None and self.clock_s() - entry.checked_s < FRESH_S else None
 
     async def lookup(self, path: AssetPath) -> Entry:
@@ -111,18 +118,26 @@ class LiveFolder:
     def distrust(self, path: AssetPath) -> None:
         """Have the disk looked at before ``path`` is answered again: what was read did not fit its entry."""
         self._entries.pop(path, None)
+        self._misses.pop(path, None)
 
     def load(self, path: AssetPath) -> Entry:
-        """Look at the disk and return the entry as it is now. Blocks: for file threads and for warming up."""
+        """Look at the disk and return the entry as it is now. Blocks: for file threads and for warming up.
+
+        Raises ``OverloadedError`` as ``Roots.probe`` does, and ``InterruptedError`` when the server is stopping.
+        """
         now_s = self.clock_s()  # before the look, so that what changes during a long one is noticed in time
         probe = self.roots.probe(path)
-        known = self._entries.get(path)
+        known = self._known(path)
         if known is not None and known.probe == probe and known.settled:
             known.checked_s = now_s
             return known
         entry = self._build(path, probe, known, now_s)
         self._remember(entry)
         return entry
+
+    def _known(self, path: AssetPath) -> Entry | None:
+        entry = self._entries.get(path)
+        return self._misses.get(path) if entry is None else entry
 
     def _load_soon(self, path: AssetPath) -> Future[Entry]:
         with self._lock:
@@ -135,9 +150,11 @@ class LiveFolder:
     def _remember(self, entry: Entry) -> None:
         with self._lock:
             self._entries.pop(entry.path, None)
-            self._entries[entry.path] = entry
-            while len(self._entries) > LIMIT_ENTRIES:
-                self._entries.pop(next(iter(self._entries)))
+            self._misses.pop(entry.path, None)
+            if entry.probe.kind is not Kind.MISSING:
+                _put(self._entries, entry, LIMIT_ENTRIES)
+            elif len(entry.path.encode()) <= LIMIT_PATH_BYTES:
+                _put(self._misses, entry, LIMIT_MISSES)
             if entry.responses is not None and entry.work is None:  # under the lock, for the work ends in _replace
                 entry.work = self._improve_soon(entry)
 
@@ -150,6 +167,8 @@ class LiveFolder:
                 return self._describe(Entry(path, probe, now_s))
             try:
                 digest, proved, settled = _identify(path, probe.full, probe.signature)
+            except InterruptedError:
+                raise
             except (OSError, FileChangedError):
                 probe = self.roots.probe(path)
                 if probe.kind is not Kind.FILE:
@@ -207,17 +226,16 @@ class LiveFolder:
         assert entry.probe.signature is not None  # noqa: S101 - a file's probe has one
         try:
             digest, proved, settled = _identify(entry.path, entry.probe.full, entry.probe.signature)
-        except (OSError, FileChangedError):
+            self._replace(entry, Entry(entry.path, entry.probe, entry.checked_s, settled, digest, proved))
+        except (OSError, FileChangedError, OverloadedError):
             entry.settled = False  # tried again at the next look
-            return
-        self._replace(entry, Entry(entry.path, entry.probe, entry.checked_s, settled, digest, proved))
 
     def _compress(self, entry: Entry, missing: tuple[ContentCoding, ...]) -> None:
         assert entry.probe.signature is not None  # noqa: S101 - a file's probe has one
         assert entry.digest is not None  # noqa: S101 - only hashed files are compressed
         self._encodings.make(entry.probe.full, entry.probe.signature, entry.digest, missing)
         better = Entry(entry.path, entry.probe, entry.checked_s, entry.settled, entry.digest, entry.proved)
-        with suppress(OverloadedError):  # then the file goes on as it is
+        with suppress(OverloadedError, InterruptedError):  # then the file goes on as it is
             self._replace(entry, better)
 
     def _replace(self, entry: Entry, better: Entry) -> None:
@@ -229,6 +247,13 @@ class LiveFolder:
                 better.checked_s = entry.checked_s
                 better.settled = entry.settled if entry.digest else better.settled
                 self._entries[entry.path] = better
+
+
+def _put(entries: dict[AssetPath, Entry], entry: Entry, limit: int) -> None:
+    """Add an entry; the one added first leaves where there are too many."""
+    entries[entry.path] = entry
+    while len(entries) > limit:
+        entries.pop(next(iter(entries)))
 
 
 def _identify(path: AssetPath, full: str, expected: Signature) -> tuple[bytes, bool, bool]:

@@ -9,11 +9,10 @@ import stat
 from dataclasses import dataclass
 from enum import Enum
 
-from assetserver.errors import OverloadedError
 from assetserver.semantics.representation import SUFFIXES, ContentCoding
 from assetserver.semantics.targets import AssetPath
 
-from .files import OUT_OF_DESCRIPTORS, Signature, sign
+from .files import Signature, raise_if_overloaded, sign
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +22,11 @@ _FAKE_TIMES = frozenset({0, 1, 315532800, 499162500})
 """Times that say nothing: epoch 0 and 1 (Nix, Bazel, reproducible images), 1980-01-01 (zip), 1985-10-26T08:15Z (npm)."""
 
 _YEAR_10000 = 253402300800
+
+_O_PATH = getattr(os, "O_PATH", 0) if os.path.isdir("/proc/self/fd") else 0
+_DELETED = " (deleted)"
+_ATTEMPTS = 5
+"""How often to look again when what was found is gone or elsewhere: it may have been renamed between two system calls."""
 
 
 class Kind(Enum):
@@ -69,11 +73,7 @@ class Roots:
         if not self.shows(path):
             return MISSING
         for folder in self.folders:
-            try:
-                found = self._probe_in(folder, path)
-            except OSError as error:
-                self._explain(error, folder, path)
-                continue
+            found = self._try_in(folder, path)
             if found.kind is not Kind.MISSING:
                 return found
         return MISSING
@@ -87,15 +87,29 @@ class Roots:
             segment.startswith(".") and not (index == 0 and segment == ".well-known") for index, segment in enumerate(segments)
         )
 
+    def find_folders(self, path: AssetPath) -> list[Probe]:
+        """Return the folder at ``path`` in each root that has one, for a listing; raises as ``probe`` does."""
+        found = [self._try_in(folder, path) for folder in self.folders] if self.shows(path) else []
+        return [one for one in found if one.kind is Kind.FOLDER]
+
+    def _try_in(self, folder: str, path: AssetPath) -> Probe:
+        try:
+            return self._probe_in(folder, path)
+        except OSError as error:
+            raise_if_overloaded(error, "look up a file")
+            if error.errno not in _ABSENT or not os.path.isdir(folder):
+                logger.warning("%s is answered with 404: %s in %s", "/" + path, error.strerror, folder)
+            return MISSING
+
     def _probe_in(self, folder: str, path: AssetPath) -> Probe:
-        # The root first and once: if it is a link that a deploy swaps meanwhile, the answer is that of one release.
-        root = folder if self.follow_symlink else os.path.realpath(folder, strict=True)
-        full = os.path.join(root, path) if path else root
-        if not self.follow_symlink:
-            full = os.path.realpath(full, strict=True)
-            if full != root and not full.startswith(root.rstrip("/") + "/"):
+        if self.follow_symlink:
+            full = os.path.join(folder, path) if path else folder
+            status = os.stat(full)
+        else:
+            located = _locate_inside(folder, path)
+            if located is None:
                 return MISSING
-        status = os.stat(full)
+            full, status = located
         if stat.S_ISDIR(status.st_mode):
             return Probe(Kind.FOLDER, full, sign(status)) if os.access(full, os.X_OK) else MISSING
         if not stat.S_ISREG(status.st_mode) or path.endswith("/") or not os.access(full, os.R_OK):
@@ -104,13 +118,6 @@ class Roots:
             return MISSING
         sidecars = tuple(_sign_sidecar(full, suffix) for suffix in SUFFIXES.values())
         return Probe(Kind.FILE, full, sign(status), sidecars)
-
-    @staticmethod
-    def _explain(error: OSError, folder: str, path: AssetPath) -> None:
-        if error.errno in OUT_OF_DESCRIPTORS:
-            raise OverloadedError(f"cannot look up a file: {error.strerror}") from error
-        if error.errno not in _ABSENT or not os.path.isdir(folder):
-            logger.warning("%s is answered with 404: %s in %s", "/" + path, error.strerror, folder)
 
 
 def last_modified_of(signature: Signature, now: int) -> int | None:
@@ -128,6 +135,40 @@ def last_modified_of(signature: Signature, now: int) -> int | None:
 def sidecar_path(full: str, coding: ContentCoding) -> str:
     """Return where the sidecar of the file at ``full`` lies."""
     return full + SUFFIXES[coding]
+
+
+def _locate_inside(folder: str, path: AssetPath) -> tuple[str, os.stat_result] | None:
+    """Return the real path and the status of ``path`` in ``folder``, or None if that is outside."""
+    for _ in range(_ATTEMPTS):
+        root, full, status = _locate(folder, path) if _O_PATH else _locate_by_name(folder, path)
+        inside = full == root or full.startswith(root.rstrip("/") + "/")
+        if inside and not (full.endswith(_DELETED) and not os.path.exists(full)):
+            return full, status
+    return None
+
+
+def _locate(folder: str, path: AssetPath) -> tuple[str, str, os.stat_result]:
+    """Return the real paths of ``folder`` and of ``path`` in it, and the status of the latter.
+
+    Through descriptors, since between resolving a name and looking at it a link may be put in its place. The root is opened
+    first and once: if it is a link that a deploy swaps meanwhile, the answer is that of one release.
+    """
+    root = os.open(folder, _O_PATH | os.O_CLOEXEC | os.O_DIRECTORY)
+    try:
+        found = os.open(path or ".", _O_PATH | os.O_CLOEXEC, dir_fd=root)
+        try:
+            return os.readlink(f"/proc/self/fd/{root}"), os.readlink(f"/proc/self/fd/{found}"), os.fstat(found)
+        finally:
+            os.close(found)
+    finally:
+        os.close(root)
+
+
+def _locate_by_name(folder: str, path: AssetPath) -> tuple[str, str, os.stat_result]:
+    """Do the same where the system does not tell what a descriptor is open on; what is renamed meanwhile may be mistaken."""
+    root = os.path.realpath(folder, strict=True)
+    full = os.path.realpath(os.path.join(root, path) if path else root, strict=True)
+    return root, full, os.stat(full)
 
 
 def _is_sidecar(full: str) -> bool:

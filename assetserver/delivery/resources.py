@@ -18,9 +18,11 @@ class Resources:
     encodings: Encodings = field(default_factory=Encodings)
     files: FilePool = field(default_factory=lambda: FilePool("assetserver-files", 4))
     compressors: FilePool = field(default_factory=lambda: FilePool("assetserver-compress", 2, niceness=10))
+    listings: FilePool = field(default_factory=lambda: FilePool("assetserver-listings", 1))
 
     def close(self) -> None:
-        """End the threads; what was under way is finished, what was waiting is dropped."""
+        """End the threads: what reads a file ends at its next piece, what was waiting is dropped."""
+        self.listings.close()
         self.compressors.close()
         self.files.close()
 

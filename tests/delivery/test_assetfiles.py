@@ -534,6 +534,8 @@ class TestPages:
             ("/settings", 200),
             ("/users/42/", 200),
             ("/users/jane.doe", 200),
+            ("/orders/12345678", 200),
+            ("/users/550e8400-e29b-41d4-a716-446655440000", 200),
             ("/gone.html", 200),
             ("/gone.js", 404),
             ("/gone.js/", 404),

@@ -224,6 +224,69 @@ def test_a_file_that_changed_meanwhile_is_not_compressed(path, forms):
     assert list(forms.iterdir()) == []
 
 
+@pytest.mark.parametrize("coding", CODINGS)
+def test_a_file_that_grows_while_it_is_compressed_gets_no_form(path, forms, monkeypatch, caplog, coding):
+    real = module.read_pieces
+
+    def grow(descriptor):
+        yield from real(descriptor)
+        with path.open("ab") as file:
+            file.write(b"more" * 1000)
+        yield from real(descriptor)
+
+    monkeypatch.setattr(module, "read_pieces", grow)
+    make(Encodings(directory=str(forms)), path, coding)
+    assert list(forms.iterdir()) == []
+
+
+def test_a_file_that_is_rewritten_while_it_is_compressed_gets_no_form(path, forms, monkeypatch):
+    real = module.read_pieces
+
+    def rewrite(descriptor):
+        yield from real(descriptor)
+        path.write_bytes(TEXT[::-1])
+
+    monkeypatch.setattr(module, "read_pieces", rewrite)
+    make(Encodings(directory=str(forms)), path)
+    assert list(forms.iterdir()) == []
+
+
+@pytest.mark.parametrize("change", ["same length", "longer"])
+def test_a_sidecar_that_changes_while_it_is_checked_is_not_used(path, monkeypatch, change):
+    """Its own digest would be that of bytes which were never decoded."""
+    sidecar = path.with_name("a.css.gz")
+    good = gzip.compress(TEXT)
+    sidecar.write_bytes(good)
+    real, reads = module.read_pieces, []
+
+    def change_after_decoding(descriptor):
+        reads.append(descriptor)
+        if len(reads) == 2:
+            sidecar.write_bytes(b"x" * (len(good) + (change == "longer")))
+            os.utime(sidecar, (1, 1))
+        yield from real(descriptor)
+
+    monkeypatch.setattr(module, "read_pieces", change_after_decoding)
+    assert Encodings(enabled=False).find(ContentCoding.GZIP, DIGEST, len(TEXT), str(sidecar)) is None
+    assert len(reads) == 2
+
+
+def test_work_that_is_stopped_says_nothing_in_the_log(path, forms, monkeypatch, caplog):
+    def stop(_):
+        yield b""
+        raise InterruptedError(4, "the server is stopping")
+
+    sidecar = path.with_name("a.css.gz")
+    sidecar.write_bytes(gzip.compress(TEXT))
+    encodings = Encodings(directory=str(forms))
+    monkeypatch.setattr(module, "read_pieces", stop)
+    make(encodings, path)
+    with pytest.raises(InterruptedError):
+        encodings.find(ContentCoding.GZIP, DIGEST, len(TEXT), str(sidecar))
+    assert not caplog.records
+    assert list(forms.iterdir()) == []
+
+
 def test_a_form_that_does_not_decode_to_its_digest_is_never_used(path, forms):
     """A file rewritten within one tick of the clock may be compressed under the name of what it was."""
     encodings = Encodings(directory=str(forms))

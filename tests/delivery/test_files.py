@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -22,8 +24,10 @@ from assetserver.delivery.files import (
     read_whole,
     runs_on_asyncio,
     sign,
+    wait_done,
     wait_future,
 )
+from assetserver.errors import OverloadedError
 
 BACKENDS = ("asyncio", "trio")
 
@@ -164,6 +168,108 @@ def test_closing_a_pool_drops_what_has_not_started():
     pool.close()
     assert running.result(timeout=0) == "finished"
     assert waiting.cancelled()
+
+
+@pytest.fixture
+def endless(tmp_path: Path) -> Path:
+    """A sparse file that nobody lives to see hashed."""
+    path = tmp_path / "endless"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    return path
+
+
+def test_closing_a_pool_ends_what_reads_at_its_next_piece(endless):
+    pool, started, seen = FilePool("stopping", 1), threading.Event(), 0
+
+    def read() -> None:
+        nonlocal seen
+        descriptor, _ = open_regular(str(endless))
+        try:
+            for _ in read_pieces(descriptor):
+                seen += 1
+                started.set()
+        finally:
+            os.close(descriptor)
+
+    running = pool.submit(read)
+    assert started.wait(10)
+    pool.close()
+    assert isinstance(running.exception(timeout=0), InterruptedError)
+    assert seen < (1 << 40) // PIECE_BYTES
+    assert pool.submit(read_some).result(timeout=10), "and the pool can be used anew"
+    pool.close()
+
+
+def _hash(path: Path) -> object:
+    with path.open("rb") as file:
+        return hash_pieces(read_pieces(file.fileno()))
+
+
+def read_some() -> list[bytes]:
+    descriptor, _ = open_regular(__file__)
+    try:
+        return list(read_pieces(descriptor))
+    finally:
+        os.close(descriptor)
+
+
+def test_closing_one_pool_disturbs_no_other():
+    closed, other = FilePool("closed", 1), FilePool("other", 1)
+    for pool in (closed, other):
+        assert len(pool.submit(read_some).result(timeout=10)) == 1
+    closed.close()
+    assert len(other.submit(read_some).result(timeout=10)) == 1
+    assert len(read_some()) == 1
+    other.close()
+
+
+def test_an_interpreter_that_exits_waits_for_no_file(endless):
+    script = f"""
+import os, threading
+from assetserver.delivery.files import FilePool, hash_pieces, read_pieces
+started = threading.Event()
+def read():
+    started.set()
+    hash_pieces(read_pieces(os.open({str(endless)!r}, os.O_RDONLY)))
+pool = FilePool("left open", 1)
+pool.submit(read)
+started.wait()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_who_waits_for_a_pool_that_closes_is_told_to_come_again(endless, backend):
+    async def run() -> None:
+        pool = FilePool("closing", 1)
+        futures = [pool.submit(_hash, endless) for _ in range(2)]
+        await anyio.to_thread.run_sync(pool.close)
+        for future in futures:
+            with pytest.raises(OverloadedError, match="stopping"):
+                await wait_future(future)
+
+    anyio.run(run, backend=backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_waiting_for_the_end_alone_raises_nothing(backend):
+    failed: Future[str] = Future()
+    failed.set_exception(RuntimeError("broken"))
+    dropped: Future[str] = Future()
+    dropped.cancel()
+    later: Future[str] = Future()
+
+    async def run() -> None:
+        for future in (failed, dropped):
+            await wait_done(future)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait_done, later)
+            await anyio.lowlevel.checkpoint()
+            later.set_exception(RuntimeError("broken"))
+
+    anyio.run(run, backend=backend)
 
 
 def test_niceness_puts_only_the_pools_threads_behind():

@@ -2,15 +2,22 @@
 
 import json
 import os
+import threading
+from contextlib import nullcontext
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote, urljoin, urlsplit
 
+import anyio
 import pytest
 
 from assetserver.delivery import listing
-from assetserver.delivery.listing import ListedName, format_json, format_page, list_folder
-from assetserver.delivery.probe import Roots
+from assetserver.delivery.files import FilePool
+from assetserver.delivery.listing import ListedName, Listings, format_json, format_page, list_folder
+from assetserver.delivery.probe import Kind, Roots
+from assetserver.errors import OverloadedError
+from assetserver.semantics.targets import format_target
 
 AWKWARD = [
     "javascript:alert(1)",
@@ -89,6 +96,58 @@ def test_what_no_request_would_find_is_not_shown(root, tmp_path):
     assert ".env" in names_in(root, dotfiles=True)
 
 
+def test_a_name_is_shown_exactly_if_a_request_would_find_it(root, tmp_path):
+    (root / "docs").mkdir()
+    for name in (*AWKWARD, "a.css", "a.css.br", "b.js.gz", "c", "c.gz", ".d", ".d.gz", "e~", "-f", "g.zst"):
+        (root / "docs" / name.replace("/", "")).write_text("x")
+    (root / "docs" / "b.js").symlink_to("a.css")
+    (root / "docs" / "linked.css.gz").symlink_to("c")
+    (root / "docs" / "linked.css").write_text("x")
+    (root / "docs" / "g").mkdir()
+    (root / "docs" / ".h").mkdir()
+    (root / "door").symlink_to("docs")
+    for options in ({}, {"follow_symlink": True}, {"dotfiles": True}):
+        roots = Roots((str(root),), **options)
+        for path in ("docs/", "door/"):
+            found = {name for name in os.listdir(root / "docs") if roots.probe(path + name).kind is not Kind.MISSING}
+            assert {one.name for one in list_folder(roots, path)} == found
+
+
+def test_what_may_not_be_read_is_not_shown(root, monkeypatch):
+    for name in ("a", "b"):
+        (root / name).write_text("x")
+    (root / "a").chmod(0)
+    if os.geteuid() == 0:  # to whom nothing is unreadable
+        monkeypatch.setattr(os, "access", lambda path, mode, **rest: bool(os.stat(path, **rest).st_mode & mode << 6))
+    assert names_in(root) == ["b"]
+
+
+def test_a_folder_in_whose_place_a_link_is_put_is_not_looked_into(root, tmp_path, count_descriptors):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "secret").write_text("x")
+    (root / "docs").mkdir()
+
+    class Swapping:
+        def find_folders(self, path):
+            found = Roots((str(root),)).find_folders(path)
+            (root / "docs").rename(root / "away")
+            (root / "docs").symlink_to(tmp_path / "outside")
+            return found
+
+    assert list_folder(Swapping(), "docs/") == []
+    assert count_descriptors(root) == 0
+
+
+@pytest.mark.parametrize(("number", "expected"), [(24, OverloadedError), (5, None)])
+def test_running_out_of_descriptors_is_no_empty_folder(root, monkeypatch, number, expected):
+    def refuse(_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(listing.os, "scandir", refuse)
+    with pytest.raises(expected) if expected else nullcontext():
+        assert names_in(root) == []
+
+
 def test_well_known_is_shown_at_the_root_only(root):
     (root / ".well-known").mkdir()
     (root / "docs" / ".well-known").mkdir(parents=True)
@@ -115,6 +174,12 @@ def test_a_listing_is_bounded(root, monkeypatch):
     for number in range(10):
         (root / f"{number}").write_text("x")
     assert names_in(root) == ["0", "1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize("name", [*AWKWARD, "a(1)+b.txt", "a&b=c@d,e;f!$'*~.txt"])
+def test_a_link_is_spelled_as_the_url_to_which_others_redirect(name):
+    (link,) = Page(format_page("", [ListedName(name, is_folder=False, size=5, modified=0)])).links
+    assert link == "." + format_target(name)
 
 
 @pytest.mark.parametrize("is_folder", [False, True])
@@ -160,3 +225,78 @@ def test_any_modification_time_can_be_shown(seconds):
     names = [ListedName("a", is_folder=False, size=0, modified=seconds)]
     assert b"a" in format_page("", names)
     assert json.loads(format_json(names))[0]["name"] == "a"
+
+
+class TestListings:
+    @pytest.fixture
+    def looks(self, monkeypatch) -> list[str]:
+        """The paths that were looked at on disk."""
+        seen: list[str] = []
+
+        def look(roots: Roots, path: str) -> list[ListedName]:
+            seen.append(path)
+            return list_folder(roots, path)
+
+        monkeypatch.setattr(listing, "list_folder", look)
+        return seen
+
+    @pytest.fixture
+    def pool(self):
+        made = FilePool("listings", 1)
+        yield made
+        made.close()
+
+    @pytest.fixture
+    def listings(self, root, clock, pool, looks) -> Listings:
+        return Listings(SimpleNamespace(roots=Roots((str(root),)), clock_s=clock), pool)
+
+    def render(self, listings: Listings, path: str = "", *, as_json: bool = True) -> bytes:
+        async def run() -> bytes:
+            return await listings.render(path, as_json=as_json)
+
+        return anyio.run(run)
+
+    def test_both_kinds_are_rendered_finished(self, listings, root):
+        (root / "a.css").write_text("x")
+        names = list_folder(Roots((str(root),)), "")
+        assert self.render(listings) == format_json(names)
+        assert self.render(listings, as_json=False) == format_page("", names)
+
+    def test_one_is_kept_for_the_freshness_time(self, listings, root, clock, looks):
+        before = self.render(listings)
+        (root / "a.css").write_text("x")
+        clock.pass_s(0.8)
+        assert self.render(listings) == before
+        clock.pass_s(0.2)
+        assert b"a.css" in self.render(listings)
+        assert looks == ["", ""]
+
+    def test_callers_at_once_share_one_look(self, listings, pool, looks):
+        gate = threading.Event()
+        pool.submit(gate.wait, 20)
+
+        async def run() -> None:
+            async with anyio.create_task_group() as tasks:
+                for _ in range(20):
+                    tasks.start_soon(lambda: listings.render("", as_json=True))
+                await anyio.lowlevel.checkpoint()
+                gate.set()
+
+        anyio.run(run)
+        assert looks == [""]
+
+    def test_they_are_bounded(self, listings, root):
+        for number in range(40):
+            (root / f"{number}").mkdir()
+            self.render(listings, f"{number}/")
+        assert len(listings._kept) == 16
+
+    def test_a_failure_is_told_and_not_kept(self, listings, monkeypatch):
+        def fail(*_):
+            raise OverloadedError("no descriptors")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(listing, "list_folder", fail)
+            with pytest.raises(OverloadedError):
+                self.render(listings)
+        assert self.render(listings) == b"[]\n"

@@ -17,7 +17,7 @@ from assetserver.delivery import encodings, files, livefolder, probe
 from assetserver.delivery.encodings import Encodings
 from assetserver.delivery.files import FilePool, Signature
 from assetserver.delivery.livefolder import Entry, LiveFolder
-from assetserver.delivery.probe import Kind, Roots
+from assetserver.delivery.probe import Kind, Probe, Roots
 from assetserver.errors import OverloadedError
 from assetserver.semantics.representation import Asset, ContentCoding
 
@@ -273,13 +273,46 @@ class TestLoad:
         assert {entry.digest for entry in found} == {sha256(TEXT).digest()}
         assert len(found) == 16
 
-    def test_known_paths_are_bounded(self, folder, monkeypatch):
+    def test_known_paths_are_bounded(self, root, folder, monkeypatch):
         monkeypatch.setattr(livefolder, "LIMIT_ENTRIES", 10)
+        for number in range(30):
+            (root / f"{number}").mkdir()
+            folder.load(f"{number}")
+        assert len(folder._entries) == 10
+        assert folder.get("29") is not None
+        assert folder._loading == {}
+
+    def test_the_bounds_are_what_a_process_can_hold(self, folder):
+        for number in range(70_000):
+            folder._remember(Entry(f"{number}", Probe(Kind.FOLDER), 1000.0))
+            folder._remember(Entry(f"no-{number}", probe.MISSING, 1000.0))
+        assert (len(folder._entries), len(folder._misses)) == (65_536, 4096)
+
+    def test_misses_drive_out_no_files(self, root, folder, monkeypatch):
+        monkeypatch.setattr(livefolder, "LIMIT_MISSES", 10)
+        (root / "a.bin").write_bytes(TEXT)
+        known = folder.load("a.bin")
         for number in range(100):
             folder.load(f"nothing-{number}")
-        assert len(folder._entries) == 10
+        assert folder.get("a.bin") is known
         assert folder.get("nothing-99") is not None
-        assert folder._loading == {}
+        assert (len(folder._entries), len(folder._misses)) == (1, 10)
+
+    @pytest.mark.parametrize(
+        ("path", "remembered"), [("x/" * 255 + "ab", True), ("x/" * 255 + "abc", False), ("é/" * 171, False)]
+    )
+    def test_a_long_path_of_nothing_is_not_remembered(self, folder, path, remembered):
+        assert folder.load(path).probe.kind is Kind.MISSING
+        assert (folder.get(path) is not None) == remembered
+
+    def test_a_path_is_known_as_one_thing_only(self, root, look, folder):
+        for _ in range(2):
+            assert look("a.bin").probe.kind is Kind.MISSING
+            assert (len(folder._entries), len(folder._misses)) == (0, 1)
+            (root / "a.bin").write_bytes(TEXT)
+            assert look("a.bin").probe.kind is Kind.FILE
+            assert (len(folder._entries), len(folder._misses)) == (1, 0)
+            (root / "a.bin").unlink()
 
     def test_a_failing_look_is_told_to_everyone_and_forgotten(self, folder, roots, look):
         def fail() -> None:
@@ -458,6 +491,52 @@ class TestForms:
         finish(first)
         assert folder.get("a.css") is second
 
+    def test_a_file_that_changes_while_its_forms_are_checked_keeps_its_new_entry(
+        self, root, coders, look, folder, finish, monkeypatch
+    ):
+        (root / "a.css").write_bytes(TEXT)
+        coders.go_on.clear()
+        first, real, newer = look("a.css"), coders.find, []
+
+        def change(*args: Any) -> Any:
+            if not newer:
+                newer.append(None)
+                (root / "a.css").write_bytes(b"too small to be compressed")
+                newer[0] = folder.load("a.css")
+            return real(*args)
+
+        monkeypatch.setattr(coders, "find", change)
+        coders.go_on.set()
+        finish(first)
+        assert folder.get("a.css") is newer[0]
+
+    def test_a_file_that_is_distrusted_while_it_is_compressed_is_not_put_back(self, root, coders, look, folder, finish):
+        (root / "a.css").write_bytes(TEXT)
+        coders.go_on.clear()
+        first = look("a.css")
+        folder.distrust("a.css")
+        coders.go_on.set()
+        finish(first)
+        assert folder.get("a.css") is None
+
+    def test_a_file_that_settles_while_its_forms_are_checked_stays_settled(
+        self, root, coders, look, folder, finish, monkeypatch
+    ):
+        (root / "a.css").write_bytes(TEXT)
+        coders.go_on.clear()
+        first, real = look("a.css"), coders.find
+        assert not first.settled
+
+        def settle(*args: Any) -> Any:
+            first.settled = True  # as a look at the disk does, meanwhile
+            return real(*args)
+
+        monkeypatch.setattr(coders, "find", settle)
+        coders.go_on.set()
+        finish(first)
+        assert folder.get("a.css") is not first
+        assert folder.get("a.css").settled
+
     def test_work_that_finishes_at_once_is_remembered_as_done(self, root, folder, coders, finish, monkeypatch):
         """The pool's thread may be through before the submitter has noted the future."""
         monkeypatch.setattr(Encodings, "make", lambda *_: None)
@@ -538,3 +617,54 @@ class TestLargeFiles:
             finish(look("a.iso"))
         finish(look("a.iso"))
         assert folder.get("a.iso").digest == sha256(TEXT).digest()
+
+    @pytest.mark.parametrize("settled", [False, True])
+    def test_one_is_settled_if_it_was_when_it_was_hashed(self, root, look, folder, finish, monkeypatch, settled):
+        monkeypatch.setattr(livefolder, "SETTLED_NS", -(10**10) if settled else 10**18)
+        (root / "a.iso").write_bytes(TEXT)
+        finish(look("a.iso"))
+        assert (folder.get("a.iso").digest is not None, folder.get("a.iso").settled) == (True, settled)
+
+    def test_running_out_of_descriptors_after_the_hashing_breaks_nobody(
+        self, root, look, folder, finish, settled_at_once, monkeypatch, coders
+    ):
+        (root / "a.iso").write_bytes(TEXT)
+        (root / "a.iso.gz").write_bytes(gzip.compress(TEXT))
+
+        def refuse(*_: object) -> None:
+            raise OverloadedError("no descriptors")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(coders, "find", refuse)
+            first = look("a.iso")
+            finish(first)
+        assert first.work.exception() is None
+        finish(look("a.iso"))
+        assert codings(folder.get("a.iso")) == [ContentCoding.IDENTITY, ContentCoding.GZIP]
+
+    def test_closing_the_pool_ends_the_hashing_without_a_word(self, root, look, pools, monkeypatch, caplog):
+        with (root / "a.iso").open("wb") as file:
+            file.truncate(1 << 40)
+        started, real = threading.Event(), livefolder.read_pieces
+
+        def tell(descriptor: int) -> Iterator[bytes]:
+            for piece in real(descriptor):
+                started.set()
+                yield piece
+
+        monkeypatch.setattr(livefolder, "read_pieces", tell)
+        entry = look("a.iso")
+        assert started.wait(20)
+        pools[1].close()
+        assert (entry.work.done(), entry.work.exception(), entry.digest) == (True, None, None)
+        assert not caplog.records
+
+    def test_closing_the_pool_ends_a_look(self, root, folder, pools, monkeypatch, caplog):
+        monkeypatch.setattr(livefolder, "HASHED_AT_ONCE_BYTES", 1 << 50)
+        with (root / "a.iso").open("wb") as file:
+            file.truncate(1 << 40)
+        future = folder._load_soon("a.iso")
+        pools[0].close()
+        assert future.cancelled() or isinstance(future.exception(timeout=0), InterruptedError)
+        assert folder._loading == {}
+        assert not caplog.records

@@ -1,5 +1,6 @@
 """What paths lead to on a real disk: inside the roots, and never outside."""
 
+import ctypes
 import errno
 import os
 import socket
@@ -13,6 +14,16 @@ from assetserver.delivery.files import Signature, sign
 from assetserver.delivery.probe import MISSING, Kind, Probe, Roots, last_modified_of, sidecar_path
 from assetserver.errors import OverloadedError
 from assetserver.semantics.representation import ContentCoding
+
+
+@pytest.fixture(autouse=True, params=["by descriptor", "by name"])
+def way(request, monkeypatch) -> str:
+    """Both ways to resolve a path: that of Linux, and that of systems which do not tell what a descriptor is open on."""
+    if request.param == "by name":
+        monkeypatch.setattr(module, "_O_PATH", 0)
+    elif not module._O_PATH:
+        pytest.skip("needs O_PATH and /proc")
+    return request.param
 
 
 @pytest.fixture
@@ -169,6 +180,91 @@ class TestLinks:
         assert kinds == {Kind.FILE}
 
 
+class TestRaces:
+    """Names that change while they are looked at, as fast as the system can exchange them."""
+
+    @pytest.fixture(autouse=True)
+    def _only_by_descriptor(self, way):
+        if way == "by name":
+            pytest.skip("cannot be had by name")
+
+    @pytest.fixture
+    def exchange(self):
+        """Return a function that keeps exchanging two names, on a thread, until the test is over."""
+        renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+        if renameat2 is None:
+            pytest.skip("needs renameat2")
+        stop, threads = threading.Event(), []
+
+        def run(one: Path, other: Path) -> None:
+            while not stop.is_set():
+                renameat2(-100, bytes(one), -100, bytes(other), 2)  # AT_FDCWD, RENAME_EXCHANGE
+
+        def start(one: Path, other: Path) -> None:
+            threads.append(threading.Thread(target=run, args=(one, other)))
+            threads[-1].start()
+
+        yield start
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+    def test_a_folder_that_becomes_a_link_opens_no_way_out(self, root, tmp_path, probe, exchange):
+        (root / "door").mkdir()
+        (root / "door" / "secret.txt").write_text("harmless")
+        (root / "other").symlink_to(tmp_path / "outside", target_is_directory=True)
+        secret = sign((tmp_path / "outside" / "secret.txt").stat())
+        exchange(root / "door", root / "other")
+        found = [probe("door/secret.txt") for _ in range(3000)]
+        assert all(one.signature != secret for one in found)
+        assert all(not one.full.startswith(str(tmp_path / "outside")) for one in found)
+
+    def test_a_root_that_is_renamed_while_it_is_looked_at_is_looked_at_again(self, root, probe, monkeypatch):
+        real, seen = os.readlink, []
+
+        def readlink(path: str) -> str:
+            seen.append(path)
+            return str(root.with_name("before")) if len(seen) == 1 else real(path)
+
+        monkeypatch.setattr(module.os, "readlink", readlink)
+        assert probe("docs/index.html").kind is Kind.FILE
+        assert len(seen) == 4
+
+    def test_a_file_that_is_exchanged_is_never_missing(self, root, probe, exchange):
+        (root / "b.css").write_text("b {}")
+        exchange(root / "a.css", root / "b.css")
+        assert {probe("a.css").kind for _ in range(1000)} == {Kind.FILE}
+
+    def test_a_file_that_is_replaced_while_it_is_looked_at_is_looked_at_again(self, root, probe, monkeypatch):
+        real, seen = os.readlink, []
+
+        def readlink(path: str) -> str:
+            seen.append(path)
+            return real(path) + " (deleted)" * (len(seen) == 2)
+
+        monkeypatch.setattr(module.os, "readlink", readlink)
+        assert probe("a.css").full == str(root / "a.css")
+        assert len(seen) == 4
+
+    def test_a_file_that_is_gone_is_missing(self, probe, monkeypatch):
+        real = os.readlink
+        monkeypatch.setattr(module.os, "readlink", lambda path: real(path) + " (deleted)")
+        assert probe("a.css") == MISSING
+
+
+def test_a_name_that_ends_like_a_deleted_one_is_a_name(root, probe):
+    (root / "a (deleted)").write_text("x")
+    (root / "link").symlink_to("a (deleted)")
+    assert [probe(path).full for path in ("a (deleted)", "link")] == [str(root / "a (deleted)")] * 2
+
+
+def test_looking_leaves_no_descriptor(root, tmp_path, probe, count_descriptors):
+    (root / "out").symlink_to(tmp_path / "secret.txt")
+    for path in ("a.css", "docs", "out", "nothing", "a.css/b"):
+        probe(path)
+    assert count_descriptors(tmp_path) == 0
+
+
 class TestSpecialFiles:
     def test_fifos_sockets_and_devices_are_missing(self, root, probe):
         os.mkfifo(root / "pipe.css")
@@ -190,20 +286,20 @@ class TestSpecialFiles:
             (root / "docs").chmod(0o700)
 
     @pytest.mark.parametrize("error", [errno.EACCES, errno.EIO, errno.EPERM])
-    def test_what_the_disk_refuses_is_missing_and_logged(self, probe, monkeypatch, caplog, error):
+    def test_what_the_disk_refuses_is_missing_and_logged(self, probe, monkeypatch, caplog, error, way):
         def refuse(*_, **__):
             raise OSError(error, os.strerror(error))
 
-        monkeypatch.setattr(module.os, "stat", refuse)
+        monkeypatch.setattr(module.os, "open" if way == "by descriptor" else "stat", refuse)
         assert probe("a.css") == MISSING
         assert "/a.css is answered with 404" in caplog.text
 
     @pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
-    def test_running_out_of_descriptors_is_no_answer_about_the_path(self, probe, monkeypatch, error):
+    def test_running_out_of_descriptors_is_no_answer_about_the_path(self, probe, monkeypatch, error, way):
         def refuse(*_, **__):
             raise OSError(error, os.strerror(error))
 
-        monkeypatch.setattr(module.os, "stat", refuse)
+        monkeypatch.setattr(module.os, "open" if way == "by descriptor" else "stat", refuse)
         with pytest.raises(OverloadedError):
             probe("a.css")
 

@@ -183,3 +183,8 @@ def test_policy_without_targeted_value_and_tags_is_one_field(profile):
 
 def test_empty_policy_sends_nothing():
     assert CacheTable().fields_of(CachePolicy("")) == ()
+
+
+def test_a_profile_that_nobody_has_is_refused_at_once_with_those_there_are():
+    with pytest.raises(ValueError, match=r"'cloudfare' is not a CDN profile; known are none, generic, cloudflare"):
+        CacheTable(profile="cloudfare")
