@@ -6,7 +6,6 @@ mount for each folder, the longest prefix first.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -21,6 +20,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Host, Mount, Route, Router
 from starlette.types import Receive, Scope, Send
 
+from .data import open_library, served_sites
 from .delivery.assetfiles import AssetFiles
 from .delivery.cacheheaders import CacheHeaders
 from .delivery.encodings import Encodings
@@ -28,15 +28,17 @@ from .delivery.errorpages import render_error
 from .delivery.files import FilePool
 from .delivery.intake import ExactHost
 from .delivery.memory import MemoryCache
+from .delivery.releasefiles import ReleaseFiles
 from .delivery.requests import query_suffix
 from .delivery.resources import Resources
 from .errors import SettingsError
 from .observe import AccessLog, LogWriter
+from .releases.serving import ActiveIndex
 from .semantics.caching import ERROR, REDIRECT, CachePolicy, CacheRule, CacheTable, check_cache_control, compile_glob
 from .semantics.targets import format_target
-from .settings import HeadersSettings, MountSettings, Settings, load_settings
-
-logger = logging.getLogger(__name__)
+from .settings import Settings, load_settings
+from .settingtables import HeadersSettings, MountSettings, SiteSettings
+from .storage.blobs import Digest
 
 CONFIG_FILE = "assetserver.toml"
 """Read from the working directory if nothing else names a file."""
@@ -48,8 +50,6 @@ def create_app(settings: Settings | None = None) -> Starlette:
     Raises ``SettingsError`` for a setting that cannot work: a folder that is not there, a cache policy that says nothing.
     """
     settings = settings or find_settings()
-    if not settings.mounts:
-        logger.warning("there is nothing to serve: add [[mounts]] to %s, or set ASSETSERVER_MOUNTS", CONFIG_FILE)
     resources = _resources(settings)
     writer = None if settings.server.access_log == "off" else LogWriter(settings.server.access_log)
 
@@ -82,6 +82,9 @@ def default_config() -> str | None:
     return CONFIG_FILE if os.path.isfile(CONFIG_FILE) and "ASSETSERVER_CONFIG" not in os.environ else None
 
 
+_Served = tuple[MountSettings | SiteSettings, AssetFiles]
+
+
 def _service_routes() -> list[BaseRoute]:
     """Return the server's own routes; nothing else under ``/-/`` is a site's."""
     return [Route("/-/healthy", _healthy, methods=["GET"]), Route("/-/{rest:path}", _nothing)]
@@ -89,7 +92,8 @@ def _service_routes() -> list[BaseRoute]:
 
 def _site_routes(settings: Settings, resources: Resources) -> list[BaseRoute]:
     """Return the mounts, those of named hosts first; a host falls back on the mounts for any host."""
-    mounts = [(mount, _open_mount(settings, index, resources)) for index, mount in enumerate(settings.mounts)]
+    mounts: list[_Served] = [(mount, _open_mount(settings, index, resources)) for index, mount in enumerate(settings.mounts)]
+    mounts += [(site, _open_site(settings, site, resources)) for site in served_sites(settings)]
     general = [(mount, files) for mount, files in mounts if not mount.host]
     routes: list[BaseRoute] = []
     for host in sorted({mount.host for mount, _ in mounts if mount.host}):
@@ -100,7 +104,7 @@ def _site_routes(settings: Settings, resources: Resources) -> list[BaseRoute]:
     return [*routes, *_mount_routes(general)]
 
 
-def _mount_routes(mounts: Iterable[tuple[MountSettings, AssetFiles]]) -> list[BaseRoute]:
+def _mount_routes(mounts: Iterable[_Served]) -> list[BaseRoute]:
     routes: list[BaseRoute] = []
     for mount, files in sorted(mounts, key=lambda pair: len(pair[0].prefix), reverse=True):
         if mount.prefix != "/":
@@ -134,7 +138,21 @@ def _open_mount(settings: Settings, index: int, resources: Resources) -> AssetFi
     )
 
 
-def _cache_table(settings: Settings, mount: MountSettings | None = None) -> CacheTable:
+def _open_site(settings: Settings, site: SiteSettings, resources: Resources) -> ReleaseFiles:
+    library = open_library(settings)
+    return ReleaseFiles(
+        ActiveIndex(library, library.site(site.name)),
+        lambda digest: library.blobs.path_of(Digest(digest)),
+        cache=_cache_table(settings, site),
+        fields=_public_fields(settings.headers),
+        fallback=site.fallback or None,
+        clean_urls=site.clean_urls,
+        cache_status=settings.headers.cache_status,
+        resources=resources,
+    )
+
+
+def _cache_table(settings: Settings, mount: MountSettings | SiteSettings | None = None) -> CacheTable:
     rules = []
     for index, rule in enumerate(settings.cache):
         policy = CachePolicy(rule.browser, rule.cdn, rule.tags)
@@ -147,7 +165,7 @@ def _cache_table(settings: Settings, mount: MountSettings | None = None) -> Cach
     return CacheTable(
         tuple(rules),
         immutable=mount.immutable,
-        versioned=mount.cache == "immutable",
+        versioned=isinstance(mount, MountSettings) and mount.cache == "immutable",
         profile=settings.cdn.profile,
         prefix=mount.prefix.strip("/") + "/" if mount.prefix != "/" else "",
     )

@@ -13,8 +13,9 @@ from typing import Any, NoReturn
 
 import click
 
-from .errors import SettingsError
+from .errors import AssetServerError, SettingsError
 
+EX_FAILURE = 1
 EX_CONFIG = 78
 
 _CONFIG = click.option("--config", type=click.Path(), metavar="FILE", help="Settings; assetserver.toml if it is there.")
@@ -29,6 +30,7 @@ def main() -> None:
 @main.command()
 @click.argument("directory", required=False, metavar="[DIR]")
 @_CONFIG
+@click.option("--data", type=click.Path(), metavar="DIR", help="Folder of releases, for sites.  [./data]")
 @click.option("--host", help="Address to listen on.  [127.0.0.1]")
 @click.option("--port", type=int, help="TCP port to listen on; 0 takes any free one.  [8000]")
 @click.option("--uds", metavar="PATH", help="Unix socket to listen on, instead of host and port.")
@@ -36,22 +38,19 @@ def main() -> None:
 @click.option("--workers", type=int, help="Worker processes.  [1]")
 @click.option("--access-log", metavar="FORM", help="combined, json or off.  [combined]")
 @click.option("--reload", is_flag=True, help="Restart when the program's own code changes, for development.")
-def serve(directory: str | None, config: str | None, reload: bool, **flags: Any) -> None:
-    """Serve the folder DIR at /, or without DIR what the settings say.
+def serve(directory: str | None, config: str | None, data: str | None, reload: bool, **flags: Any) -> None:
+    """Serve the folder DIR at /, or without DIR what the settings say, or else the active release of the data folder.
 
     Changes in the folder show within a second; text is compressed, caching is set, nothing has to be configured.
     """
     overrides: dict[str, Any] = {f"server.{name}": value for name, value in flags.items() if value is not None}
     if directory is not None:
         overrides["mounts"] = [{"prefix": "/", "directory": directory, "listing": True}]
+    overrides |= _data(data)
     with _settings_errors():
         from .serving import serve_settings  # noqa: PLC0415 - `version` and `--help` must not wait for Uvicorn
 
         settings = _load(config, overrides)
-        if not settings.mounts:
-            _fail(
-                2, "there is nothing to serve: name a folder (assetserver serve ./dist), or add [[mounts]] to assetserver.toml"
-            )
         raise SystemExit(serve_settings(settings, _as_environment(config, overrides), reload=reload))
 
 
@@ -69,11 +68,70 @@ def check(config: str | None, wants_list: bool) -> None:
 
         settings = _load(config, {})
         create_app(settings)
-        if not settings.mounts:
-            _fail(EX_CONFIG, "the settings are sound, but there is nothing to serve: add [[mounts]]")
     for line in describe_mounts(settings):
         click.echo(line)
     click.echo("ok")
+
+
+_SITE = click.option("--site", default="default", show_default=True, metavar="NAME", help="Which site.")
+_DATA = click.option("--data", type=click.Path(), metavar="DIR", help="Folder of releases.  [./data]")
+
+
+@main.command()
+@click.argument("directory", metavar="DIR")
+@_CONFIG
+@_DATA
+@_SITE
+@click.option("--prod", is_flag=True, help="Serve it from now on.")
+@click.option("--alias", default="", metavar="A", help="Name that means this release from now on, such as staging.")
+@click.option("--message", "-m", default="", metavar="M", help="What is in it, for people.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done; store nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Say it in JSON.")
+def publish(directory: str, config: str | None, data: str | None, **options: Any) -> None:
+    """Turn the folder DIR into a release: immutable, compressed, kept. The same files are the same release."""
+    with _settings_errors():
+        from . import publishing  # noqa: PLC0415 - as in `serve`
+
+        publishing.publish(_load(config, _data(data)), directory, options)
+
+
+@main.command()
+@click.argument("release")
+@_CONFIG
+@_DATA
+@_SITE
+def promote(release: str, config: str | None, data: str | None, site: str) -> None:
+    """Serve RELEASE (an id, its first digits, or @alias) from now on, in one step."""
+    with _settings_errors():
+        from . import publishing  # noqa: PLC0415 - as in `serve`
+
+        publishing.promote(_load(config, _data(data)), site, release)
+
+
+@main.command()
+@click.argument("release", required=False)
+@_CONFIG
+@_DATA
+@_SITE
+def rollback(release: str | None, config: str | None, data: str | None, site: str) -> None:
+    """Serve what was active before, or RELEASE, in one step."""
+    with _settings_errors():
+        from . import publishing  # noqa: PLC0415 - as in `serve`
+
+        publishing.rollback(_load(config, _data(data)), site, release)
+
+
+@main.command()
+@_CONFIG
+@_DATA
+@_SITE
+@click.option("--json", "as_json", is_flag=True, help="Say it in JSON.")
+def releases(config: str | None, data: str | None, site: str, as_json: bool) -> None:
+    """List the kept releases, the newest first; * is the active one."""
+    with _settings_errors():
+        from . import publishing  # noqa: PLC0415 - as in `serve`
+
+        publishing.list_releases(_load(config, _data(data)), site, as_json=as_json)
 
 
 @main.command()
@@ -82,6 +140,10 @@ def version() -> None:
     python = sys.version.split()[0]
     parts = [f"{name} {installed_version(name)}" for name in ("starlette", "uvicorn", "httptools", "uvloop", "brotli")]
     click.echo(f"assetserver {installed_version('assetserver')} (Python {python}, {', '.join(parts)})")
+
+
+def _data(path: str | None) -> dict[str, Any]:
+    return {"data.path": path} if path else {}
 
 
 def _list_settings() -> None:
@@ -119,6 +181,8 @@ class _settings_errors:  # noqa: N801 - used as a statement
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, SettingsError):
             _fail(EX_CONFIG, str(error))
+        if isinstance(error, AssetServerError):
+            _fail(EX_FAILURE, str(error))
 
 
 def _fail(code: int, message: str) -> NoReturn:

@@ -32,3 +32,38 @@ class OverloadedError(AssetServerError):
 
     status = 503
     retryable = True
+
+
+class BlobMissingError(AssetServerError):
+    """A blob that a record names is not in the store: the disk lost it, or someone removed it by hand."""
+
+
+class DigestMismatchError(AssetServerError):
+    """Bytes are not those of the digest that they came with."""
+
+    status = 422
+
+
+class PublishError(AssetServerError):
+    """A folder cannot become a release as it is. The message names the file and the remedy."""
+
+    status = 422
+
+
+class ReleaseMissingError(AssetServerError):
+    """There is no such release, alias or site."""
+
+    status = 404
+
+
+class ConflictError(AssetServerError):
+    """Someone else changed the site meanwhile. Look again, then decide."""
+
+    status = 409
+    retryable = True
+
+
+class LockedError(AssetServerError):
+    """The site is locked against activation; the message says by what."""
+
+    status = 423

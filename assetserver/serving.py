@@ -17,7 +17,10 @@ from starlette.applications import Starlette
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from .app import create_app
+from .data import open_library, served_sites
+from .releases.manifest import SHORT
 from .settings import Settings
+from .settingtables import SiteSettings
 
 EX_UNAVAILABLE = 69
 EX_INTERRUPTED = 130
@@ -90,11 +93,20 @@ def address_of(listener: socket.socket) -> str:
 def describe_mounts(settings: Settings) -> Iterator[str]:
     """Yield the lines that say what is served where."""
     yield "assetserver serves"
-    urls = [mount.host + mount.prefix for mount in settings.mounts]
-    width = max(map(len, urls), default=0)
-    for url, mount in zip(urls, settings.mounts, strict=True):
+    rows = [(site.host + site.prefix, _describe_site(settings, site)) for site in served_sites(settings)]
+    for mount in settings.mounts:
         note = "  (immutable)" if mount.cache == "immutable" else ""
-        yield f"  {url:<{width}}  {_shorten(mount.directory)}{note}"
+        rows.append((mount.host + mount.prefix, _shorten(mount.directory) + note))
+    width = max(len(url) for url, _ in rows)
+    for url, what in rows:
+        yield f"  {url:<{width}}  {what}"
+
+
+def _describe_site(settings: Settings, site: SiteSettings) -> str:
+    library = open_library(settings)
+    active = library.site(site.name).read().active
+    what = f"release {active[:SHORT]}" if active else "nothing yet: assetserver publish ./dist --prod"
+    return f"{what}  (site {site.name}, in {_shorten(library.folder)})"
 
 
 def _run(config: uvicorn.Config, listener: socket.socket) -> int:

@@ -157,12 +157,14 @@ def test_a_taken_port_is_said_with_the_remedy(site: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["serve"], 2, "there is nothing to serve: name a folder"),
         (["serve", "gone"], 78, "there is no folder"),
         (["serve", "site/file.txt"], 78, "is a file; name the folder that it is in"),
         (["serve", "site", "--port", "70000"], 78, "--port: server.port is 70000; it must be between 0 and 65535"),
         (["serve", "site", "--config", "gone.toml"], 78, "gone.toml"),
-        (["check"], 78, "there is nothing to serve"),
+        (["publish", "gone"], 1, "gone is not a folder"),
+        (["promote", "abcd"], 1, "there is no release abcd; there are none yet"),
+        (["rollback"], 1, "there is nothing to roll back to"),
+        (["publish", "site", "--site", "No Name"], 1, "cannot name a site"),
         (["serve", "site", "--prot", "1"], 2, "No such option '--prot'"),
     ],
 )

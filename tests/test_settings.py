@@ -334,7 +334,7 @@ def test_the_scanner_knows_every_key_of_any_valid_document(text):
 
 # Refusals
 
-TOP = 'known: "mounts", "cache", "server.", "cdn.", "headers.", "compression.", "memory."'
+TOP = 'known: "sites", "mounts", "cache", "server.", "data.", "cdn.", "headers.", "compression.", "memory."'
 
 
 @pytest.mark.parametrize(
@@ -347,7 +347,8 @@ TOP = 'known: "mounts", "cache", "server.", "cdn.", "headers.", "compression.", 
          '"access_log", "keep_alive_s", "graceful_shutdown_s", "trusted_proxies", "request_id"')),
         ('[cdn]\n"pro\\nfile" = 1', '2: unknown key "pro\\nfile" in [cdn]; did you mean "profile"?'),
         ("[servr]\nport = 1", '1: unknown table "servr"; did you mean "server"?'),
-        ("[zzz]", '1: unknown table "zzz"; known: "server", "mounts", "cache", "cdn", "headers", "compression", "memory"'),
+        ("[zzz]", ('1: unknown table "zzz"; known: "server", "data", "sites", "mounts", "cache", '
+         '"cdn", "headers", "compression", "memory"')),
         ("port = 1", '1: unknown key "port"; did you mean "server.port"?'),
         ("prot = 1", '1: unknown key "prot"; did you mean "server.port"?'),
         ("zzz = 1", f'1: unknown key "zzz"; {TOP}'),
@@ -420,7 +421,8 @@ def test_a_file_beyond_what_can_be_parsed_is_refused(text, message):
         ("MOUNT", "1", "unknown setting; did you mean ASSETSERVER_MOUNTS?"),
         ("MOUNTS__0__PREFIX", "1", "unknown setting; did you mean ASSETSERVER_MOUNTS?"),
         ("CDN__ZZZ", "1", "unknown setting; known: ASSETSERVER_CDN__PROFILE"),
-        ("ZZZ", "1", ("unknown setting; known: ASSETSERVER_MOUNTS, ASSETSERVER_CACHE, ASSETSERVER_SERVER__, ASSETSERVER_CDN__, "
+        ("ZZZ", "1", ("unknown setting; known: ASSETSERVER_SITES, ASSETSERVER_MOUNTS, ASSETSERVER_CACHE, "
+         "ASSETSERVER_SERVER__, ASSETSERVER_DATA__, ASSETSERVER_CDN__, "
          "ASSETSERVER_HEADERS__, ASSETSERVER_COMPRESSION__, ASSETSERVER_MEMORY__")),
         ("SERVER__PORT", "http", 'expected an integer for server.port, got "http"'),
         ("SERVER__PORT", "", 'expected an integer for server.port, got ""'),

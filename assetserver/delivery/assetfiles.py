@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 from starlette.exceptions import HTTPException
@@ -29,7 +29,7 @@ from assetserver.semantics.targets import AssetPath, RefusedTarget, format_targe
 
 from .body import AssetResponse, open_file
 from .files import read_whole, wait_done, wait_future
-from .hotpaths import HotPaths
+from .hotpaths import HotPaths, Known
 from .listing import Listings
 from .livefolder import FRESH_S, Entry, LiveFolder
 from .probe import Kind, Roots
@@ -52,6 +52,23 @@ _BYPASS = (b"cache-status", b"assetserver; fwd=bypass")
 
 _ATTEMPTS = 3
 _NOT_CALLED = ("file_response", "lookup_path", "is_not_modified", "check_config")
+
+
+class AssetFolder(Known, Protocol):
+    """Where ``AssetFiles`` finds what is served: a live folder, or a release."""
+
+    @property
+    def roots(self) -> Roots:
+        """The folders that can be listed."""
+        ...
+
+    async def lookup(self, path: AssetPath) -> Entry:
+        """Return the entry of ``path``, looking at the disk if need be."""
+        ...
+
+    def distrust(self, path: AssetPath) -> None:
+        """Have the disk looked at before ``path`` is answered again."""
+        ...
 
 
 class AssetFiles(StaticFiles):
@@ -109,14 +126,8 @@ class AssetFiles(StaticFiles):
         self.cache_status = cache_status
         self._fields = tuple((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in fields.items())
         self._resources = resources or shared_resources()
-        roots = Roots(tuple(os.path.abspath(folder) for folder in self.all_directories), follow_symlink, dotfiles)
-        self.folder = LiveFolder(
-            roots,
-            self._resources.encodings,
-            self._make_asset,
-            files=self._resources.files,
-            compressors=self._resources.compressors,
-        )
+        self.roots = Roots(tuple(os.path.abspath(folder) for folder in self.all_directories), follow_symlink, dotfiles)
+        self.folder = self._open_folder()
         self._listings = Listings(self.folder, self._resources.listings)
         self._hot = HotPaths(self.folder, self._resources.memory, (_HIT,) if cache_status else ())
         self._may_be_hot = (type(self).get_response, type(self).get_path) == (AssetFiles.get_response, AssetFiles.get_path)
@@ -211,6 +222,15 @@ class AssetFiles(StaticFiles):
         if self.html and self.clean_urls:
             return await self._file(AssetPath(path + ".html"))
         return None
+
+    def _open_folder(self) -> AssetFolder:
+        return LiveFolder(
+            self.roots,
+            self._resources.encodings,
+            self._make_asset,
+            files=self._resources.files,
+            compressors=self._resources.compressors,
+        )
 
     async def _file(self, path: AssetPath) -> Entry | None:
         entry = await self.folder.lookup(path)

@@ -19,14 +19,11 @@ from typing import Self
 
 from assetserver.semantics.mediatypes import is_compressible
 from assetserver.semantics.representation import SUFFIXES, ContentCoding
+from assetserver.storage.codecs import DECODE_ERRORS, WORTH_KEEPING, compress, decode
 
-from .codecs import DECODE_ERRORS, compress, decode
 from .files import Signature, hash_pieces, open_regular, raise_if_overloaded, read_pieces, sign
 
 logger = logging.getLogger(__name__)
-
-WORTH_KEEPING = 0.95
-"""A form larger than this share of the file is not kept: the client's work outweighs the bytes."""
 
 _TEMPORARY = ".tmp"
 _KEPT = re.compile(r"[0-9a-f]{64}\.(?:br|zst|gz)|assetserver-[^/]*\.tmp")

@@ -28,7 +28,10 @@ _Key = tuple[str, bytes | None, str]
 class Known(Protocol):
     """What is known of paths now."""
 
-    clock_s: Callable[[], float]
+    @property
+    def clock_s(self) -> Callable[[], float]:
+        """Monotonic seconds."""
+        ...
 
     def get(self, path: AssetPath) -> Entry | None:
         """Return the entry of ``path`` if it is known and to be trusted."""

@@ -45,8 +45,15 @@ class ListedName:
 class Known(Protocol):
     """A folder and its clock, monotonic seconds."""
 
-    roots: Roots
-    clock_s: Callable[[], float]
+    @property
+    def roots(self) -> Roots:
+        """The folders that can be listed."""
+        ...
+
+    @property
+    def clock_s(self) -> Callable[[], float]:
+        """Monotonic seconds."""
+        ...
 
 
 class Listings:

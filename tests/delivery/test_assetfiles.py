@@ -17,13 +17,13 @@ import pytest
 from assetserver.delivery import assetfiles, hotpaths
 from assetserver.delivery import encodings as encodings_module
 from assetserver.delivery.assetfiles import PUBLIC_FIELDS
-from assetserver.delivery.codecs import decode
 from assetserver.delivery.encodings import Encodings
 from assetserver.delivery.memory import MemoryCache
 from assetserver.delivery.resources import Resources
 from assetserver.errors import OverloadedError
 from assetserver.semantics.caching import ASSET, IMMUTABLE, PAGE, CachePolicy, CacheRule, CacheTable
 from assetserver.semantics.representation import SUFFIXES, ContentCoding
+from assetserver.storage.codecs import decode
 
 
 def noise(seed: int, size: int) -> bytes:

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assetserver.delivery.codecs import DECODE_ERRORS, WINDOW_LOG_LIMIT, ZstdCompressor, compress, decode
-from assetserver.delivery.codecs import CompressionParameter as Zstd
 from assetserver.delivery.files import PIECE_BYTES
 from assetserver.semantics.representation import ContentCoding
+from assetserver.storage.codecs import DECODE_ERRORS, WINDOW_LOG_LIMIT, ZstdCompressor, compress, decode
+from assetserver.storage.codecs import CompressionParameter as Zstd
 
 CODINGS = (ContentCoding.BR, ContentCoding.ZSTD, ContentCoding.GZIP)
 TEXT = b"".join(b"line %d of a stylesheet\n" % number for number in range(5000))

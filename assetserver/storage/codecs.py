@@ -1,28 +1,33 @@
 """Content codings as streams of pieces: compress for storing, decode for checking. Memory stays constant.
 
-Levels: br 5 and zstd 9 are where time and size of on-demand compression meet (344 KB of text: 14 ms → 77.8 KB, 11 ms → 77.4 KB,
-gzip 6 13 ms → 81.3 KB; measured 2026-11-22). All three libraries release the GIL while they work.
+Two efforts. ``QUICK``, for compressing on demand, is where time and size meet: 344 KB of text come to 77.8 KB in 14 ms with
+br 5, 77.4 KB in 11 ms with zstd 9, 81.3 KB in 13 ms with gzip 6. ``THOROUGH``, ahead of time: 68.1 KB in 640 ms with br 11,
+71.0 KB in 149 ms with zstd 19, 80.6 KB in 48 ms with gzip 9 (measured 2026-11-22). All three libraries release the GIL.
 """
 
 from __future__ import annotations
 
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from enum import Enum
 
 import brotli
 
 from assetserver.semantics.representation import ContentCoding
-
-from .files import PIECE_BYTES
 
 if sys.version_info >= (3, 14):
     from compression.zstd import CompressionParameter, DecompressionParameter, ZstdCompressor, ZstdDecompressor, ZstdError
 else:
     from backports.zstd import CompressionParameter, DecompressionParameter, ZstdCompressor, ZstdDecompressor, ZstdError
 
+PIECE_BYTES = 1 << 20
+
 WINDOW_LOG_LIMIT = 23
 """A zstd frame for HTTP must decode within 8 MiB (RFC 9659): browsers refuse larger windows."""
+
+WORTH_KEEPING = 0.95
+"""A form larger than this share of the file is not kept: the client's work outweighs the bytes."""
 
 _GZIP_WINDOW = 31
 """zlib's wbits for a gzip header and trailer. zlib leaves the header's mtime 0: the same input gives the same bytes."""
@@ -31,15 +36,22 @@ DECODE_ERRORS = (brotli.error, zlib.error, ZstdError, EOFError)
 """What ``decode`` raises for bytes that are not whole, well-formed and within limits, and ``compress`` for another length."""
 
 
-def compress(coding: ContentCoding, pieces: Iterator[bytes], length: int) -> Iterator[bytes]:
+class Effort(Enum):
+    """How hard to compress: the levels of br, zstd and gzip. zstd above 19 wants windows that browsers refuse."""
+
+    QUICK = (5, 9, 6)
+    THOROUGH = (11, 19, 9)
+
+
+def compress(coding: ContentCoding, pieces: Iterable[bytes], length: int, effort: Effort = Effort.QUICK) -> Iterator[bytes]:
     """Yield ``pieces`` (``length`` bytes in all) in ``coding``. Deterministic for the versions of the libraries.
 
     Raises one of ``DECODE_ERRORS`` where a coding writes the length first, and the pieces turn out to hold another.
     """
-    return _COMPRESSORS[coding](pieces, length)
+    return _COMPRESSORS[coding](pieces, length, effort)
 
 
-def decode(coding: ContentCoding, pieces: Iterator[bytes]) -> Iterator[bytes]:
+def decode(coding: ContentCoding, pieces: Iterable[bytes]) -> Iterator[bytes]:
     """Yield what coded ``pieces`` decode to, at most about 1 MiB at a time, however much a bomb holds.
 
     Raises one of ``DECODE_ERRORS`` for malformed or truncated input, trailing bytes, or a zstd window over 8 MiB.
@@ -47,18 +59,21 @@ def decode(coding: ContentCoding, pieces: Iterator[bytes]) -> Iterator[bytes]:
     return _DECODERS[coding](pieces)
 
 
-def _compress_brotli(pieces: Iterator[bytes], length: int) -> Iterator[bytes]:
+def _compress_brotli(pieces: Iterable[bytes], length: int, effort: Effort) -> Iterator[bytes]:
     del length
-    compressor = brotli.Compressor(quality=5)
+    compressor = brotli.Compressor(quality=effort.value[0])
     for piece in pieces:
         yield compressor.process(piece)
     yield compressor.finish()
 
 
-def _compress_zstd(pieces: Iterator[bytes], length: int) -> Iterator[bytes]:
+def _compress_zstd(pieces: Iterable[bytes], length: int, effort: Effort) -> Iterator[bytes]:
     # An explicit window, since a stream that knows its size at a high level may choose one that browsers refuse.
     window_log = max(10, min(WINDOW_LOG_LIMIT, (length - 1).bit_length()))
-    options: dict[int, int] = {CompressionParameter.compression_level: 9, CompressionParameter.window_log: window_log}
+    options: dict[int, int] = {
+        CompressionParameter.compression_level: effort.value[1],
+        CompressionParameter.window_log: window_log,
+    }
     compressor = ZstdCompressor(options=options)
     compressor.set_pledged_input_size(length)
     for piece in pieces:
@@ -66,15 +81,15 @@ def _compress_zstd(pieces: Iterator[bytes], length: int) -> Iterator[bytes]:
     yield compressor.flush()
 
 
-def _compress_gzip(pieces: Iterator[bytes], length: int) -> Iterator[bytes]:
+def _compress_gzip(pieces: Iterable[bytes], length: int, effort: Effort) -> Iterator[bytes]:
     del length
-    compressor = zlib.compressobj(6, zlib.DEFLATED, _GZIP_WINDOW)
+    compressor = zlib.compressobj(effort.value[2], zlib.DEFLATED, _GZIP_WINDOW)
     for piece in pieces:
         yield compressor.compress(piece)
     yield compressor.flush()
 
 
-def _decode_brotli(pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _decode_brotli(pieces: Iterable[bytes]) -> Iterator[bytes]:
     # The limit is what makes brotli 1.2 safe against bombs (CVE-2025-6176); it may overshoot up to twice.
     decoder = brotli.Decompressor()
     for piece in pieces:
@@ -88,7 +103,7 @@ def _decode_brotli(pieces: Iterator[bytes]) -> Iterator[bytes]:
         yield data
 
 
-def _decode_zstd(pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _decode_zstd(pieces: Iterable[bytes]) -> Iterator[bytes]:
     options: dict[int, int] = {DecompressionParameter.window_log_max: WINDOW_LOG_LIMIT}
     decoder = ZstdDecompressor(options=options)
     for piece in pieces:
@@ -102,7 +117,7 @@ def _decode_zstd(pieces: Iterator[bytes]) -> Iterator[bytes]:
         raise EOFError("the zstd stream is cut")
 
 
-def _decode_gzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _decode_gzip(pieces: Iterable[bytes]) -> Iterator[bytes]:
     decoder = zlib.decompressobj(_GZIP_WINDOW)
     for piece in pieces:
         data = piece
@@ -115,12 +130,12 @@ def _decode_gzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
         raise EOFError("the gzip stream is cut")
 
 
-_COMPRESSORS: dict[ContentCoding, Callable[[Iterator[bytes], int], Iterator[bytes]]] = {
+_COMPRESSORS: dict[ContentCoding, Callable[[Iterable[bytes], int, Effort], Iterator[bytes]]] = {
     ContentCoding.BR: _compress_brotli,
     ContentCoding.ZSTD: _compress_zstd,
     ContentCoding.GZIP: _compress_gzip,
 }
-_DECODERS: dict[ContentCoding, Callable[[Iterator[bytes]], Iterator[bytes]]] = {
+_DECODERS: dict[ContentCoding, Callable[[Iterable[bytes]], Iterator[bytes]]] = {
     ContentCoding.BR: _decode_brotli,
     ContentCoding.ZSTD: _decode_zstd,
     ContentCoding.GZIP: _decode_gzip,

@@ -1,0 +1,204 @@
+"""The active release of a site as assets: answered from the index, with the blobs as files.
+
+The same interface as ``LiveFolder``. The site's state file is looked at twice a second, one stat; when it moved, the new index
+is mapped and all entries are made anew: a request in flight keeps the entry, and so the release, that it began with. Each blob
+is hashed before it is first served: a damaged one is a 404 and a line in the log, never wrong bytes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Protocol
+
+from assetserver.errors import AssetServerError, OverloadedError
+from assetserver.semantics.mediatypes import media_type_of
+from assetserver.semantics.representation import ContentCoding, Representation
+from assetserver.semantics.respond import AssetResponses
+from assetserver.semantics.targets import AssetPath
+
+from .files import FilePool, hash_pieces, open_regular, raise_if_overloaded, read_pieces, sign, wait_future
+from .livefolder import Entry, MakeAsset, Source
+from .probe import MISSING, Kind, Probe, Roots
+
+logger = logging.getLogger(__name__)
+
+LOOK_S = 0.5
+
+RETRY_S = 10.0
+"""How long a damaged file is a miss before its blob is hashed again: publishing repairs it, and no activation follows."""
+
+LIMIT_ENTRIES = 65_536
+
+
+class Served(Protocol):
+    """What the index says of a path; see ``releases.catalog.CatalogEntry``."""
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the file, 32 bytes."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Length of the file in bytes."""
+        ...
+
+    @property
+    def immutable(self) -> bool:
+        """Whether the name is a fingerprint."""
+        ...
+
+    @property
+    def forms(self) -> tuple[tuple[str, bytes, int], ...]:
+        """Coding, SHA-256 and length of each compressed form."""
+        ...
+
+
+class Index(Protocol):
+    """Paths of one release, or of the union that a site serves."""
+
+    def get(self, path: str) -> Served | None:
+        """Return what is served at ``path``, or None."""
+        ...
+
+
+OpenIndex = Callable[[], tuple[object, Index | None]]
+"""Returns a mark that changes when the site does, and the index to serve, None for nothing; one stat if the mark stands."""
+
+
+class ReleaseFolder:
+    """What a site serves now. ``path_of`` says where the blob with a hexadecimal digest lies."""
+
+    def __init__(
+        self,
+        open_index: OpenIndex,
+        path_of: Callable[[str], str],
+        make_asset: MakeAsset,
+        files: FilePool,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.clock_s = clock_s
+        self.roots = Roots(())  # a release has names, no folders to list
+        self._open_index = open_index
+        self._path_of = path_of
+        self._make_asset = make_asset
+        self._files = files
+        self._entries: dict[AssetPath, Entry] = {}
+        self._index: Index | None = None
+        self._mark: object = None
+        self._look_at_s = float("-inf")
+        self._loading: dict[tuple[object, AssetPath], Future[Entry]] = {}
+        self._damaged: dict[AssetPath, float] = {}
+        self._complaint = ""
+        self._lock = threading.Lock()
+
+    def get(self, path: AssetPath) -> Entry | None:
+        """Return the entry of ``path`` if it is known: no disk, no thread, but for one stat twice a second."""
+        self._look()
+        return self._entries.get(path)
+
+    async def lookup(self, path: AssetPath) -> Entry:
+        """Return the entry of ``path``; callers at once share one look at the blobs."""
+        entry = self.get(path)
+        if entry is not None:
+            return entry
+        index = self._index
+        served = index.get(path) if index else None
+        if served is None:
+            return self._missing(path)
+        key = self._mark, path  # who comes after a switch must not get what was begun before it
+        with self._lock:
+            future = self._loading.get(key)
+            if future is None:
+                future = self._loading[key] = self._files.submit(self._load, path, served, self._mark)
+                future.add_done_callback(lambda _: self._loading.pop(key, None))
+        return await wait_future(future)
+
+    def distrust(self, path: AssetPath) -> None:
+        """Have the blobs of ``path`` looked at again: what was read did not fit."""
+        self._entries.pop(path, None)
+
+    def _look(self) -> None:
+        now_s = self.clock_s()
+        if now_s < self._look_at_s:
+            return
+        try:
+            mark, index = self._open_index()
+        except (AssetServerError, OSError) as error:
+            if self._index is None:
+                raise OverloadedError(f"the site cannot be opened: {error}") from error
+            mark, index = self._mark, self._index
+            if (complaint := str(error)) != self._complaint:  # once, and not twice a second
+                logger.error("the site stays as it is, for its state cannot be read: %s", complaint)  # noqa: TRY400
+                self._complaint = complaint
+        else:
+            self._complaint = ""
+        self._look_at_s = now_s + LOOK_S
+        with self._lock:  # or what is being loaded for the release before could end up among the new entries
+            if mark != self._mark:
+                self._mark, self._index, self._entries, self._damaged = mark, index, {}, {}
+            for path in [path for path, retry_at_s in self._damaged.items() if retry_at_s <= now_s]:
+                del self._damaged[path]
+                self._entries.pop(path, None)
+
+    def _missing(self, path: AssetPath) -> Entry:
+        """A path is a folder if its index page is served: names alone make no folders in a release."""
+        index = self._index
+        is_folder = index is not None and index.get(f"{path}/index.html" if path else "index.html") is not None
+        probe = Probe(Kind.FOLDER) if is_folder and not path.endswith("/") else MISSING
+        return Entry(path, probe, float("inf"))
+
+    def _load(self, path: AssetPath, served: Served, mark: object) -> Entry:
+        entry = self._build(path, served)
+        with self._lock:
+            if mark == self._mark:
+                while len(self._entries) >= LIMIT_ENTRIES:
+                    self._entries.pop(next(iter(self._entries)))
+                self._entries[path] = entry
+                if entry.responses is None:
+                    self._damaged[path] = self.clock_s() + RETRY_S
+        return entry
+
+    def _build(self, path: AssetPath, served: Served) -> Entry:
+        sources: dict[ContentCoding, Source] = {}
+        representations = []
+        media_type = media_type_of(path)
+        for coding, digest, size in (("identity", served.digest, served.size), *served.forms):
+            source = self._check_blob(digest, size, path)
+            if source is not None:
+                sources[ContentCoding(coding)] = source
+                representations.append(Representation(ContentCoding(coding), media_type, size, digest))
+        if ContentCoding.IDENTITY not in sources:
+            return Entry(path, MISSING, float("inf"))
+        asset = self._make_asset(path, tuple(representations), bool(served.forms), served.immutable)
+        probe = Probe(Kind.FILE, sources[ContentCoding.IDENTITY].path)
+        return Entry(
+            path,
+            probe,
+            float("inf"),
+            digest=served.digest,
+            proved=served.immutable,
+            responses=AssetResponses(asset),
+            sources=sources,
+        )
+
+    def _check_blob(self, digest: bytes, size: int, path: AssetPath) -> Source | None:
+        full = self._path_of(digest.hex())
+        try:
+            descriptor, status = open_regular(full)
+        except OSError as error:
+            raise_if_overloaded(error, "open a blob")
+            logger.error("/%s cannot be served: its blob %s: %s; publish it again", path, full, error.strerror)  # noqa: TRY400
+            return None
+        try:
+            if status.st_size != size or hash_pieces(read_pieces(descriptor)) != (digest, size):
+                logger.error("/%s cannot be served: its blob %s is damaged; delete that and publish again", path, full)
+                return None
+        finally:
+            os.close(descriptor)
+        return Source(full, sign(status))

@@ -1,0 +1,103 @@
+"""The data folder of releases: blobs, compressed forms, manifests, sites. Knows where everything lies; decides nothing.
+
+``blobs/ab/…`` bytes · ``codings/ab/….json`` compressed forms of a blob · ``releases/….json`` manifests · ``sites/…/`` states
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Protocol
+
+import msgspec
+
+from assetserver.errors import PublishError, ReleaseMissingError
+from assetserver.semantics.representation import ContentCoding
+from assetserver.storage.blobs import BlobStore, Digest, LocalBlobs
+from assetserver.storage.durable import replace_durably
+
+from .manifest import SHORT, Manifest, ReleaseId, decode_manifest
+from .sites import Site
+
+
+class ReleaseBlobs(BlobStore, LocalBlobs, Protocol):
+    """What releases need of a blob store: blobs that are files of this machine."""
+
+
+class CodedBlob(msgspec.Struct, frozen=True, array_like=True):
+    """A compressed form of a blob: itself a blob."""
+
+    coding: str
+    digest: Digest
+    size: int
+
+
+class Library:
+    """All releases in ``folder``. ``blobs`` are their bytes."""
+
+    def __init__(self, folder: str, blobs: ReleaseBlobs) -> None:
+        self.folder = folder
+        self.blobs = blobs
+
+    def site(self, name: str) -> Site:
+        """Return the site called ``name``. Raises ``PublishError`` for what cannot be a name."""
+        return Site(os.path.join(self.folder, "sites"), name)
+
+    def site_names(self) -> list[str]:
+        """Return the names of the sites that were published to."""
+        folder = os.path.join(self.folder, "sites")
+        return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+
+    def save_manifest(self, manifest: Manifest) -> bool:
+        """Keep a manifest durably; False if it was there, whole. Its blobs must be durable already."""
+        try:
+            self.load_manifest(manifest.id)
+        except (ReleaseMissingError, PublishError):
+            replace_durably(self._manifest_path(manifest.id), manifest.encode())
+            return True
+        return False
+
+    def load_manifest(self, release: ReleaseId) -> Manifest:
+        """Return a manifest. Raises ``ReleaseMissingError`` if it is not kept, ``PublishError`` if it is damaged."""
+        try:
+            with open(self._manifest_path(release), "rb") as file:
+                return decode_manifest(file.read(), release)
+        except FileNotFoundError as error:
+            raise ReleaseMissingError(f"release {release[:SHORT]} is not kept here any more") from error
+
+    def manifests(self) -> Iterator[ReleaseId]:
+        """Yield the ids of all kept manifests."""
+        folder = os.path.join(self.folder, "releases")
+        for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+            if name.endswith(".json") and not name.startswith("."):
+                yield ReleaseId(name.removesuffix(".json"))
+
+    def delete_manifest(self, release: ReleaseId) -> None:
+        """Forget a manifest. No site's state may name it."""
+        os.unlink(self._manifest_path(release))
+
+    def codings_of(self, digest: Digest) -> tuple[CodedBlob, ...] | None:
+        """Return the compressed forms of a blob, none where none is worth it, or None if nobody has tried yet."""
+        try:
+            with open(self._codings_path(digest), "rb") as file:
+                return msgspec.json.decode(file.read(), type=tuple[CodedBlob, ...])
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
+
+    def save_codings(self, digest: Digest, forms: tuple[CodedBlob, ...]) -> None:
+        """Keep what the compressed forms of a blob are. They must be durable already."""
+        replace_durably(self._codings_path(digest), msgspec.json.encode(forms))
+
+    def delete_codings(self, digest: Digest) -> None:
+        """Forget the compressed forms of a blob; may be repeated."""
+        if os.path.exists(path := self._codings_path(digest)):
+            os.unlink(path)
+
+    def _manifest_path(self, release: ReleaseId) -> str:
+        return os.path.join(self.folder, "releases", f"{release}.json")
+
+    def _codings_path(self, digest: Digest) -> str:
+        return os.path.join(self.folder, "codings", digest[:2], f"{digest}.json")
+
+
+CODINGS = (ContentCoding.BR, ContentCoding.ZSTD, ContentCoding.GZIP)

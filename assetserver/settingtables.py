@@ -1,0 +1,185 @@
+"""What may be set: every table, key, default, limit and form, with one line of text each.
+
+``settings`` reads values for them; help and manual are made from here.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from typing import Annotated, Literal, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+_MIB, _GIB, _TIB = 1 << 20, 1 << 30, 1 << 40
+
+
+class Form(NamedTuple):
+    """What a text must be, beyond a string; a path is resolved, a name is made lower case."""
+
+    must: str
+    accepts: Callable[[str], object]
+    is_path: bool = False
+    is_name: bool = False
+
+
+def _matches(pattern: str) -> Callable[[str], object]:
+    return re.compile(pattern).fullmatch
+
+
+def _is_network(text: str) -> bool:
+    try:
+        return bool(ipaddress.ip_network(text))
+    except ValueError:
+        return False
+
+
+def _is_inside(path: str) -> bool:
+    return not path or ("\0" not in path and not {"", ".", ".."} & set(path.split("/")))
+
+
+def _is_prefix(text: str) -> bool:
+    clean = text.isprintable() and not set("?#%{}") & set(text)
+    return text == "/" or (len(text) > 1 and text[0] == "/" and clean and _is_inside(text[1:]))
+
+
+_ANY = Form("", lambda _: True)
+_ADDRESS = Form('be a host name or IP address, such as "127.0.0.1"', _matches(r"[!-.0-~]+"))
+_DIRECTORY = Form("name a folder", _matches(r"[^\0]+"), is_path=True)
+_FIELD = Form('be a field value such as "max-age=3600"', _matches(r"([!-~]([ -~]*[!-~])?)?"))
+_GLOB = Form('be a glob such as "*.html" or "/docs/**"', _matches(r"[^\0]+"))
+_HOST = Form("be a host name without port", _matches(r"(?i:[a-z0-9._-]+|\[[0-9a-f:.]+\])?"), is_name=True)
+_INSIDE = Form('be a path inside the directory, such as "index.html"', _is_inside)
+_NETWORK = Form('be an IP address or a network such as "10.0.0.0/8"', _is_network)
+_ORIGIN = Form(
+    'be "", "*" or one lower-case origin such as "https://example.com"',
+    _matches(r"(\*|[a-z][a-z0-9+.-]*://[a-z0-9._:\[\]-]+)?"),
+)
+_PATH = Form("be a path without null characters", _matches(r"[^\0]*"), is_path=True)
+_PREFIX = Form('start with "/", not end with it, and have no "?", "#", "%", "{", "}", empty, "." or ".." segment', _is_prefix)
+_SITE = Form("be lower-case letters, digits, dots and hyphens", _matches(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?"))
+_TAG = Form("be printable ASCII without space or comma", _matches(r"[!-+\--~]+"))
+
+
+def _about(description: str, form: Form = _ANY, *, ge: int | None = None, le: int | None = None) -> Meta:
+    return Meta(description=description, ge=ge, le=le, extra={"form": form})
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the configuration."""
+
+
+class ServerSettings(Table, frozen=True, kw_only=True):
+    """``[server]``: where to listen, and how connections are kept."""
+
+    host: Annotated[str, _about("Address to listen on.", _ADDRESS)] = "127.0.0.1"
+    port: Annotated[int, _about("TCP port to listen on; 0 takes any free one.", ge=0, le=65535)] = 8000
+    uds: Annotated[str, _about("Unix socket to listen on, instead of host and port.", _PATH)] = ""
+    fd: Annotated[int, _about("Inherited listening socket, by number; -1 for none.", ge=-1, le=_MIB)] = -1
+    workers: Annotated[int, _about("Worker processes.", ge=1, le=64)] = 1
+    access_log: Annotated[Literal["combined", "json", "off"], _about("Form of the access log.")] = "combined"
+    keep_alive_s: Annotated[int, _about("How long an idle connection is kept open.", ge=1, le=3600)] = 75
+    graceful_shutdown_s: Annotated[int, _about("How long a stop waits for running requests.", ge=0, le=3600)] = 30
+    trusted_proxies: Annotated[tuple[str, ...], _about("Peers whose Forwarded fields are believed.", _NETWORK)] = ()
+    request_id: Annotated[bool, _about("Give every request an identifier.")] = True
+
+
+class MountSettings(Table, frozen=True, kw_only=True):
+    """``[[mounts]]``: a folder served live. ``directory`` is absolute once loaded."""
+
+    prefix: Annotated[str, _about("URL path under which the folder is served.", _PREFIX)]
+    directory: Annotated[str, _about("Folder to serve.", _DIRECTORY)]
+    host: Annotated[str, _about("Host name to answer for; empty for any.", _HOST)] = ""
+    cache: Annotated[Literal["default", "immutable"], _about("Immutable declares a versioned prefix.")] = "default"
+    html: Annotated[bool, _about("Answer a folder with its index.html, and misses with 404.html.")] = True
+    fallback: Annotated[str, _about("HTML file that answers unknown paths of a single-page application.", _INSIDE)] = ""
+    clean_urls: Annotated[bool, _about("Answer /about with about.html.")] = False
+    listing: Annotated[bool, _about("List folders that have no index.html.")] = False
+    follow_symlink: Annotated[bool, _about("Follow symbolic links that leave the folder.")] = False
+    dotfiles: Annotated[bool, _about("Serve names that begin with a dot.")] = False
+    immutable: Annotated[tuple[str, ...], _about("Globs of fingerprinted names, such as assets/*.", _GLOB)] = ()
+
+
+class CacheSettings(Table, frozen=True, kw_only=True):
+    """``[[cache]]``: the cache policy of the URL paths that match; the first match wins."""
+
+    match: Annotated[str, _about("Glob of URL paths, such as *.html or /docs/**.", _GLOB)]
+    browser: Annotated[str, _about("Cache-Control for browsers.", _FIELD)] = ""
+    cdn: Annotated[str, _about("Targeted Cache-Control for the CDN.", _FIELD)] = ""
+    tags: Annotated[tuple[str, ...], _about("Cache tags by which the CDN can purge.", _TAG)] = ()
+
+
+class CdnSettings(Table, frozen=True, kw_only=True):
+    """``[cdn]``: the CDN in front."""
+
+    profile: Annotated[
+        Literal["none", "generic", "cloudflare", "fastly", "varnish", "akamai"], _about("Whose response fields to speak.")
+    ] = "none"
+
+
+class HeadersSettings(Table, frozen=True, kw_only=True):
+    """``[headers]``: response fields that every file carries."""
+
+    cors: Annotated[str, _about("Access-Control-Allow-Origin: empty for none, * or one origin.", _ORIGIN)] = "*"
+    timing: Annotated[bool, _about("Send Timing-Allow-Origin: *.")] = True
+    resource_policy: Annotated[
+        Literal["cross-origin", "same-site", "same-origin", ""], _about("Cross-Origin-Resource-Policy; empty for none.")
+    ] = "cross-origin"
+    nosniff: Annotated[bool, _about("Send X-Content-Type-Options: nosniff.")] = True
+    cache_status: Annotated[bool, _about("Send Cache-Status.")] = True
+
+
+class CompressionSettings(Table, frozen=True, kw_only=True):
+    """``[compression]``: compressed forms made on demand."""
+
+    enabled: Annotated[bool, _about("Compress files on demand.")] = True
+    minimum_bytes: Annotated[int, _about("Smaller files are not compressed.", ge=0, le=_MIB)] = 256
+    limit_bytes: Annotated[int, _about("Larger files are not compressed.", ge=0, le=_GIB)] = 64 * _MIB
+    patience_s: Annotated[float, _about("How long a first request waits for its compressed form.", ge=0, le=10)] = 0.25
+    threads: Annotated[int, _about("Threads that compress.", ge=1, le=32)] = 2
+    cache_directory: Annotated[
+        str, _about("Folder of compressed forms; empty for $CACHE_DIRECTORY, else a private temporary one.", _PATH)
+    ] = ""
+    cache_limit_bytes: Annotated[int, _about("Most bytes of compressed forms kept.", ge=0, le=_TIB)] = _GIB
+
+
+class MemorySettings(Table, frozen=True, kw_only=True):
+    """``[memory]``: file content held in memory, per worker."""
+
+    limit_bytes: Annotated[int, _about("Most bytes held.", ge=0, le=64 * _GIB)] = 64 * _MIB
+    file_limit_bytes: Annotated[int, _about("Larger files are not held.", ge=0, le=_GIB)] = 2 * _MIB
+
+
+class DataSettings(Table, frozen=True, kw_only=True):
+    """Where releases are kept."""
+
+    path: Annotated[
+        str, _about("Folder of releases; empty takes $STATE_DIRECTORY, or else data in the working directory.", _PATH)
+    ] = ""
+
+
+class SiteSettings(Table, frozen=True, kw_only=True):
+    """A site whose releases are published."""
+
+    name: Annotated[str, _about("Name that it is published under.", _SITE)] = "default"
+    prefix: Annotated[str, _about("URL path under which it is served.", _PREFIX)] = "/"
+    host: Annotated[str, _about("Host name to answer for; empty for any.", _HOST)] = ""
+    fallback: Annotated[str, _about("HTML file that answers unknown paths of a single-page application.", _INSIDE)] = ""
+    clean_urls: Annotated[bool, _about("Answer /about with about.html.")] = False
+    immutable: Annotated[tuple[str, ...], _about("Globs of fingerprinted names, such as assets/*.", _GLOB)] = ()
+
+
+TABLES: dict[str, type[Table]] = {
+    "server": ServerSettings,
+    "data": DataSettings,
+    "sites": SiteSettings,
+    "mounts": MountSettings,
+    "cache": CacheSettings,
+    "cdn": CdnSettings,
+    "headers": HeadersSettings,
+    "compression": CompressionSettings,
+    "memory": MemorySettings,
+}
+ARRAYS = ("sites", "mounts", "cache")

@@ -1,0 +1,1 @@
+"""Where bytes live: blobs named by their SHA-256."""

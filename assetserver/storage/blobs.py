@@ -1,0 +1,58 @@
+"""The interface of a blob store. Engines are ``memory`` and ``files``; ``tests/contracts`` holds what all of them keep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NewType, Protocol
+
+Digest = NewType("Digest", str)
+"""SHA-256 of a blob's bytes, 64 lower-case hex digits; its only name."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlobInfo:
+    """A stored blob: ``size`` in bytes, ``stored`` in seconds since 1970."""
+
+    digest: Digest
+    size: int
+    stored: float
+
+
+class BlobStore(Protocol):
+    """Blobs by digest. A blob is never changed; two puts of the same bytes are one blob. All methods block.
+
+    Every method may be called from any thread and repeated.
+    """
+
+    def put(self, digest: Digest, pieces: Iterable[bytes]) -> int:
+        """Store the bytes that ``pieces`` are and return their number; on return they survive a crash of the machine.
+
+        Raises ``DigestMismatchError`` if the bytes are not those of ``digest``; then nothing is stored. Does not replace: if
+        the blob is there, ``pieces`` may not even be read.
+        """
+        ...
+
+    def size_of(self, digest: Digest) -> int | None:
+        """Return the size of a blob in bytes, or None if it is not there."""
+        ...
+
+    def read(self, digest: Digest) -> Iterator[bytes]:
+        """Yield the bytes of a blob. Raises ``BlobMissingError`` if it is not there."""
+        ...
+
+    def list_blobs(self) -> Iterator[BlobInfo]:
+        """Yield every blob, in any order; those that come or go meanwhile may or may not be among them."""
+        ...
+
+    def delete(self, digest: Digest) -> bool:
+        """Remove a blob; return whether it was there."""
+        ...
+
+
+class LocalBlobs(Protocol):
+    """What only engines on this machine can do: name a file that the kernel can send."""
+
+    def path_of(self, digest: Digest) -> str:
+        """Return where the blob's file is or would be."""
+        ...

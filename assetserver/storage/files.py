@@ -1,0 +1,130 @@
+"""Blobs as files of a local folder: ``ab/abcdef…``, read-only, written beside and linked into place.
+
+The order of ``put`` is what makes it durable: write, check digest, fsync the file, link without overwriting, fsync the folder.
+A crash between any two steps leaves a whole blob, none, or a temporary file that ``sweep`` removes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from hashlib import sha256
+from tempfile import mkstemp
+
+from assetserver.errors import BlobMissingError, DigestMismatchError
+
+from .blobs import BlobInfo, Digest
+from .durable import make_durable_folder, sync_folder, write_all
+
+PIECE_BYTES = 1 << 20
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_TEMPORARY = "tmp"
+
+
+class FileBlobs:
+    """A ``BlobStore`` and ``LocalBlobs`` in ``folder``, which is made if it is not there."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def path_of(self, digest: Digest) -> str:
+        """Return where the blob's file is or would be. Raises ``ValueError`` for what is not a digest."""
+        if _DIGEST.fullmatch(digest) is None:
+            raise ValueError(f"{digest!r} is not a SHA-256 in hexadecimal")
+        return os.path.join(self.folder, digest[:2], digest)
+
+    def put(self, digest: Digest, pieces: Iterable[bytes]) -> int:
+        """Store the bytes that ``pieces`` are; see ``BlobStore.put``."""
+        target = self.path_of(digest)
+        if (size := self.size_of(digest)) is not None:
+            return size
+        temporary = self._write(digest, pieces)
+        try:
+            size = os.stat(temporary).st_size
+            folder = os.path.dirname(target)
+            make_durable_folder(folder)
+            with suppress(FileExistsError):  # someone stored the same bytes meanwhile
+                os.link(temporary, target)
+            sync_folder(folder)
+            return size
+        finally:
+            os.unlink(temporary)
+
+    def size_of(self, digest: Digest) -> int | None:
+        """Return the size of a blob in bytes, or None if it is not there."""
+        try:
+            return os.stat(self.path_of(digest)).st_size
+        except FileNotFoundError:
+            return None
+
+    def read(self, digest: Digest) -> Iterator[bytes]:
+        """Yield the bytes of a blob. Raises ``BlobMissingError`` if it is not there."""
+        try:
+            with open(self.path_of(digest), "rb", buffering=0) as file:
+                while piece := file.read(PIECE_BYTES):
+                    yield piece
+        except FileNotFoundError as error:
+            raise BlobMissingError(f"blob {digest} is not in {self.folder}") from error
+
+    def list_blobs(self) -> Iterator[BlobInfo]:
+        """Yield every blob, in any order."""
+        for shelf in _names(self.folder):
+            for name in _names(os.path.join(self.folder, shelf)):
+                if _DIGEST.fullmatch(name) is None or not name.startswith(shelf):
+                    continue  # a temporary file, or one that is not ours
+                with suppress(FileNotFoundError):
+                    status = os.stat(os.path.join(self.folder, shelf, name))
+                    yield BlobInfo(Digest(name), status.st_size, status.st_mtime)
+
+    def delete(self, digest: Digest) -> bool:
+        """Remove a blob; return whether it was there."""
+        try:
+            os.unlink(self.path_of(digest))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def sweep(self, older_than_s: float) -> int:
+        """Remove temporary files that a killed process left; return their number."""
+        folder = os.path.join(self.folder, _TEMPORARY)
+        removed = 0
+        for name in _names(folder):
+            with suppress(FileNotFoundError):
+                path = os.path.join(folder, name)
+                if os.stat(path).st_mtime < time.time() - older_than_s:
+                    os.unlink(path)
+                    removed += 1
+        return removed
+
+    def _write(self, digest: Digest, pieces: Iterable[bytes]) -> str:
+        folder = os.path.join(self.folder, _TEMPORARY)
+        make_durable_folder(folder)
+        descriptor, path = mkstemp(dir=folder)
+        try:
+            with os.fdopen(descriptor, "wb", buffering=0) as file:
+                hashed = sha256()
+                for piece in pieces:
+                    hashed.update(piece)
+                    write_all(descriptor, piece)
+                _compare(hashed.hexdigest(), digest)
+                os.fchmod(descriptor, 0o444)
+                os.fsync(file.fileno())
+        except BaseException:
+            os.unlink(path)
+            raise
+        return path
+
+
+def _compare(found: str, digest: Digest) -> None:
+    if found != digest:
+        raise DigestMismatchError(f"the bytes are not those of {digest}, but of {found}")
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []

@@ -1,0 +1,126 @@
+"""``kill -9`` between every two durable steps: the site stays whole, and publishing again goes on from there."""
+
+import os
+import shutil
+import subprocess
+import sys
+from hashlib import sha256
+from pathlib import Path
+
+import anyio
+import httpx
+import pytest
+
+from assetserver.delivery.releasefiles import ReleaseFiles
+from assetserver.releases.library import Library
+from assetserver.releases.serving import ActiveIndex
+from assetserver.storage.files import FileBlobs
+
+from .killed import publish_and_activate
+
+PROGRAM = str(Path(__file__).with_name("killed.py"))
+SHARED = b"the same in both"
+CSS = {version: b"body { color: %s }\n" % version.encode() * 20 for version in ("one", "two")}
+V1 = {"index.html": b"<p>one", "app.css": CSS["one"], "shared.txt": SHARED}
+V2 = {"index.html": b"<p>two", "app.css": CSS["two"], "shared.txt": SHARED}
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def write(folder: Path, files: dict[str, bytes]) -> str:
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return str(folder)
+
+
+def fetch(data: str) -> dict[str, bytes]:
+    """Return what a server started now answers, by path; it must be complete."""
+    library = Library(data, FileBlobs(os.path.join(data, "blobs")))
+    app = ReleaseFiles(ActiveIndex(library, library.site("main")), library.blobs.path_of)
+
+    async def ask() -> dict[str, bytes]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            answers = {name: await client.get(f"/{name}", headers={"Accept-Encoding": "gzip"}) for name in V1}
+        assert {answer.status_code for answer in answers.values()} <= {200}
+        return {name: answer.content for name, answer in answers.items()}
+
+    return anyio.run(ask)
+
+
+def check_store(data: str) -> None:
+    """Every blob, compressed form and manifest that has its name is whole."""
+    library = Library(data, FileBlobs(os.path.join(data, "blobs")))
+    for blob in library.blobs.list_blobs():
+        assert sha256(b"".join(library.blobs.read(blob.digest))).hexdigest() == blob.digest
+    for release in library.manifests():
+        for record in library.load_manifest(release).files.values():
+            assert library.blobs.size_of(record.digest) == record.size
+            for form in library.codings_of(record.digest) or ():
+                assert library.blobs.size_of(form.digest) == form.size
+
+
+def litter_of(data: str) -> list[str]:
+    return [name for _, _, names in os.walk(data) for name in names if name.startswith((".new-", "tmp"))]
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory) -> Path:
+    """A data folder with the first version live, and both folders to publish."""
+    root = tmp_path_factory.mktemp("crash")
+    publish_and_activate(str(root / "data"), write(root / "v1", V1))
+    write(root / "v2", V2)
+    return root
+
+
+@pytest.fixture(scope="module")
+def finished(live) -> tuple[int, str]:
+    """The number of durable steps of a publish that nobody kills, and the release that it makes."""
+    data = live / "finished"
+    shutil.copytree(live / "data", data)
+    answer = run(data, live / "v2", 0)
+    assert answer.returncode == 0, answer.stderr
+    assert fetch(str(data)) == V2
+    assert litter_of(str(data)) == []
+    state = Library(str(data), FileBlobs(str(data / "blobs"))).site("main").read()
+    return int(answer.stdout), state.active
+
+
+@pytest.mark.timeout(300)
+def test_killed_before_any_durable_step_a_site_stays_whole_and_goes_on(live, finished, tmp_path):
+    steps, release = finished
+    assert steps > 20
+    switched = []
+    for step in range(1, steps + 1):
+        data = str(tmp_path / f"data-{step}")
+        shutil.copytree(live / "data", data)
+        assert run(data, live / "v2", step).returncode == 137, f"step {step}"
+        library = Library(data, FileBlobs(os.path.join(data, "blobs")))
+        switched.append(library.site("main").read().active == release)
+        assert fetch(data) == (V2 if switched[-1] else V1), f"step {step}"
+        check_store(data)
+        assert publish_and_activate(data, str(live / "v2")) == release, f"step {step}"
+        assert fetch(data) == V2, f"step {step}"
+        check_store(data)
+        library.blobs.sweep(-60)
+        assert os.listdir(os.path.join(data, "blobs", "tmp")) == []
+        assert library.site("main").read().generation == 4
+        shutil.rmtree(data)
+    # Only the last step, the sync of the folder that holds the state, comes after the switch.
+    assert switched == [False] * (steps - 1) + [True]
+
+
+@pytest.mark.timeout(300)
+def test_killed_before_any_durable_step_of_the_first_publish_a_site_begins_anew(live, tmp_path):
+    steps = int(run(tmp_path / "data-0", live / "v1", 0).stdout)
+    for step in range(1, steps + 1, 3):
+        data = str(tmp_path / f"data-{step}")
+        # Threads that make the first folders together sync them once or several times: the last steps may not come.
+        assert run(data, live / "v1", step).returncode == 137 or step > steps - 10, f"step {step}"
+        check_store(data)
+        publish_and_activate(data, str(live / "v1"))
+        assert fetch(data) == V1, f"step {step}"

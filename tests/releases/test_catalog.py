@@ -1,0 +1,90 @@
+"""The index: every path is found, no other is, and it weighs nothing in memory."""
+
+import tracemalloc
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from assetserver.errors import PublishError
+from assetserver.releases.catalog import Catalog, CatalogEntry, encode_catalog
+
+MANY = 20_000
+
+digests = st.binary(min_size=32, max_size=32)
+entries = st.builds(
+    CatalogEntry,
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
+    digests,
+    st.integers(0, 2**53),
+    st.booleans(),
+    st.lists(st.tuples(st.sampled_from(["br", "zstd", "gzip"]), digests, st.integers(0, 2**53)), max_size=3).map(tuple),
+)
+
+
+def make_entry(path: str) -> CatalogEntry:
+    return CatalogEntry(path, sha256(path.encode()).digest(), len(path), immutable=len(path) % 2 == 0)
+
+
+def open_catalog(path: Path, *entries: CatalogEntry) -> Catalog:
+    path.write_bytes(encode_catalog(entries))
+    return Catalog(str(path))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 1000])
+def test_each_path_is_found_and_no_other(tmp_path, count):
+    made = [make_entry(f"assets/{number}.js") for number in range(count)]
+    catalog = open_catalog(tmp_path / "index", *made)
+    assert len(catalog) == count
+    assert [catalog.get(one.path) for one in made] == made
+    assert [catalog.get(path) for path in ("", "assets/", "assets/-1.js", f"assets/{count}.js", "assets/0.jS")] == [None] * 5
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    made=st.lists(entries, unique_by=lambda one: one.path, max_size=20), other=st.text(st.characters(exclude_categories=["Cs"]))
+)
+def test_any_entries_come_back(tmp_path_factory, made, other):
+    catalog = open_catalog(tmp_path_factory.mktemp("index") / "index", *made)
+    assert [catalog.get(one.path) for one in made] == made
+    assert (catalog.get(other) is None) == all(one.path != other for one in made)
+
+
+def test_the_order_of_entries_does_not_matter_to_look_ups(tmp_path):
+    made = [make_entry(path) for path in "fcaebd"]
+    assert [open_catalog(tmp_path / "index", *made).get(path) for path in "abcdef"] == sorted(made, key=lambda one: one.path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"ASCATv1\n", b"ASCATv9\n" + bytes(8), bytes(100), b"ASCATv1\n" + (3).to_bytes(8, "little") + bytes(24)],
+    ids=["empty", "cut in the head", "other version", "zeros", "cut in the table"],
+)
+def test_what_is_no_index_is_refused(tmp_path, content):
+    path = tmp_path / "index"
+    path.write_bytes(content)
+    with pytest.raises(PublishError, match="activate the release again"):
+        Catalog(str(path))
+
+
+def test_an_open_index_survives_its_file(tmp_path):
+    catalog = open_catalog(tmp_path / "index", make_entry("a"))
+    (tmp_path / "index").unlink()
+    assert catalog.get("a") == make_entry("a")
+
+
+def test_opening_an_index_makes_no_object_per_entry(tmp_path):
+    path = tmp_path / "index"
+    path.write_bytes(encode_catalog(make_entry(f"assets/{number:x}.js") for number in range(MANY)))
+    tracemalloc.start()
+    try:
+        catalog = Catalog(str(path))
+        assert catalog.get("assets/1f.js") == make_entry("assets/1f.js")
+        assert catalog.get("assets/none.js") is None
+        used, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert used < MANY
+    assert peak < 10 * MANY

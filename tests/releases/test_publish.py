@@ -1,0 +1,197 @@
+"""A folder becomes a release: nothing twice, nothing that changed meanwhile, nothing larger than the file."""
+
+import os
+from collections.abc import Iterable
+from hashlib import md5, sha256
+from pathlib import Path
+
+import pytest
+
+from assetserver.errors import PublishError
+from assetserver.releases import publish as publishing
+from assetserver.releases.library import CODINGS, Library
+from assetserver.releases.publish import publish_folder
+from assetserver.semantics.representation import ContentCoding
+from assetserver.storage.blobs import Digest
+from assetserver.storage.codecs import decode
+from assetserver.storage.files import FileBlobs
+
+CSS = b"body { color: rebeccapurple; margin: 0 }\n" * 100
+NOISE = bytes(byte for number in range(40) for byte in sha256(b"%d" % number).digest())
+SMALL = {"index.html": b"<p>hello", "robots.txt": b"", "img/dot.gif": b"GIF89a"}
+
+
+def files_below(folder: str) -> dict[str, float]:
+    names = [os.path.join(at, name) for at, _, names in os.walk(folder) for name in names]
+    return {name: os.stat(name).st_mtime_ns for name in names}
+
+
+def digest_of(content: bytes) -> Digest:
+    return Digest(sha256(content).hexdigest())
+
+
+def test_a_release_holds_the_files_of_the_folder(library, publish):
+    report = publish(SMALL)
+    manifest = library.load_manifest(report.release)
+    assert {path: b"".join(library.blobs.read(one.digest)) for path, one in manifest.files.items()} == SMALL
+    assert (report.files, report.size) == (3, 14)
+    assert (report.new_blobs, report.new_bytes, report.existed) == (3, 14, False)
+
+
+def test_publishing_twice_gives_the_same_release_and_writes_nothing(library, publish):
+    first = publish(SMALL | {"app.css": CSS})
+    before = files_below(library.folder)
+    second = publish(SMALL | {"app.css": CSS})
+    assert second.release == first.release
+    assert (second.new_blobs, second.new_bytes, second.compressed, second.existed) == (0, 0, 0, True)
+    assert files_below(library.folder) == before
+
+
+def test_one_changed_file_is_one_new_blob(library, publish):
+    first = publish(SMALL)
+    second = publish(SMALL | {"index.html": b"<p>changed"})
+    assert second.release != first.release
+    assert (second.new_blobs, second.new_bytes) == (1, 10)
+    assert library.load_manifest(first.release).files["index.html"].digest == digest_of(b"<p>hello")
+
+
+def test_the_same_content_under_two_names_is_stored_once(library, publish):
+    report = publish({"a.txt": b"same", "b/c.txt": b"same"})
+    assert (report.files, report.size, report.new_blobs, report.new_bytes) == (2, 8, 1, 4)
+    assert len(list(library.blobs.list_blobs())) == 1
+
+
+def test_compressed_forms_decode_to_the_file_and_are_told(library, publish):
+    report = publish({"app.css": CSS})
+    forms = library.codings_of(digest_of(CSS))
+    assert [form.coding for form in forms] == [coding.value for coding in CODINGS]
+    for form in forms:
+        assert library.blobs.size_of(form.digest) == form.size
+        assert b"".join(decode(ContentCoding(form.coding), library.blobs.read(form.digest))) == CSS
+    assert report.compressed == 1
+    assert report.saved == {form.coding: len(CSS) - form.size for form in forms}
+
+
+def test_forms_that_save_less_than_a_twentieth_are_not_kept(library, publish):
+    publish({"noise.js": NOISE})
+    assert library.codings_of(digest_of(NOISE)) == ()
+    assert [one.digest for one in library.blobs.list_blobs()] == [digest_of(NOISE)]
+
+
+def test_a_blob_is_compressed_once_across_releases_even_if_nothing_was_worth_it(library, publish, monkeypatch):
+    publish({"app.css": CSS, "noise.js": NOISE})
+
+    def fail(*_: object) -> None:
+        raise AssertionError("compresses again")
+
+    monkeypatch.setattr(publishing, "ProcessPoolExecutor", fail)
+    report = publish({"other.css": CSS, "again/noise.js": NOISE, "new.txt": b"short"})
+    assert report.compressed == 0
+    assert report.saved["br"] > 0
+
+
+@pytest.mark.parametrize("name", ["tiny.css", "photo.jpg"])
+def test_what_is_small_or_compressed_already_is_not_compressed(library, publish, name):
+    content = b"a" if name == "tiny.css" else CSS
+    assert publish({name: content}).compressed == 0
+    assert library.codings_of(digest_of(content)) is None
+
+
+def test_a_dry_run_tells_the_same_and_stores_nothing(library, publish):
+    report = publish(SMALL | {"app.css": CSS}, dry_run=True)
+    assert files_below(library.folder) == {}
+    assert (report.new_blobs, report.new_bytes) == (4, 14 + len(CSS))
+    assert publish(SMALL | {"app.css": CSS}).release == report.release
+
+
+def test_names_that_the_content_proves_are_marked(library, publish):
+    proved = {
+        f"app.{sha256(CSS).hexdigest()[:12]}.css": CSS,
+        f"logo-{md5(b'<svg/>', usedforsecurity=False).hexdigest()}.svg": b"<svg/>",
+    }
+    report = publish(proved | {"app.deadbeef.css": CSS, "app.css": CSS})
+    marks = {path: one.fingerprint for path, one in library.load_manifest(report.release).files.items()}
+    assert marks == dict.fromkeys(proved, "proved") | {"app.deadbeef.css": "", "app.css": ""}
+
+
+def test_progress_ends_at_all_bytes(tmp_path, library):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "app.css").write_bytes(CSS)
+    (tmp_path / "site" / "a.txt").write_bytes(b"1234")
+    told: dict[str, list[tuple[int, int]]] = {}
+    publish_folder(library, str(tmp_path / "site"), lambda what, done, total: told.setdefault(what, []).append((done, total)))
+    assert told["storing"] == [(4, 4 + len(CSS)), (4 + len(CSS), 4 + len(CSS))]
+    assert told["compressing"] == [(len(CSS), len(CSS))]
+
+
+class Meddled(FileBlobs):
+    """Blobs of a store that someone meddles with a file right before it is stored."""
+
+    def __init__(self, folder: str, path: Path, content: bytes) -> None:
+        super().__init__(folder)
+        self.path, self.content = path, content
+
+    def put(self, digest: Digest, pieces: Iterable[bytes]) -> int:
+        self.path.write_bytes(self.content)
+        return super().put(digest, pieces)
+
+
+@pytest.mark.parametrize("content", [b"<p>jello", b"<p>", b"<p>hello, you"], ids=["same size", "shorter", "longer"])
+def test_a_file_that_changes_between_hashing_and_storing_is_an_error(tmp_path, content):
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "index.html").write_bytes(b"<p>hello")
+    library = Library(str(tmp_path / "data"), Meddled(str(tmp_path / "data" / "blobs"), site / "index.html", content))
+    with pytest.raises(PublishError, match=r"index\.html changed while it was read; publish again"):
+        publish_folder(library, str(site), lambda *_: None)
+    assert files_below(library.folder) == {}
+
+
+@pytest.mark.parametrize("change", ["grow", "vanish"])
+def test_a_file_that_changes_between_scanning_and_hashing_is_an_error(tmp_path, library, monkeypatch, change):
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "index.html").write_bytes(b"<p>hello")
+    real = publishing.scan_folder
+
+    def scan_then_change(folder: str) -> object:
+        found = real(folder)
+        if change == "grow":
+            (site / "index.html").write_bytes(b"<p>hello, world")
+        else:
+            (site / "index.html").unlink()
+        return found
+
+    monkeypatch.setattr(publishing, "scan_folder", scan_then_change)
+    with pytest.raises(PublishError, match=r"index\.html (changed while it was read|cannot be read: No such file)"):
+        publish_folder(library, str(site), lambda *_: None)
+    assert list(library.manifests()) == []
+
+
+def test_publishing_again_repairs_a_blob_of_the_wrong_size(library, publish):
+    publish(SMALL)
+    path = Path(library.blobs.path_of(digest_of(b"<p>hello")))
+    path.chmod(0o644)
+    path.write_bytes(b"<p>")
+    report = publish(SMALL)
+    assert report.new_blobs == 1
+    assert path.read_bytes() == b"<p>hello"
+
+
+def test_publishing_again_repairs_a_damaged_manifest(library, publish):
+    release = publish(SMALL).release
+    path = Path(library.folder, "releases", f"{release}.json")
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(PublishError, match="publish it again"):
+        library.load_manifest(release)
+    report = publish(SMALL)
+    assert (report.release, report.existed) == (release, False)
+    assert len(library.load_manifest(release).files) == 3
+
+
+def test_publishing_again_brings_back_a_lost_compressed_form(library, publish):
+    publish({"app.css": CSS})
+    lost = library.codings_of(digest_of(CSS))[0].digest
+    library.blobs.delete(lost)
+    publish({"app.css": CSS})
+    assert library.blobs.size_of(lost) is not None
