@@ -7,6 +7,7 @@ same folder can serve any event loop: asyncio, trio, and one test's loop after a
 from __future__ import annotations
 
 import asyncio
+import atexit
 import errno
 import os
 import stat
@@ -35,8 +36,9 @@ _of_thread = threading.local()
 """``stop`` on the threads of a pool: the event that ends their work."""
 
 _exiting = threading.Event()
-threading._register_atexit(_exiting.set)  # type: ignore[attr-defined]  # noqa: SLF001 - atexit is too late: see below
-"""An interpreter that exits without closing its pools joins their threads, before what ``atexit`` registers is called."""
+getattr(threading, "_register_atexit", atexit.register)(_exiting.set)
+"""Ends the work of pools that nobody closed. An exiting interpreter joins their threads before it calls what ``atexit``
+holds, so the private hook that ``concurrent.futures`` itself uses is taken where it is there."""
 
 T = TypeVar("T")
 P = ParamSpec("P")
