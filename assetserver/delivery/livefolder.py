@@ -112,8 +112,8 @@ class LiveFolder:
 
     async def lookup(self, path: AssetPath) -> Entry:
         """Return the entry of ``path``, looking at the disk if need be; callers at once share one look."""
-        entry = self.get(path)
-        return await wait_future(self._load_soon(path)) if entry is None else entry
+        found = self.get(path) or self._load_soon(path)
+        return found if isinstance(found, Entry) else await wait_future(found)
 
     def distrust(self, path: AssetPath) -> None:
         """Have the disk looked at before ``path`` is answered again: what was read did not fit its entry."""
@@ -139,8 +139,10 @@ class LiveFolder:
         entry = self._entries.get(path)
         return self._misses.get(path) if entry is None else entry
 
-    def _load_soon(self, path: AssetPath) -> Future[Entry]:
+    def _load_soon(self, path: AssetPath) -> Future[Entry] | Entry:
         with self._lock:
+            if entry := self.get(path):  # a look that we saw neither the end nor the beginning of
+                return entry
             future = self._loading.get(path)
             if future is None:
                 future = self._loading[path] = self._files.submit(self.load, path)

@@ -113,6 +113,8 @@ class ReleaseFolder:
             return self._missing(path)
         key = self._mark, path  # who comes after a switch must not get what was begun before it
         with self._lock:
+            if self._mark == key[0] and (entry := self._entries.get(path)):  # loaded since we looked
+                return entry
             future = self._loading.get(key)
             if future is None:
                 future = self._loading[key] = self._files.submit(self._load, path, served, self._mark)
