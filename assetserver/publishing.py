@@ -45,11 +45,11 @@ def promote(settings: Settings, site_name: str, release: str) -> None:
 
 
 def rollback(settings: Settings, site_name: str, release: str | None) -> None:
-    """Serve what was active before, or ``release``."""
+    """Serve what was active before, or ``release``; once more goes further back, and ``promote`` forward again."""
     library, site = _open(settings, site_name)
     state = site.read()
     wanted = state.resolve(release) if release else previous_release(state)
-    before, _ = activate_release(library, site, wanted, if_active=state.active or "")
+    before, _ = activate_release(library, site, wanted, if_active=state.active or "", going_back=True)
     click.echo(f"rolled back from {_short(before.active)} to {wanted[:SHORT]}")
 
 

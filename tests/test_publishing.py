@@ -84,3 +84,19 @@ def test_releases_are_listed_newest_first_with_their_aliases(run: Callable[..., 
     assert oldest.startswith("* ")
     assert "is active; before it was" in run("promote", "@staging")
     assert "as it was" in run("promote", "staging")
+
+
+def test_rolling_back_twice_goes_further_back_and_never_forward(run: Callable[..., str], tmp_path: Path) -> None:
+    dist = tmp_path / "dist"
+    dist.mkdir()
+    ids = []
+    for text in ("one", "two", "three"):
+        (dist / "index.html").write_text(text)
+        ids.append(json.loads(run("publish", str(dist), "--prod", "--json"))["id"][:12])
+
+    assert run("rollback") == f"rolled back from {ids[2]} to {ids[1]}\n"
+    assert run("rollback") == f"rolled back from {ids[1]} to {ids[0]}\n"
+    refused = CliRunner().invoke(main, ["rollback"])
+    assert (refused.exit_code, "nothing to roll back to" in refused.output) == (1, True)
+    assert f"{ids[2]} is active" in run("promote", ids[2])
+    assert run("rollback") == f"rolled back from {ids[2]} to {ids[0]}\n"

@@ -23,12 +23,13 @@ logger = logging.getLogger(__name__)
 
 
 def activate_release(
-    library: Library, site: Site, release: ReleaseId, *, if_active: str | None = None
+    library: Library, site: Site, release: ReleaseId, *, if_active: str | None = None, going_back: bool = False
 ) -> tuple[SiteState, SiteState]:
     """Make ``release`` what ``site`` serves; return the states before and after. Every worker sees it within a second.
 
-    The index is durable before the state names it. May be repeated. Raises ``ConflictError`` and ``LockedError`` as
-    ``sites.activate`` does, and ``ReleaseMissingError`` if a blob of the release is gone.
+    The index is durable before the state names it. ``going_back``: what was active after ``release`` is history no more. May be
+    repeated. Raises ``ConflictError`` and ``LockedError`` as ``sites.activate`` does, and ``ReleaseMissingError`` if a blob of
+    the release is gone.
     """
     check_whole(library, library.load_manifest(release))
     before = site.read()
@@ -36,7 +37,7 @@ def activate_release(
     def how(state: SiteState) -> SiteState:
         nonlocal before
         before = state
-        after = activate(state, release, if_active=if_active)
+        after = activate(state, release, if_active=if_active, going_back=going_back)
         build_index(library, site, after)
         return after
 

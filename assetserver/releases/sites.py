@@ -102,8 +102,8 @@ def add_release(state: SiteState, release: ReleaseId, message: str, alias: str, 
     return replace(state, releases=releases, aliases=aliases)
 
 
-def activate(state: SiteState, release: ReleaseId, *, if_active: str | None = None) -> SiteState:
-    """Return the state with ``release`` active.
+def activate(state: SiteState, release: ReleaseId, *, if_active: str | None = None, going_back: bool = False) -> SiteState:
+    """Return the state with ``release`` active. ``going_back``: what was active after it is history no more.
 
     ``if_active``: raise ``ConflictError`` unless the active release is this one ("" for none). Raises ``LockedError`` for a
     locked site. Activating what is active changes nothing.
@@ -114,7 +114,10 @@ def activate(state: SiteState, release: ReleaseId, *, if_active: str | None = No
         raise ConflictError(f"another release is active: {(state.active or 'none')[:SHORT]}; look at it, then try again")
     if state.active == release:
         return state
-    history = (release, *(one for one in state.history if one != release))
+    older = state.history
+    if going_back and release in older:
+        older = older[older.index(release) :]
+    history = (release, *(one for one in older if one != release))
     return replace(state, active=release, history=history)
 
 

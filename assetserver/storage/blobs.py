@@ -1,4 +1,4 @@
-"""The interface of a blob store. Engines are ``memory`` and ``files``; ``tests/contracts`` holds what all of them keep."""
+"""The interface of a blob store. ``files`` is its engine; ``tests/contracts`` holds what every engine keeps."""
 
 from __future__ import annotations
 
