@@ -21,8 +21,13 @@ help: ## list the targets
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@ .venv/.serve
 
-serve: .venv/.serve ## serve the sample site on http://127.0.0.1:$(PORT)
-	$(BIN)/assetserver serve --config static/assetserver.toml --port $(PORT)
+serve: export ASSETSERVER_SERVER__PORT = $(PORT)
+serve: .venv/.serve ## publish the sample site and serve it on http://127.0.0.1:$(PORT)
+	@$(BIN)/assetserver publish static/v1 --prod -m 'first version' --config static/assetserver.toml
+	@echo 'Then try, in another terminal:'
+	@echo '  $(BIN)/assetserver publish static/v2 --prod -m "second version" --config static/assetserver.toml'
+	@echo '  $(BIN)/assetserver rollback --config static/assetserver.toml'
+	@$(BIN)/assetserver serve --config static/assetserver.toml
 
 lint: .venv/.test ## format check, lint, types
 	$(BIN)/ruff format --check --quiet .

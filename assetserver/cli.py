@@ -1,10 +1,11 @@
-"""The command line: ``assetserver serve``, ``check``, ``version``.
+"""The command line: what it takes, and how it ends. What the commands do stands in ``serving``, ``publishing`` and ``upkeep``.
 
 Exit codes follow sysexits.h: 0 done, 2 usage, 69 the address is taken, 78 configuration, 130 interrupted.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -17,6 +18,7 @@ from .errors import AssetServerError, SettingsError
 
 EX_FAILURE = 1
 EX_CONFIG = 78
+_DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _CONFIG = click.option("--config", type=click.Path(), metavar="FILE", help="Settings; assetserver.toml if it is there.")
 
@@ -75,6 +77,7 @@ def check(config: str | None, wants_list: bool) -> None:
 
 _SITE = click.option("--site", default="default", show_default=True, metavar="NAME", help="Which site.")
 _DATA = click.option("--data", type=click.Path(), metavar="DIR", help="Folder of releases.  [./data]")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Say it in JSON.")
 
 
 @main.command()
@@ -85,8 +88,10 @@ _DATA = click.option("--data", type=click.Path(), metavar="DIR", help="Folder of
 @click.option("--prod", is_flag=True, help="Serve it from now on.")
 @click.option("--alias", default="", metavar="A", help="Name that means this release from now on, such as staging.")
 @click.option("--message", "-m", default="", metavar="M", help="What is in it, for people.")
+@click.option("--sign", default="", metavar="KEY", help="Sign it with this minisign secret key.")
+@click.option("--integrity", default="", metavar="FILE", help="Write every file's integrity (SRI, sha384) to FILE, as JSON.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done; store nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Say it in JSON.")
+@_JSON
 def publish(directory: str, config: str | None, data: str | None, **options: Any) -> None:
     """Turn the folder DIR into a release: immutable, compressed, kept. The same files are the same release."""
     with _settings_errors():
@@ -125,13 +130,106 @@ def rollback(release: str | None, config: str | None, data: str | None, site: st
 @_CONFIG
 @_DATA
 @_SITE
-@click.option("--json", "as_json", is_flag=True, help="Say it in JSON.")
+@_JSON
 def releases(config: str | None, data: str | None, site: str, as_json: bool) -> None:
     """List the kept releases, the newest first; * is the active one."""
     with _settings_errors():
         from . import publishing  # noqa: PLC0415 - as in `serve`
 
         publishing.list_releases(_load(config, _data(data)), site, as_json=as_json)
+
+
+@main.command()
+@click.argument("old", metavar="A")
+@click.argument("new", metavar="[B]", required=False)
+@_CONFIG
+@_DATA
+@_SITE
+@click.option("--all", "is_long", is_flag=True, help="List every file, not the first of each kind.")
+@_JSON
+def diff(old: str, new: str | None, config: str | None, data: str | None, site: str, **options: Any) -> None:
+    """Compare releases A and B, in files and bytes; with A alone, what is active and A."""
+    with _settings_errors():
+        from . import upkeep  # noqa: PLC0415 - as in `serve`
+
+        upkeep.diff(_load(config, _data(data)), site, old, new, **options)
+
+
+@main.command()
+@click.argument("release", required=False)
+@_CONFIG
+@_DATA
+@_SITE
+@click.option("--repair", is_flag=True, help="Remove damaged blobs and records, so that publishing again stores them anew.")
+@_JSON
+def verify(release: str | None, config: str | None, data: str | None, site: str, **options: Any) -> None:
+    """Read all releases again and name what is wrong.
+
+    With RELEASE only that. Exits with 1 if anything is wrong.
+    """
+    with _settings_errors():
+        from . import upkeep  # noqa: PLC0415 - as in `serve`
+
+        is_sound = upkeep.verify(_load(config, _data(data)), site, release, **options)
+    if not is_sound:
+        raise SystemExit(EX_FAILURE)
+
+
+@main.command()
+@_CONFIG
+@_DATA
+@click.option(
+    "--keep",
+    type=click.IntRange(0),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="Keep the N newest releases of each site.",
+)
+@click.option(
+    "--keep-days",
+    type=click.FloatRange(0),
+    default=30,
+    show_default=True,
+    metavar="N",
+    help="Keep those of the last N days, too.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be removed; remove nothing.")
+@_JSON
+def gc(config: str | None, data: str | None, **options: Any) -> None:
+    """Remove old releases and what only they need.
+
+    What is active, what rolling back leads to and what has an alias always stay. Waits for publishing to end.
+    """
+    with _settings_errors():
+        from . import upkeep  # noqa: PLC0415 - as in `serve`
+
+        upkeep.gc(_load(config, _data(data)), **options)
+
+
+@main.command()
+@_CONFIG
+@_DATA
+@_SITE
+@click.option("--message", "-m", default="", metavar="M", help="Why, for those who are refused.")
+def lock(config: str | None, data: str | None, site: str, message: str) -> None:
+    """Refuse promote, rollback and publish --prod until unlock."""
+    with _settings_errors():
+        from . import upkeep  # noqa: PLC0415 - as in `serve`
+
+        upkeep.lock(_load(config, _data(data)), site, message)
+
+
+@main.command()
+@_CONFIG
+@_DATA
+@_SITE
+def unlock(config: str | None, data: str | None, site: str) -> None:
+    """Allow promote, rollback and publish --prod again."""
+    with _settings_errors():
+        from . import upkeep  # noqa: PLC0415 - as in `serve`
+
+        upkeep.unlock(_load(config, _data(data)), site)
 
 
 @main.command()
@@ -173,7 +271,7 @@ def _as_environment(config: str | None, overrides: dict[str, Any]) -> dict[str, 
 
 
 class _settings_errors:  # noqa: N801 - used as a statement
-    """Turns a ``SettingsError`` into one line on stderr and exit code 78."""
+    """Turns the errors that people can mend into one line on stderr and an exit code, 78 for a ``SettingsError``."""
 
     def __enter__(self) -> None:
         pass
@@ -183,6 +281,9 @@ class _settings_errors:  # noqa: N801 - used as a statement
             _fail(EX_CONFIG, str(error))
         if isinstance(error, AssetServerError):
             _fail(EX_FAILURE, str(error))
+        if isinstance(error, OSError) and error.errno in _DISK_IS_FULL:
+            what = f"the disk is full: {error.filename or 'a file'} cannot be written ({error.strerror})"
+            _fail(EX_FAILURE, f"{what}; what was live stays live. Make room, also with assetserver gc, then try again")
 
 
 def _fail(code: int, message: str) -> NoReturn:

@@ -50,6 +50,10 @@ class PublishError(AssetServerError):
     status = 422
 
 
+class SignatureError(PublishError):
+    """A key or a signature is not one, or a signature is not of these bytes by a trusted key. The message says what to do."""
+
+
 class ReleaseMissingError(AssetServerError):
     """There is no such release, alias or site."""
 

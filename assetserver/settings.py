@@ -28,6 +28,8 @@ from assetserver.settingtables import (
     HeadersSettings,
     MemorySettings,
     MountSettings,
+    PreviewSettings,
+    PublishSettings,
     ServerSettings,
     SiteSettings,
     Table,
@@ -56,6 +58,8 @@ class Settings:
 
     server: ServerSettings = field(default_factory=ServerSettings)
     data: DataSettings = field(default_factory=DataSettings)
+    publish: PublishSettings = field(default_factory=PublishSettings)
+    previews: PreviewSettings = field(default_factory=PreviewSettings)
     sites: tuple[SiteSettings, ...] = ()
     mounts: tuple[MountSettings, ...] = ()
     cache: tuple[CacheSettings, ...] = ()
@@ -175,7 +179,23 @@ def load_settings(
         sources |= layer.sources
     for name in tables.keys() - ARRAYS:
         tables[name] = TABLES[name](**tables[name])
-    return Settings(**tables, sources=sources)
+    settings = Settings(**tables, sources=sources)
+    _check_places(settings)
+    return settings
+
+
+def _check_places(settings: Settings) -> None:
+    """Raise ``SettingsError`` if two sites or mounts have the same host and prefix."""
+    places: dict[tuple[str, str], Location] = {}
+    groups: dict[str, tuple[SiteSettings | MountSettings, ...]] = {"sites": settings.sites, "mounts": settings.mounts}
+    for name, elements in groups.items():
+        for index, one in enumerate(elements):
+            first = places.setdefault((one.host, one.prefix), (name, index))
+            if first != (name, index):
+                both = f"{format_key((name, index))} and {format_key(first)} ({settings.locate(*first)})"
+                place = format_value(one.host + one.prefix)
+                problem = f"{both} have the same host and prefix, {place}; change one of them"
+                raise SettingsError(f"{settings.locate(name, index)}: {problem}")
 
 
 def _read_file(path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Layer:
@@ -220,14 +240,6 @@ def _read_flags(overrides: Mapping[str, object]) -> Layer:
 def _check_array(layer: Layer, name: str, value: Any) -> tuple[Table, ...]:
     layer.check_kind((name,), list, value)
     elements = tuple(TABLES[name](**_check_table(layer, (name, i), table)) for i, table in enumerate(value))
-    places: dict[tuple[str, str], int] = {}
-    for index, mount in enumerate(elements):
-        if isinstance(mount, MountSettings | SiteSettings):
-            first = places.setdefault((mount.host, mount.prefix), index)
-            if first != index:
-                both = f"{name}[{index}] and {name}[{first}] ({locate(layer.sources, (name, first))})"
-                place = format_value(mount.host + mount.prefix)
-                raise layer.error((name, index), f"{both} have the same host and prefix, {place}; change one of them")
     return elements
 
 

@@ -52,6 +52,7 @@ _FIELD = Form('be a field value such as "max-age=3600"', _matches(r"([!-~]([ -~]
 _GLOB = Form('be a glob such as "*.html" or "/docs/**"', _matches(r"[^\0]+"))
 _HOST = Form("be a host name without port", _matches(r"(?i:[a-z0-9._-]+|\[[0-9a-f:.]+\])?"), is_name=True)
 _INSIDE = Form('be a path inside the directory, such as "index.html"', _is_inside)
+_KEY = Form('be the second line of a .pub file, such as "RWQ…"', _matches(r"RW[0-9A-Za-z+/]{54}"))
 _NETWORK = Form('be an IP address or a network such as "10.0.0.0/8"', _is_network)
 _ORIGIN = Form(
     'be "", "*" or one lower-case origin such as "https://example.com"',
@@ -159,6 +160,35 @@ class DataSettings(Table, frozen=True, kw_only=True):
         str, _about("Folder of releases; empty takes $STATE_DIRECTORY, or else data in the working directory.", _PATH)
     ] = ""
 
+    trusted_keys: Annotated[
+        tuple[str, ...], _about("Minisign public keys; a release goes live only if one of them signed it.", _KEY)
+    ] = ()
+
+
+class PublishSettings(Table, frozen=True, kw_only=True):
+    """What is checked when a folder is published."""
+
+    dialect: Annotated[Literal["netlify", "cloudflare"], _about("Whose reading of _headers and _redirects applies.")] = (
+        "netlify"
+    )
+    secrets: Annotated[
+        Literal["stop", "leave-out", "publish"], _about("What to do with private keys, .env, .git and the like.")
+    ] = "stop"
+    source_maps: Annotated[
+        Literal["publish", "warn", "stop", "leave-out"], _about("What to do with source maps, which show the source.")
+    ] = "warn"
+    missing_references: Annotated[
+        Literal["warn", "stop", "off"], _about("What to do if pages or style sheets name files that are not there.")
+    ] = "warn"
+    huge_file_bytes: Annotated[int, _about("Larger files are told of.", ge=0, le=_TIB)] = 100 * _MIB
+
+
+class PreviewSettings(Table, frozen=True, kw_only=True):
+    """Kept releases at addresses of their own."""
+
+    enabled: Annotated[bool, _about("Serve kept releases at /-/releases/ID/ and /-/releases/@ALIAS/.")] = True
+    host: Annotated[str, _about("Also as hosts below this name, such as ID.preview.example.com; empty for none.", _HOST)] = ""
+
 
 class SiteSettings(Table, frozen=True, kw_only=True):
     """A site whose releases are published."""
@@ -169,11 +199,14 @@ class SiteSettings(Table, frozen=True, kw_only=True):
     fallback: Annotated[str, _about("HTML file that answers unknown paths of a single-page application.", _INSIDE)] = ""
     clean_urls: Annotated[bool, _about("Answer /about with about.html.")] = False
     immutable: Annotated[tuple[str, ...], _about("Globs of fingerprinted names, such as assets/*.", _GLOB)] = ()
+    links: Annotated[bool, _about("Announce what a page needs in Link fields, which CDNs turn into 103.")] = True
 
 
 TABLES: dict[str, type[Table]] = {
     "server": ServerSettings,
     "data": DataSettings,
+    "publish": PublishSettings,
+    "previews": PreviewSettings,
     "sites": SiteSettings,
     "mounts": MountSettings,
     "cache": CacheSettings,

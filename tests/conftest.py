@@ -30,7 +30,14 @@ ANSWER_LIMIT_S = 10.0
 LOG_TAIL_BYTES = 8000
 POLL_S = 0.02
 
-PACKAGES = {"nginx": "nginx-light", "varnishd": "varnish", "npm": "npm", "chromium": "chromium", "systemd-analyze": "systemd"}
+PACKAGES = {
+    "nginx": "nginx-light",
+    "varnishd": "varnish",
+    "npm": "npm",
+    "chromium": "chromium",
+    "systemd-analyze": "systemd",
+    "minisign": "minisign",
+}
 """Debian's package of each program that a test may need; ``.ci/run`` installs them."""
 
 _running: list[Program] = []

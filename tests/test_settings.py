@@ -334,7 +334,7 @@ def test_the_scanner_knows_every_key_of_any_valid_document(text):
 
 # Refusals
 
-TOP = 'known: "sites", "mounts", "cache", "server.", "data.", "cdn.", "headers.", "compression.", "memory."'
+TOP = 'known: "sites", "mounts", "cache", "server.", "data.", "publish.", "previews.", "cdn.", "headers.", "compression.", "memory."'
 
 
 @pytest.mark.parametrize(
@@ -347,7 +347,7 @@ TOP = 'known: "sites", "mounts", "cache", "server.", "data.", "cdn.", "headers."
          '"access_log", "keep_alive_s", "graceful_shutdown_s", "trusted_proxies", "request_id"')),
         ('[cdn]\n"pro\\nfile" = 1', '2: unknown key "pro\\nfile" in [cdn]; did you mean "profile"?'),
         ("[servr]\nport = 1", '1: unknown table "servr"; did you mean "server"?'),
-        ("[zzz]", ('1: unknown table "zzz"; known: "server", "data", "sites", "mounts", "cache", '
+        ("[zzz]", ('1: unknown table "zzz"; known: "server", "data", "publish", "previews", "sites", "mounts", "cache", '
          '"cdn", "headers", "compression", "memory"')),
         ("port = 1", '1: unknown key "port"; did you mean "server.port"?'),
         ("prot = 1", '1: unknown key "prot"; did you mean "server.port"?'),
@@ -366,6 +366,8 @@ TOP = 'known: "sites", "mounts", "cache", "server.", "data.", "cdn.", "headers."
          '4: mounts[1] and mounts[0] (assetserver.toml:1) have the same host and prefix, "/a"; change one of them'),
         ('[[mounts]]\nprefix="/"\ndirectory="a"\nhost="A.b"\n[[mounts]]\nprefix="/"\ndirectory="b"\nhost="a.b"',
          '5: mounts[1] and mounts[0] (assetserver.toml:1) have the same host and prefix, "a.b/"; change one of them'),
+        ('[[sites]]\n[[mounts]]\nprefix="/"\ndirectory="b"',
+         '2: mounts[0] and sites[0] (assetserver.toml:1) have the same host and prefix, "/"; change one of them'),
         ("[server]\nport = true", "2: expected an integer for server.port, got a boolean"),
         ("[server]\nport = 1.0", "2: expected an integer for server.port, got a float"),
         ("[server]\nport = 07:32:00", "2: expected an integer for server.port, got a date or time"),
@@ -422,7 +424,7 @@ def test_a_file_beyond_what_can_be_parsed_is_refused(text, message):
         ("MOUNTS__0__PREFIX", "1", "unknown setting; did you mean ASSETSERVER_MOUNTS?"),
         ("CDN__ZZZ", "1", "unknown setting; known: ASSETSERVER_CDN__PROFILE"),
         ("ZZZ", "1", ("unknown setting; known: ASSETSERVER_SITES, ASSETSERVER_MOUNTS, ASSETSERVER_CACHE, "
-         "ASSETSERVER_SERVER__, ASSETSERVER_DATA__, ASSETSERVER_CDN__, "
+         "ASSETSERVER_SERVER__, ASSETSERVER_DATA__, ASSETSERVER_PUBLISH__, ASSETSERVER_PREVIEWS__, ASSETSERVER_CDN__, "
          "ASSETSERVER_HEADERS__, ASSETSERVER_COMPRESSION__, ASSETSERVER_MEMORY__")),
         ("SERVER__PORT", "http", 'expected an integer for server.port, got "http"'),
         ("SERVER__PORT", "", 'expected an integer for server.port, got ""'),

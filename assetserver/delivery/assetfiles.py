@@ -24,7 +24,7 @@ from assetserver.semantics.fingerprints import looks_fingerprinted
 from assetserver.semantics.mediatypes import has_known_extension
 from assetserver.semantics.negotiation import accepts_compression, parse_accept_encoding
 from assetserver.semantics.representation import Asset, Field, Representation
-from assetserver.semantics.respond import NoBody, ResponsePlan, respond, respond_missing
+from assetserver.semantics.respond import AssetResponses, NoBody, ResponsePlan, respond, respond_missing
 from assetserver.semantics.targets import AssetPath, RefusedTarget, format_target, is_spelled, parse_target
 
 from .body import AssetResponse, open_file
@@ -192,12 +192,16 @@ class AssetFiles(StaticFiles):
         return await self.get_response(self.get_path(scope), scope)
 
     async def _find(self, path: AssetPath, scope: Scope) -> Entry | Response | None:
-        """Return the file that ``path`` names, or a redirect or listing, or None."""
+        """Return the file that ``path`` names, or a redirect or listing, or the fallback, or None."""
+        found = await self._locate(path, scope)
+        return await self._fall_back(path) if found is None else found
+
+    async def _locate(self, path: AssetPath, scope: Scope) -> Entry | Response | None:
         names_folder = path == "" or path.endswith("/")
-        found = await (self._find_folder(path, scope) if names_folder else self._find_file(path, scope))
-        if found is None and self.fallback and not _asks_for_a_file(path):
-            return await self._file(self.fallback)
-        return found
+        return await (self._find_folder(path, scope) if names_folder else self._find_file(path, scope))
+
+    async def _fall_back(self, path: AssetPath) -> Entry | None:
+        return await self._file(self.fallback) if self.fallback and not asks_for_a_file(path) else None
 
     async def _find_folder(self, path: AssetPath, scope: Scope) -> Entry | Response | None:
         if self.html and (index := await self._file(AssetPath(path + "index.html"))):
@@ -243,14 +247,20 @@ class AssetFiles(StaticFiles):
             if entry is None or entry.responses is None:
                 return None
             entry = await self._with_codings(entry, request.accept_encoding)
-            assert entry.responses is not None  # noqa: S101 - a better entry of a file is a file's
-            plan = respond(entry.responses, request, now=int(time.time()), strict=self.strict)
+            responses = self._responses(entry, scope)
+            assert responses is not None  # noqa: S101 - a better entry of a file is a file's
+            plan = respond(responses, request, now=int(time.time()), strict=self.strict)
             if response := await self._open(entry, plan):
-                self._remember(scope, entry)
+                self._remember(scope, entry, responses)
                 return response
             self.folder.distrust(entry.path)
             entry = await self._file(entry.path)
         raise OverloadedError("a file changes faster than it can be read")
+
+    def _responses(self, entry: Entry, scope: Scope) -> AssetResponses | None:
+        """Return the answers of ``entry`` at the URL of ``scope``."""
+        del scope
+        return entry.responses
 
     async def _with_codings(self, entry: Entry, accept_encoding: str | None) -> Entry:
         """Wait a moment for the compressed forms: what is sent now, a CDN may keep for a year."""
@@ -292,13 +302,17 @@ class AssetFiles(StaticFiles):
 
         A miss that looks like an asset is not to be stored: during a deploy, a CDN would pin it.
         """
-        policy = ERROR if _asks_for_a_file(path) else MISSING_PAGE
-        entry = await self._file(AssetPath("404.html")) if self.html else None
-        if entry is not None and entry.responses is not None:
-            plan = respond_missing(entry.responses, read_request(scope), policy)
-            if response := await self._open(entry, plan):
-                return response
+        policy = ERROR if asks_for_a_file(path) else MISSING_PAGE
+        if self.html and (page := await self._error_page(AssetPath("404.html"), 404, policy, scope)):
+            return page
         raise HTTPException(404, headers={"Cache-Control": policy, **_text(self._fields)})
+
+    async def _error_page(self, path: AssetPath, status: int, policy: str, scope: Scope) -> Response | None:
+        """Return the file at ``path`` as the page of an error, or None if it is not there."""
+        entry = await self._file(path)
+        if entry is None or (responses := self._responses(entry, scope)) is None:
+            return None
+        return await self._open(entry, respond_missing(responses, read_request(scope), policy, status))
 
     async def _list(self, path: AssetPath, scope: Scope) -> Response:
         as_json = "application/json" in (first_field(scope, b"accept") or "")
@@ -328,7 +342,7 @@ class AssetFiles(StaticFiles):
         policy = self.cache.select_policy(path, fingerprinted=proved, page=page)
         return Asset(representations, negotiable, self.cache.fields_of(policy), self._fields)
 
-    def _remember(self, scope: Scope, entry: Entry) -> None:
+    def _remember(self, scope: Scope, entry: Entry, responses: AssetResponses) -> None:
         """Let the next requests for this URL take the short way, as long as all that was looked at for it is fresh.
 
         Not while compressed forms are being made: those requests wait for them.
@@ -338,10 +352,10 @@ class AssetFiles(StaticFiles):
             bare = asked.rstrip("/")
             names = {asked, bare, asked + "index.html", bare + ".html"}
             looks = [entry, *(one for name in names if (one := self.folder.get(AssetPath(name))))]
-            self._hot.remember(scope, entry, min(one.checked_s for one in looks) + FRESH_S)
+            self._hot.remember(scope, entry, responses, min(one.checked_s for one in looks) + FRESH_S)
 
 
-def _asks_for_a_file(path: str) -> bool:
+def asks_for_a_file(path: str) -> bool:
     """Tell whether a path wants a file rather than a page: then a page would be the wrong answer to a miss.
 
     A name without an extension is a page's, however much it looks like a hash, as in ``/orders/550e8400``.

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from starlette.types import Scope
 
 from assetserver.semantics.representation import ContentCoding, Field
+from assetserver.semantics.respond import AssetResponses
 from assetserver.semantics.targets import AssetPath
 
 from .livefolder import LIMIT_PATH_BYTES, Entry
@@ -39,9 +40,10 @@ class Known(Protocol):
 
 
 class _HotPath(NamedTuple):
-    """A URL whose answer is decided until ``deadline_s``: the asset of ``entry``, status 200 or 304."""
+    """A URL whose answer is decided until ``deadline_s``: ``responses`` of ``entry`` at this URL, status 200 or 304."""
 
     entry: Entry
+    responses: AssetResponses
     deadline_s: float
     fields: dict[tuple[int, ContentCoding], list[Field]]
 
@@ -59,8 +61,8 @@ class HotPaths:
         """Return the number of URLs remembered."""
         return len(self._paths)
 
-    def remember(self, scope: Scope, entry: Entry, deadline_s: float) -> None:
-        """Let the URL of ``scope`` be answered with the asset of ``entry`` until ``deadline_s``.
+    def remember(self, scope: Scope, entry: Entry, responses: AssetResponses, deadline_s: float) -> None:
+        """Let the URL of ``scope`` be answered with ``responses``, as long as ``entry`` stands, until ``deadline_s``.
 
         Not a long one: where a fallback answers everything, anybody can make up URLs.
         """
@@ -70,7 +72,7 @@ class HotPaths:
             return
         if len(self._paths) >= LIMIT_PATHS:
             self._paths.pop(next(iter(self._paths)), None)
-        self._paths[key] = _HotPath(entry, deadline_s, {})
+        self._paths[key] = _HotPath(entry, responses, deadline_s, {})
 
     def answer(self, scope: Scope) -> Messages | None:
         """Return the messages for a plain GET of a known URL, or None.
@@ -98,9 +100,9 @@ class HotPaths:
         return self._repeat(hot, accept, match)
 
     def _repeat(self, hot: _HotPath, accept: bytes | None, match: bytes | None) -> Messages | None:
-        responses = hot.entry.responses
-        if responses is None or self._folder.get(hot.entry.path) is not hot.entry:
+        if self._folder.get(hot.entry.path) is not hot.entry:
             return None
+        responses = hot.responses
         chosen = responses.select(None if accept is None else accept.decode("latin-1"))
         if chosen is None or chosen.digest is None:
             return None

@@ -1,24 +1,154 @@
-"""``ReleaseFiles``: what a site's releases serve, with the HTTP of ``AssetFiles``."""
+"""``ReleaseFiles``: what a site's releases serve, with the HTTP of ``AssetFiles`` and the release's own rules.
+
+Order (Netlify's): rules that force, then files, then the other rules, then the fallback, then the site's 404 page. The header
+rules of the URL that was asked for apply to files, rewritten or not, and to error pages; not to redirects.
+"""
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from .assetfiles import AssetFiles, AssetFolder
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import Scope
+
+from assetserver.releases.headersfile import HeaderChanges, HeaderTable
+from assetserver.releases.redirectsfile import Redirection, RedirectTable
+from assetserver.releases.siterules import SiteRules
+from assetserver.semantics.caching import ERROR, MISSING_PAGE, PAGE, REDIRECT
+from assetserver.semantics.fingerprints import looks_fingerprinted
+from assetserver.semantics.representation import Asset, Field
+from assetserver.semantics.respond import AssetResponses
+from assetserver.semantics.targets import AssetPath, RefusedTarget, parse_target
+
+from .assetfiles import AssetFiles, asks_for_a_file
+from .livefolder import Entry
 from .releasefolder import OpenIndex, ReleaseFolder
+from .requests import encoded_prefix
+
+logger = logging.getLogger(__name__)
+
+LIMIT_URLS = 8192
+TELL_EVERY_S = 60.0
+_PERMANENT = (301, 308)
+_REWRITE = 200
+_ERRORS = 400
 
 
 class ReleaseFiles(AssetFiles):
     """Serves what ``open_index`` gives now; blobs are files where ``path_of`` says.
 
-    Keywords are those of ``AssetFiles``, ``directory`` and ``packages`` aside; ``html`` is on: a release is a site.
+    ``links``: send ``Link`` fields that announce what a page will need. Other keywords are those of ``AssetFiles``,
+    ``directory`` and ``packages`` aside; ``html`` is on: a release is a site.
     """
 
-    def __init__(self, open_index: OpenIndex, path_of: Callable[[str], str], **keywords: Any) -> None:
+    folder: ReleaseFolder
+
+    def __init__(self, open_index: OpenIndex, path_of: Callable[[str], str], *, links: bool = True, **keywords: Any) -> None:
         self._open_index = open_index
         self._path_of = path_of
+        self._links = links
+        self._tables: tuple[SiteRules, HeaderTable, RedirectTable] | None = None
+        self._dressed: dict[tuple[str, AssetPath], tuple[AssetResponses, AssetResponses]] = {}
+        self.missed_fingerprints = 0
+        self._tell_at_s = float("-inf")
         super().__init__(html=True, **keywords)
 
-    def _open_folder(self) -> AssetFolder:
-        return ReleaseFolder(self._open_index, self._path_of, self._make_asset, self._resources.files)
+    def _open_folder(self) -> ReleaseFolder:
+        return ReleaseFolder(self._open_index, self._path_of, self._make_asset, self._resources.files, links=self._links)
+
+    def _rules(self) -> tuple[HeaderTable, RedirectTable]:
+        """Return the tables of what is served now, made when the rules change."""
+        rules = self.folder.rules
+        if self._tables is None or self._tables[0] is not rules:
+            headers = HeaderTable(rules.headers, rules.dialect)
+            self._tables = rules, headers, RedirectTable(rules.redirects, rules.dialect)
+            self._dressed.clear()
+        return self._tables[1:]
+
+    async def _find(self, path: AssetPath, scope: Scope) -> Entry | Response | None:
+        redirects = self._rules()[1]
+        query = scope.get("query_string", b"").decode("latin-1")
+        forced = redirects.select("/" + path, query, forced_only=True)
+        if forced is not None:
+            return await self._follow(forced, scope)
+        found = await self._locate(path, scope)
+        if found is not None:
+            return found
+        rule = redirects.select("/" + path, query)
+        return await (self._fall_back(path) if rule is None else self._follow(rule, scope))
+
+    async def _follow(self, rule: Redirection, scope: Scope) -> Entry | Response | None:
+        """Return what a redirect rule says: a redirect, the file at another path, or that file as the page of an error."""
+        if _REWRITE < rule.status < _ERRORS:
+            location = encoded_prefix(scope) + rule.target if rule.target.startswith("/") else rule.target
+            policy = REDIRECT if rule.status in _PERMANENT else PAGE
+            return Response(None, rule.status, {"Location": location, "Cache-Control": policy})
+        target = parse_target(rule.target.partition("?")[0])
+        found = None if isinstance(target, RefusedTarget) else await self._locate(target.path, scope)
+        if rule.status == _REWRITE or isinstance(found, Response):
+            return found
+        policy = ERROR if asks_for_a_file(self.get_path(scope)) else MISSING_PAGE
+        page = await self._error_page(found.path, rule.status, policy, scope) if found else None
+        if page is None:
+            raise HTTPException(rule.status, headers={"Cache-Control": policy})
+        return page
+
+    def _responses(self, entry: Entry, scope: Scope) -> AssetResponses | None:
+        headers = self._rules()[0]
+        if entry.responses is None or not headers:
+            return entry.responses
+        key = self.get_path(scope), entry.path
+        known = self._dressed.get(key)
+        if known is not None and known[0] is entry.responses:
+            return known[1]
+        changes = headers.select("/" + key[0])
+        dressed = AssetResponses(change_fields(entry.responses.asset, changes)) if changes else entry.responses
+        while len(self._dressed) >= LIMIT_URLS:
+            self._dressed.pop(next(iter(self._dressed)))
+        self._dressed[key] = entry.responses, dressed
+        return dressed
+
+    def _remember(self, scope: Scope, entry: Entry, responses: AssetResponses) -> None:
+        """Not where rules look at the query: the short way does not."""
+        if not any(rule.query for rule in self.folder.rules.redirects):
+            super()._remember(scope, entry, responses)
+
+    async def _missing(self, path: str, scope: Scope) -> Response:
+        if asks_for_a_file(path) and looks_fingerprinted(path):
+            self._count_miss(path)
+        return await super()._missing(path, scope)
+
+    def _count_miss(self, path: str) -> None:
+        """Count a fingerprinted name that no kept release has: most likely an old tab that waits for it."""
+        self.missed_fingerprints += 1
+        now_s = time.monotonic()
+        if now_s >= self._tell_at_s:
+            self._tell_at_s = now_s + TELL_EVERY_S
+            text = "fingerprinted files missed so far: %d, the last %r; keep releases longer if these are old tabs"
+            logger.warning(text, self.missed_fingerprints, "/" + path)
+
+
+def change_fields(asset: Asset, changes: HeaderChanges) -> Asset:
+    """Return ``asset`` with the fields of header rules in the place of the server's own; ``Link`` and ``Vary`` add up."""
+    named = {name for name, _ in changes.set} - {b"link", b"vary"} | changes.unset
+    cache = [(name, value) for name, value in changes.set if name == b"cache-control"]
+    kinds = [value for name, value in changes.set if name == b"content-type"]
+    others = [field for field in changes.set if field[0] not in (b"cache-control", b"content-type")]
+    representations = asset.representations
+    if kinds:
+        representations = tuple(replace(one, media_type=kinds[-1].decode("latin-1")) for one in representations)
+    return replace(
+        asset,
+        representations=representations,
+        cache_fields=(*_without(asset.cache_fields, named), *cache),
+        fields=(*_without(asset.fields, named), *others),
+    )
+
+
+def _without(fields: tuple[Field, ...], names: set[bytes] | frozenset[bytes]) -> tuple[Field, ...]:
+    return tuple(field for field in fields if field[0] not in names)

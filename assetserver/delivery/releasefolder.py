@@ -2,7 +2,8 @@
 
 The same interface as ``LiveFolder``. The site's state file is looked at twice a second, one stat; when it moved, the new index
 is mapped and all entries are made anew: a request in flight keeps the entry, and so the release, that it began with. Each blob
-is hashed before it is first served: a damaged one is a 404 and a line in the log, never wrong bytes.
+is hashed before this process first serves it, and again when its signature moved: a damaged one is a 404 and a line in the
+log, never wrong bytes.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Protocol
 
 from assetserver.errors import AssetServerError, OverloadedError
+from assetserver.releases.siterules import NO_RULES, SiteRules
 from assetserver.semantics.mediatypes import media_type_of
 from assetserver.semantics.representation import ContentCoding, Representation
 from assetserver.semantics.respond import AssetResponses
 from assetserver.semantics.targets import AssetPath
 
-from .files import FilePool, hash_pieces, open_regular, raise_if_overloaded, read_pieces, sign, wait_future
+from .files import FilePool, Signature, hash_pieces, open_regular, raise_if_overloaded, read_pieces, sign, wait_future
 from .livefolder import Entry, MakeAsset, Source
 from .probe import MISSING, Kind, Probe, Roots
 
@@ -54,13 +57,23 @@ class Served(Protocol):
         ...
 
     @property
+    def links(self) -> tuple[str, ...]:
+        """Values of its ``Link`` field."""
+        ...
+
+    @property
     def forms(self) -> tuple[tuple[str, bytes, int], ...]:
         """Coding, SHA-256 and length of each compressed form."""
         ...
 
 
 class Index(Protocol):
-    """Paths of one release, or of the union that a site serves."""
+    """Paths of one release, or of all that a site serves, and the rules of the release."""
+
+    @property
+    def rules(self) -> SiteRules:
+        """What ``_headers`` and ``_redirects`` say."""
+        ...
 
     def get(self, path: str) -> Served | None:
         """Return what is served at ``path``, or None."""
@@ -80,6 +93,8 @@ class ReleaseFolder:
         path_of: Callable[[str], str],
         make_asset: MakeAsset,
         files: FilePool,
+        *,
+        links: bool = True,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.clock_s = clock_s
@@ -88,6 +103,8 @@ class ReleaseFolder:
         self._path_of = path_of
         self._make_asset = make_asset
         self._files = files
+        self._links = links
+        self._verified: dict[bytes, Signature] = {}
         self._entries: dict[AssetPath, Entry] = {}
         self._index: Index | None = None
         self._mark: object = None
@@ -124,6 +141,12 @@ class ReleaseFolder:
     def distrust(self, path: AssetPath) -> None:
         """Have the blobs of ``path`` looked at again: what was read did not fit."""
         self._entries.pop(path, None)
+
+    @property
+    def rules(self) -> SiteRules:
+        """The rules of what is served now."""
+        self._look()
+        return self._index.rules if self._index else NO_RULES
 
     def _look(self) -> None:
         now_s = self.clock_s()
@@ -178,6 +201,8 @@ class ReleaseFolder:
         if ContentCoding.IDENTITY not in sources:
             return Entry(path, MISSING, float("inf"))
         asset = self._make_asset(path, tuple(representations), bool(served.forms), served.immutable)
+        if self._links and served.links:
+            asset = replace(asset, cache_fields=(*asset.cache_fields, (b"link", ", ".join(served.links).encode("latin-1"))))
         probe = Probe(Kind.FILE, sources[ContentCoding.IDENTITY].path)
         return Entry(
             path,
@@ -190,6 +215,7 @@ class ReleaseFolder:
         )
 
     def _check_blob(self, digest: bytes, size: int, path: AssetPath) -> Source | None:
+        """Return where a blob lies, if it is whole: hashed unless it was, by this process, and its signature stands."""
         full = self._path_of(digest.hex())
         try:
             descriptor, status = open_regular(full)
@@ -198,9 +224,15 @@ class ReleaseFolder:
             logger.error("/%s cannot be served: its blob %s: %s; publish it again", path, full, error.strerror)  # noqa: TRY400
             return None
         try:
-            if status.st_size != size or hash_pieces(read_pieces(descriptor)) != (digest, size):
+            signature = sign(status)
+            is_whole = self._verified.get(digest) == signature or hash_pieces(read_pieces(descriptor)) == (digest, size)
+            if status.st_size != size or not is_whole:
                 logger.error("/%s cannot be served: its blob %s is damaged; delete that and publish again", path, full)
                 return None
         finally:
             os.close(descriptor)
-        return Source(full, sign(status))
+        with self._lock:
+            while len(self._verified) >= LIMIT_ENTRIES:
+                self._verified.pop(next(iter(self._verified)))
+            self._verified[digest] = signature
+        return Source(full, signature)

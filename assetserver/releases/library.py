@@ -1,11 +1,13 @@
 """The data folder of releases: blobs, compressed forms, manifests, sites. Knows where everything lies; decides nothing.
 
-``blobs/ab/…`` bytes · ``codings/ab/….json`` compressed forms of a blob · ``releases/….json`` manifests · ``sites/…/`` states
+``blobs/ab/…`` bytes · ``codings/ab/….json`` compressed forms of a blob · ``facts/ab/…`` what a blob names · ``releases/….json``
+manifests, ``….index`` their indexes, ``….json.minisig`` their signatures · ``sites/…/`` states
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -16,6 +18,7 @@ from assetserver.semantics.representation import ContentCoding
 from assetserver.storage.blobs import BlobStore, Digest, LocalBlobs
 from assetserver.storage.durable import replace_durably
 
+from .facts import FACTS_VERSION, Facts
 from .manifest import SHORT, Manifest, ReleaseId, decode_manifest
 from .sites import Site
 
@@ -53,14 +56,14 @@ class Library:
         try:
             self.load_manifest(manifest.id)
         except (ReleaseMissingError, PublishError):
-            replace_durably(self._manifest_path(manifest.id), manifest.encode())
+            replace_durably(self.manifest_path(manifest.id), manifest.encode())
             return True
         return False
 
     def load_manifest(self, release: ReleaseId) -> Manifest:
         """Return a manifest. Raises ``ReleaseMissingError`` if it is not kept, ``PublishError`` if it is damaged."""
         try:
-            with open(self._manifest_path(release), "rb") as file:
+            with open(self.manifest_path(release), "rb") as file:
                 return decode_manifest(file.read(), release)
         except FileNotFoundError as error:
             raise ReleaseMissingError(f"release {release[:SHORT]} is not kept here any more") from error
@@ -74,7 +77,7 @@ class Library:
 
     def delete_manifest(self, release: ReleaseId) -> None:
         """Forget a manifest. No site's state may name it."""
-        os.unlink(self._manifest_path(release))
+        os.unlink(self.manifest_path(release))
 
     def codings_of(self, digest: Digest) -> tuple[CodedBlob, ...] | None:
         """Return the compressed forms of a blob, none where none is worth it, or None if nobody has tried yet."""
@@ -93,8 +96,33 @@ class Library:
         if os.path.exists(path := self._codings_path(digest)):
             os.unlink(path)
 
-    def _manifest_path(self, release: ReleaseId) -> str:
+    def facts_of(self, digest: Digest, kind: str) -> Facts | None:
+        """Return what was found in a blob, read as ``kind``, or None if nobody has looked, or the record is damaged."""
+        try:
+            with open(self._facts_path(digest, kind), "rb") as file:
+                return msgspec.msgpack.decode(file.read(), type=Facts)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
+
+    def save_facts(self, digest: Digest, kind: str, facts: Facts) -> None:
+        """Keep what was found in a blob. Not durably: it can be found again."""
+        path = self._facts_path(digest, kind)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        temporary = f"{path}.new-{os.getpid()}-{threading.get_ident()}"
+        with open(temporary, "wb") as file:
+            file.write(msgspec.msgpack.encode(facts))
+        os.replace(temporary, path)
+
+    def manifest_path(self, release: ReleaseId) -> str:
+        """Return where a manifest lies."""
         return os.path.join(self.folder, "releases", f"{release}.json")
+
+    def index_path(self, release: ReleaseId) -> str:
+        """Return where the index of a release lies: what serving it needs, made from manifest and codings."""
+        return os.path.join(self.folder, "releases", f"{release}.index")
+
+    def _facts_path(self, digest: Digest, kind: str) -> str:
+        return os.path.join(self.folder, "facts", digest[:2], f"{digest}-{kind}-{FACTS_VERSION}")
 
     def _codings_path(self, digest: Digest) -> str:
         return os.path.join(self.folder, "codings", digest[:2], f"{digest}.json")

@@ -9,10 +9,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import NewType
+from typing import Any, NewType
+
+import msgspec
 
 from assetserver.errors import PublishError
 from assetserver.storage.blobs import Digest
+
+from .siterules import NO_RULES, SiteRules
 
 ReleaseId = NewType("ReleaseId", str)
 """SHA-256 of the canonical manifest, 64 lower-case hex digits; people write the first twelve."""
@@ -23,7 +27,7 @@ SHORT = 12
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """A file of a release: its blob, its size in bytes, and why its name is a fingerprint ("" if it is not)."""
+    """A file of a release: its blob, its size in bytes, and why its name may be a fingerprint ("" if not; see ``names``)."""
 
     digest: Digest
     size: int
@@ -32,18 +36,26 @@ class FileRecord:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a release holds: its files by canonical path."""
+    """What a release holds: its files by canonical path, its rules, and the values of the ``Link`` field by page."""
 
     files: Mapping[str, FileRecord] = field(default_factory=dict)
+    rules: SiteRules = NO_RULES
+    links: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def encode(self) -> bytes:
-        """Return the canonical bytes: JSON with sorted keys, no spaces, UTF-8, one line feed at the end."""
-        files = {
-            path: {"sha256": one.digest, "size": one.size} | ({"fingerprint": one.fingerprint} if one.fingerprint else {})
-            for path, one in self.files.items()
+        """Return the canonical bytes: JSON with sorted keys, no spaces, UTF-8, a line feed at the end; nothing empty."""
+        content: dict[str, Any] = {
+            "format": FORMAT,
+            "files": {
+                path: {"sha256": one.digest, "size": one.size} | ({"fingerprint": one.fingerprint} if one.fingerprint else {})
+                for path, one in self.files.items()
+            },
         }
-        text = json.dumps({"format": FORMAT, "files": files}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return text.encode() + b"\n"
+        if self.rules != NO_RULES:
+            content["rules"] = msgspec.to_builtins(self.rules)
+        if self.links:
+            content["links"] = dict(self.links)
+        return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
 
     @property
     def id(self) -> ReleaseId:
@@ -55,7 +67,24 @@ def decode_manifest(content: bytes, expected: ReleaseId) -> Manifest:
     """Return the manifest that ``content`` encodes. Raises ``PublishError`` if it is not the one with the id ``expected``."""
     if sha256(content).hexdigest() != expected:
         raise PublishError(f"the manifest of release {expected[:SHORT]} is damaged; publish it again")
-    files = json.loads(content)["files"]
-    return Manifest(
-        {path: FileRecord(Digest(one["sha256"]), one["size"], one.get("fingerprint", "")) for path, one in files.items()}
-    )
+    try:
+        found = msgspec.json.decode(content, type=_Stored)
+    except msgspec.DecodeError as error:
+        raise PublishError(
+            f"the manifest of release {expected[:SHORT]} was made by another version ({error}); publish it again"
+        ) from error
+    files = {path: FileRecord(one.sha256, one.size, one.fingerprint) for path, one in found.files.items()}
+    return Manifest(files, found.rules, found.links)
+
+
+class _StoredFile(msgspec.Struct):
+    sha256: Digest
+    size: int
+    fingerprint: str = ""
+
+
+class _Stored(msgspec.Struct):
+    format: int
+    files: dict[str, _StoredFile]
+    rules: SiteRules = NO_RULES
+    links: dict[str, tuple[str, ...]] = {}

@@ -1,4 +1,4 @@
-"""A folder becomes a release: scan → hash → store what is missing → compress what nobody compressed yet → manifest.
+"""A folder becomes a release: scan → hash and store → look into it → checks → compress → manifest → index.
 
 Every step is durable before the next one names it, and every step may be repeated: killed at any point, what was live stays
 live and whole, and publishing again goes on from there.
@@ -6,37 +6,53 @@ live and whole, and publishing again goes on from there.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from hashlib import new as new_digest
-from multiprocessing import get_context
 
-from assetserver.errors import DigestMismatchError, PublishError
-from assetserver.semantics.fingerprints import PROOF_ALGORITHMS, find_hex_fingerprint, is_proved
-from assetserver.semantics.mediatypes import is_compressible, media_type_of
-from assetserver.storage.blobs import BlobStore, Digest
-from assetserver.storage.codecs import WORTH_KEEPING, Effort, compress
+from assetserver.errors import PublishError
+from assetserver.semantics.caching import compile_glob
+from assetserver.semantics.fingerprints import DECLARED, PROVED, REFERENCED, split_name
 
-from .library import CODINGS, CodedBlob, Library
+from .activation import write_release_index
+from .bundlers import EntryChunks, declared_names
+from .checks import CheckedRelease, CheckPolicy, Finding, check_release, is_left_out
+from .compressing import Forms, compress_blobs
+from .facts import Facts
+from .headersfile import HeaderTable, parse_headers
+from .library import Library
+from .links import link_fields
 from .manifest import FileRecord, Manifest, ReleaseId
-from .scan import FoundFile, scan_folder
+from .patterns import Dialect
+from .redirectsfile import RedirectTable, parse_redirects
+from .scan import Scan, scan_folder
+from .secretfiles import holds_secret
+from .siterules import HEADERS_FILE, NO_RULES, REDIRECTS_FILE, SiteRules
+from .storing import Progress, StoredFile, store_files
+from .survey import survey_files
 
-MINIMUM_BYTES = 256
-LIMIT_BYTES = 256 << 20
-"""Files are compressed ahead of time between these sizes; br 11 takes about two seconds per MiB."""
+_RULES_LIMIT_BYTES = 1 << 20
 
-PIECE_BYTES = 1 << 20
-_STORING_THREADS = 8
 
-Progress = Callable[[str, int, int], None]
-"""(what is done, bytes done, bytes in all)."""
+@dataclass(frozen=True, slots=True)
+class PublishOptions:
+    """How a site is published: whose reading of the rule files applies, globs of names declared fingerprints, what is checked.
+
+    ``mount``: the URL path that the site is served under. ``fallback``: a page answers what is not there.
+    """
+
+    dialect: Dialect = "netlify"
+    immutable: tuple[str, ...] = ()
+    policy: CheckPolicy = field(default_factory=CheckPolicy)
+    mount: str = "/"
+    fallback: bool = False
 
 
 @dataclass(slots=True)
 class PublishReport:
-    """What publishing did: files and bytes; ``saved`` is what each coding spares visitors, in bytes over all files."""
+    """What publishing did: files and bytes; ``saved`` is what each coding spares visitors, in bytes over all files.
+
+    ``fingerprints``: why names are taken for fingerprints, by path. ``findings``: what people should look at.
+    """
 
     release: ReleaseId
     files: int = 0
@@ -46,123 +62,168 @@ class PublishReport:
     compressed: int = 0
     existed: bool = False
     saved: dict[str, int] = field(default_factory=dict)
+    fingerprints: dict[str, str] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Identified:
-    found: FoundFile
-    record: FileRecord
-    is_new: bool
+_DEFAULTS = PublishOptions()
 
 
-def publish_folder(library: Library, folder: str, progress: Progress, *, dry_run: bool = False) -> PublishReport:
+def publish_folder(
+    library: Library, folder: str, progress: Progress, options: PublishOptions = _DEFAULTS, *, dry_run: bool = False
+) -> PublishReport:
     """Make the files in ``folder`` a kept release of ``library`` and return what was done; no site names it yet.
 
     ``dry_run``: find out, store nothing. May be repeated: the same files give the same release, and nothing is done twice.
-    Raises ``PublishError`` for a folder that cannot be published, or if a file changes while it is read.
+    Raises ``PublishError`` for a folder that cannot be published, for what the checks stop, or if a file changes meanwhile.
     """
-    identified = list(_identify_all(library, scan_folder(folder), progress, dry_run=dry_run))
-    manifest = Manifest({one.found.path: one.record for one in identified})
-    new = {one.record.digest: one.record.size for one in identified if one.is_new}
-    report = PublishReport(manifest.id, len(identified), sum(one.record.size for one in identified))
-    report.new_blobs, report.new_bytes = len(new), sum(new.values())
+    scan = scan_folder(folder, (HEADERS_FILE, REDIRECTS_FILE))
+    rules, warnings = _read_rules(scan, options.dialect)
+    taken = _store(library, scan, progress, options.policy, dry_run=dry_run)
+    stored = taken.kept
+    facts = survey_files(library, stored, progress, dry_run=dry_run)
+    records = _name_files(folder, stored, facts, options.immutable)
+    findings = (*warnings, *_check(taken, records, facts, rules, options))
+    manifest = Manifest(records, rules, _links(folder, records, facts, options.mount))
+    report = _report(manifest, stored, findings)
     if dry_run:
         return report
-    report.compressed = _compress_all(library, manifest, progress)
+    sizes = {path: (record.digest, record.size) for path, record in records.items()}
+    forms, report.compressed = compress_blobs(library, sizes, progress)
     report.existed = not library.save_manifest(manifest)
-    report.saved = _savings(library, manifest)
+    write_release_index(library, manifest, lambda digest: forms.get(digest) or ())
+    report.saved = _savings(manifest, forms)
     return report
 
 
-def _identify_all(library: Library, found: list[FoundFile], progress: Progress, *, dry_run: bool) -> Iterator[_Identified]:
-    total = sum(one.size for one in found)
-    done = 0
-    with ThreadPoolExecutor(_STORING_THREADS, "assetserver-publish") as pool:
-        for one in pool.map(lambda one: _identify(library, one, dry_run=dry_run), found):
-            done += one.record.size
-            progress("storing", done, total)
-            yield one
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What of a folder becomes the release, what is left out, and what secrets were seen, by path."""
+
+    kept: list[StoredFile]
+    left_out: tuple[str, ...]
+    secrets: Mapping[str, str]
 
 
-def _identify(library: Library, found: FoundFile, *, dry_run: bool) -> _Identified:
-    """Hash a file and store it if its blob is missing. It is hashed again as it is stored: kept is what was named."""
-    fingerprint = find_hex_fingerprint(found.path)
-    digests = {name: new_digest(name, usedforsecurity=False) for name in (PROOF_ALGORITHMS if fingerprint else ("sha256",))}
-    size = 0
-    for piece in _read(found):
-        size += len(piece)
-        for digest in digests.values():
-            digest.update(piece)
-    if size != found.size:
-        raise PublishError(f"{found.path} changed while it was read; publish again when the build is done")
-    digest_text = Digest(digests["sha256"].hexdigest())
-    proved = fingerprint is not None and is_proved(fingerprint, {name: one.hexdigest() for name, one in digests.items()})
-    stored = library.blobs.size_of(digest_text)
-    is_new = stored != size
-    if is_new and not dry_run:
-        if stored is not None:  # damaged on disk: a store does not replace
-            library.blobs.delete(digest_text)
-        try:
-            library.blobs.put(digest_text, _read(found))
-        except DigestMismatchError as error:
-            raise PublishError(f"{found.path} changed while it was read; publish again when the build is done") from error
-    return _Identified(found, FileRecord(digest_text, size, "proved" if proved else ""), is_new)
+def _store(library: Library, scan: Scan, progress: Progress, policy: CheckPolicy, *, dry_run: bool) -> _Taken:
+    files = [one for one in scan.files if not is_left_out(one.path, policy)]
+    find_secret = (lambda _: None) if policy.secrets == "publish" else holds_secret
+    stored = list(store_files(library, files, progress, find_secret, dry_run=dry_run))
+    secrets: dict[str, str] = {one.found.path: one.secret for one in stored if one.secret}
+    kept = [one for one in stored if not is_left_out(one.found.path, policy, one.secret or None)]
+    named = {one.found.path for one in kept}
+    return _Taken(kept, (*scan.left_out, *(one.path for one in scan.files if one.path not in named)), secrets)
 
 
-def _compress_all(library: Library, manifest: Manifest, progress: Progress) -> int:
-    """Compress each blob that wants it and that nobody has compressed, on all cores, the largest first."""
-    wanted: dict[Digest, int] = {}
-    for path, record in manifest.files.items():
-        worth = is_compressible(media_type_of(path)) and MINIMUM_BYTES <= record.size <= LIMIT_BYTES
-        if worth and record.digest not in wanted and not _has_forms(library, record.digest):
-            wanted[record.digest] = record.size
-    if not wanted:
-        return 0
-    total, done = sum(wanted.values()), 0
-    cores = len(os.sched_getaffinity(0))
-    # Not fork: the storing threads may hold locks. The children import this module alone.
-    with ProcessPoolExecutor(min(cores, len(wanted)), get_context("spawn")) as pool:
-        jobs: dict[Future[tuple[CodedBlob, ...]], Digest] = {
-            pool.submit(compress_blob, library.blobs, digest): digest
-            for digest, _ in sorted(wanted.items(), key=lambda item: -item[1])
-        }
-        for job in as_completed(jobs):
-            library.save_codings(jobs[job], job.result())
-            done += wanted[jobs[job]]
-            progress("compressing", done, total)
-    return len(wanted)
+def _check(
+    taken: _Taken, records: Mapping[str, FileRecord], facts: Mapping[str, Facts], rules: SiteRules, options: PublishOptions
+) -> list[Finding]:
+    """Return what people should look at. Raises ``PublishError`` with all that stops."""
+    globs = [compile_glob(glob) for glob in options.immutable]
+    redirects = RedirectTable(rules.redirects, rules.dialect)
+    headers = HeaderTable(rules.headers, rules.dialect)
+    release = CheckedRelease(
+        records,
+        facts,
+        taken.left_out,
+        taken.secrets,
+        immutable_by_rule=lambda path: any(glob.fullmatch(path) for glob in globs) or _is_immutable(headers, path),
+        answered=lambda path: redirects.select("/" + path, "") is not None,
+        fallback=options.fallback,
+        mount=options.mount,
+    )
+    findings = check_release(release, options.policy)
+    if errors := [one.message for one in findings if one.level == "error"]:
+        raise PublishError("\n".join(errors))
+    return findings
 
 
-def _has_forms(library: Library, digest: Digest) -> bool:
-    forms = library.codings_of(digest)
-    return forms is not None and all(library.blobs.size_of(one.digest) == one.size for one in forms)
+def _is_immutable(headers: HeaderTable, path: str) -> bool:
+    return any(name == b"cache-control" and b"immutable" in value.lower() for name, value in headers.select("/" + path).set)
 
 
-def compress_blob(blobs: BlobStore, digest: Digest) -> tuple[CodedBlob, ...]:
-    """Make the compressed forms of a blob, store those worth keeping, and return them. Runs in a child process."""
-    size = blobs.size_of(digest) or 0
-    forms = []
-    for coding in CODINGS:
-        content = b"".join(compress(coding, blobs.read(digest), size, Effort.THOROUGH))
-        if len(content) <= size * WORTH_KEEPING:
-            form = Digest(new_digest("sha256", content).hexdigest())
-            blobs.put(form, [content])
-            forms.append(CodedBlob(coding.value, form, len(content)))
-    return tuple(forms)
+def _read_rules(scan: Scan, dialect: Dialect) -> tuple[SiteRules, tuple[Finding, ...]]:
+    headers, redirects = (_read_text(scan.rule_files.get(name)) for name in (HEADERS_FILE, REDIRECTS_FILE))
+    header_rules, header_warnings = parse_headers(headers, dialect)
+    redirect_rules, redirect_warnings = parse_redirects(redirects, dialect)
+    warnings = [(HEADERS_FILE, text) for text in header_warnings] + [(REDIRECTS_FILE, text) for text in redirect_warnings]
+    findings = tuple(Finding("warning", "rules", file, 0, text) for file, text in warnings)
+    if not header_rules and not redirect_rules:
+        return NO_RULES, findings
+    return SiteRules(dialect, header_rules, redirect_rules), findings
 
 
-def _savings(library: Library, manifest: Manifest) -> dict[str, int]:
+def _read_text(path: str | None) -> str:
+    if path is None:
+        return ""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_RULES_LIMIT_BYTES + 1)
+        if len(content) > _RULES_LIMIT_BYTES:
+            raise PublishError(f"{path} is larger than {_RULES_LIMIT_BYTES:,} bytes; join rules with patterns")
+        return content.decode()
+    except OSError as error:
+        raise PublishError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise PublishError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+
+
+def _name_files(
+    folder: str, stored: list[StoredFile], facts: Mapping[str, Facts], immutable: tuple[str, ...]
+) -> dict[str, FileRecord]:
+    """Return the records of all files: which names are fingerprints, as far as this release alone can tell."""
+    declared = declared_names(folder, {one.found.path for one in stored})
+    globs = [(compile_glob(glob), f"{DECLARED} by {glob}") for glob in immutable]
+    named = _named_by_others(facts)
+
+    def reason_of(one: StoredFile) -> str:
+        path = one.found.path
+        if one.is_proved:
+            return PROVED
+        if path in declared:
+            return declared[path]
+        for pattern, reason in globs:
+            if pattern.fullmatch(path):
+                return reason
+        return REFERENCED if path.rpartition("/")[2] in named and split_name(path) else ""
+
+    return {one.found.path: FileRecord(one.digest, one.found.size, reason_of(one)) for one in stored}
+
+
+def _named_by_others(facts: Mapping[str, Facts]) -> set[str]:
+    """Return the file names that occur in any file other than the one that has the name."""
+    named: set[str] = set()
+    for path, one in facts.items():
+        named.update(name for name in one.names if name != path.rpartition("/")[2])
+    return named
+
+
+def _links(folder: str, files: Mapping[str, FileRecord], facts: Mapping[str, Facts], mount: str) -> dict[str, tuple[str, ...]]:
+    pages = {path: one for path, one in facts.items() if one.preloads}
+    chunks = EntryChunks(folder)
+    links = {
+        page: link_fields(page, one, files, chunks.preloads_of(page, one, mount=mount), mount=mount)
+        for page, one in pages.items()
+    }
+    return {page: values for page, values in links.items() if values}
+
+
+def _report(manifest: Manifest, stored: list[StoredFile], findings: tuple[Finding, ...]) -> PublishReport:
+    new = {one.digest: one.found.size for one in stored if one.is_new}
+    return PublishReport(
+        manifest.id,
+        files=len(stored),
+        size=sum(one.found.size for one in stored),
+        new_blobs=len(new),
+        new_bytes=sum(new.values()),
+        fingerprints={path: one.fingerprint for path, one in manifest.files.items() if one.fingerprint},
+        findings=findings,
+    )
+
+
+def _savings(manifest: Manifest, forms: Forms) -> dict[str, int]:
     saved: dict[str, int] = {}
     for record in manifest.files.values():
-        for form in library.codings_of(record.digest) or ():
+        for form in forms.get(record.digest, ()):
             saved[form.coding] = saved.get(form.coding, 0) + record.size - form.size
     return saved
-
-
-def _read(found: FoundFile) -> Iterator[bytes]:
-    try:
-        with open(found.full, "rb", buffering=0) as file:
-            while piece := file.read(PIECE_BYTES):
-                yield piece
-    except OSError as error:
-        raise PublishError(f"{found.path} cannot be read: {error.strerror}") from error

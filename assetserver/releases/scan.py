@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from assetserver.errors import PublishError
 from assetserver.semantics.representation import SUFFIXES
@@ -23,8 +23,20 @@ class FoundFile:
     size: int
 
 
-def scan_folder(folder: str) -> list[FoundFile]:
-    """Return the files below ``folder``, sorted by path.
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What a folder holds: files to publish, sorted by path; names left out, for they begin with a dot; and its rule files.
+
+    ``rule_files``: where ``_headers`` and ``_redirects`` lie, by name, if they are there: they are read, and not served.
+    """
+
+    files: tuple[FoundFile, ...]
+    left_out: tuple[str, ...] = ()
+    rule_files: Mapping[str, str] = field(default_factory=dict)
+
+
+def scan_folder(folder: str, rule_names: tuple[str, ...] = ()) -> Scan:
+    """Return what is below ``folder``; files at its top that have one of ``rule_names`` are rules.
 
     Left out are names that begin with a dot (``.well-known`` at the top excepted) and sidecars of files that are there: the
     server makes better ones. Links to files inside the folder are followed.
@@ -33,19 +45,21 @@ def scan_folder(folder: str) -> list[FoundFile]:
     the folder, for devices and the like, for more than 200,000 files, and if the folder is not there or is empty.
     """
     if not os.path.isdir(folder):
-        raise PublishError(f"{folder} is not a folder")
+        raise PublishError(f"{folder} is not a folder; name the one that your build writes")
     root = os.path.realpath(folder)
-    found = sorted(_walk(root, root, ""), key=lambda one: one.path)
+    left_out: list[str] = []
+    found = sorted(_walk(root, root, "", left_out), key=lambda one: one.path)
     names = {one.path for one in found}
-    kept = [one for one in found if not _is_sidecar(one.path, names)]
+    rules: dict[str, str] = {one.path: one.full for one in found if one.path in rule_names}
+    kept = tuple(one for one in found if one.path not in rules and not _is_sidecar(one.path, names))
     if not kept:
         raise PublishError(f"{folder} holds no files to publish")
     if len(kept) > LIMIT_FILES:
         raise PublishError(f"{folder} holds {len(kept):,} files; a release may hold {LIMIT_FILES:,}")
-    return kept
+    return Scan(kept, tuple(sorted(left_out)), rules)
 
 
-def _walk(root: str, folder: str, prefix: str) -> Iterator[FoundFile]:
+def _walk(root: str, folder: str, prefix: str, left_out: list[str]) -> Iterator[FoundFile]:
     try:
         listed = os.scandir(folder)
     except OSError as error:
@@ -53,12 +67,13 @@ def _walk(root: str, folder: str, prefix: str) -> Iterator[FoundFile]:
     with listed as entries:
         for entry in entries:
             if entry.name.startswith(".") and not (prefix == "" and entry.name == ".well-known"):
+                left_out.append(prefix + entry.name)
                 continue
             path = prefix + entry.name
             if entry.is_symlink():
                 yield from _follow(root, entry.path, path)
             elif entry.is_dir(follow_symlinks=False):
-                yield from _walk(root, entry.path, path + "/")
+                yield from _walk(root, entry.path, path + "/", left_out)
             else:
                 yield _describe(entry.path, path)
 

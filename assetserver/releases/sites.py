@@ -10,6 +10,7 @@ import os
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -21,6 +22,7 @@ from .manifest import SHORT, ReleaseId
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
 _SHORTEST = 4
+_LOCK = "lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +83,16 @@ class Site:
                 f"{self.path} is damaged ({error}); bring it back from a copy, or remove it and publish"
             ) from error
 
+    def is_state_lost(self) -> bool:
+        """Tell whether the site was published to and has no state: what it served is not known any more."""
+        if os.path.exists(self.path) or not os.path.isdir(self.folder):
+            return False
+        names = os.listdir(self.folder)  # indexes are written before the state is, and stay
+        return any(name != _LOCK and not name.startswith(".") for name in names)
+
     def change(self, how: Callable[[SiteState], SiteState]) -> SiteState:
         """Replace the state by what ``how`` makes of it, in one step, and return it. Nobody else changes it meanwhile."""
-        with locked(os.path.join(self.folder, "lock")):
+        with locked(os.path.join(self.folder, _LOCK)):
             before = self.read()
             after = how(before)
             if after == before:
@@ -106,14 +115,17 @@ def activate(state: SiteState, release: ReleaseId, *, if_active: str | None = No
     """Return the state with ``release`` active. ``going_back``: what was active after it is history no more.
 
     ``if_active``: raise ``ConflictError`` unless the active release is this one ("" for none). Raises ``LockedError`` for a
-    locked site. Activating what is active changes nothing.
+    locked site, and ``ReleaseMissingError`` for a release that is not kept: its blobs may be collected at any moment.
+    Activating what is active changes nothing.
     """
     if state.lock:
-        raise LockedError(f"the site is locked: {state.lock}")
+        raise LockedError(f"the site is locked: {state.lock}; to change what it serves: assetserver unlock")
     if if_active is not None and (state.active or "") != if_active:
         raise ConflictError(f"another release is active: {(state.active or 'none')[:SHORT]}; look at it, then try again")
     if state.active == release:
         return state
+    if all(one.id != release for one in state.releases):
+        raise ReleaseMissingError(f"release {release[:SHORT]} is not kept any more; publish it again")
     older = state.history
     if going_back and release in older:
         older = older[older.index(release) :]
@@ -128,3 +140,35 @@ def previous_release(state: SiteState) -> ReleaseId:
         if release in kept:
             return release
     raise ReleaseMissingError("there is nothing to roll back to: no other release was active before")
+
+
+def lock_site(state: SiteState, reason: str) -> SiteState:
+    """Return the state locked against activation. Raises ``LockedError`` if it is locked for another reason."""
+    if state.lock and state.lock != reason:
+        raise LockedError(f"the site is locked already: {state.lock}; to lock it for another reason: assetserver unlock")
+    return replace(state, lock=reason)
+
+
+def unlock_site(state: SiteState) -> SiteState:
+    """Return the state open for activation; may be repeated."""
+    return replace(state, lock="")
+
+
+def needed_releases(state: SiteState) -> set[ReleaseId]:
+    """Return what must stay whatever its age: the active release, what rolling back leads to, and what aliases mean."""
+    needed = {state.active, *state.aliases.values()}
+    with suppress(ReleaseMissingError):
+        needed.add(previous_release(state))
+    return {one for one in needed if one is not None}
+
+
+def drop_releases(state: SiteState, keep: int, newer_than: float) -> SiteState:
+    """Return the state with the ``keep`` newest releases, those published after ``newer_than``, and those that are needed.
+
+    What is dropped is history no more. ``newer_than``: seconds since 1970. A lock does not matter: what is served stays.
+    """
+    newest = sorted(state.releases, key=lambda one: one.published)[-keep:] if keep else []
+    stay = needed_releases(state) | {one.id for one in newest}
+    releases = tuple(one for one in state.releases if one.id in stay or one.published > newer_than)
+    kept = {one.id for one in releases} | stay
+    return replace(state, releases=releases, history=tuple(one for one in state.history if one in kept))

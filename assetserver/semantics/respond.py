@@ -174,8 +174,8 @@ def respond(responses: AssetResponses, request: AssetRequest, *, now: int, stric
     return plan
 
 
-def respond_missing(responses: AssetResponses, request: AssetRequest, cache_control: str) -> ResponsePlan:
-    """Return the 404 whose content is an asset (the site's own page): negotiated, but without validators or ranges."""
+def respond_missing(responses: AssetResponses, request: AssetRequest, cache_control: str, status: int = 404) -> ResponsePlan:
+    """Return the error whose content is an asset (the site's own page): negotiated, but without validators or ranges."""
     chosen = responses.select(request.accept_encoding) or responses.asset.representations[0]
     fields = (
         *((VARY,) if responses.asset.negotiable else ()),
@@ -184,7 +184,7 @@ def respond_missing(responses: AssetResponses, request: AssetRequest, cache_cont
         *content_fields(chosen),
         (b"content-length", b"%d" % chosen.length),
     )
-    return ResponsePlan(404, fields, chosen, _NO_BODY if request.method == "HEAD" else _WHOLE)
+    return ResponsePlan(status, fields, chosen, _NO_BODY if request.method == "HEAD" else _WHOLE)
 
 
 def content_fields(chosen: Representation) -> Iterator[Field]:

@@ -49,6 +49,13 @@ class BlobStore(Protocol):
         """Remove a blob; return whether it was there."""
         ...
 
+    def sweep(self, older_than_s: float, *, dry_run: bool = False) -> list[int]:
+        """Remove what puts that were killed left behind, if nobody wrote to it for ``older_than_s``; return the sizes in bytes.
+
+        ``dry_run``: only tell. A put in flight that is swept all the same may fail, and stores the whole blob or nothing.
+        """
+        ...
+
 
 class LocalBlobs(Protocol):
     """What only engines on this machine can do: name a file that the kernel can send."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from tempfile import mkstemp
 
@@ -24,7 +24,8 @@ def sync_folder(path: str) -> None:
     """Make the names in a folder survive a crash of the machine (fsync of the folder, as POSIX systems want it)."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        with named_errors(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -35,7 +36,7 @@ def replace_durably(path: str, content: bytes) -> None:
     make_durable_folder(folder)
     descriptor, temporary = mkstemp(dir=folder, prefix=".new-")
     try:
-        with os.fdopen(descriptor, "wb", buffering=0):
+        with named_errors(path), os.fdopen(descriptor, "wb", buffering=0):
             write_all(descriptor, content)
             os.fchmod(descriptor, 0o644)
             os.fsync(descriptor)
@@ -55,12 +56,33 @@ def write_all(descriptor: int, piece: bytes) -> None:
 
 
 @contextmanager
-def locked(path: str) -> Iterator[None]:
-    """Hold the lock that the file at ``path`` stands for, against threads and processes; the kernel frees a dead one's."""
+def named_errors(path: str) -> Iterator[None]:
+    """Give an ``OSError`` that came without a file's name, as those of ``write(2)`` do, the name ``path``."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = path
+        raise
+
+
+@contextmanager
+def locked(path: str, *, shared: bool = False, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold the lock that the file at ``path`` stands for, against threads and processes; the kernel frees a dead one's.
+
+    ``shared``: beside others who share it, never beside one who does not. ``on_wait`` is called once if it is not free at once.
+    Not reentrant, and not fair: who wants it alone waits until nobody shares it.
+    """
     make_durable_folder(os.path.dirname(path) or os.curdir)
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if on_wait:
+                on_wait()
+            fcntl.flock(descriptor, kind)
         yield
     finally:
         os.close(descriptor)

@@ -17,7 +17,7 @@ from tempfile import mkstemp
 from assetserver.errors import BlobMissingError, DigestMismatchError
 
 from .blobs import BlobInfo, Digest
-from .durable import make_durable_folder, sync_folder, write_all
+from .durable import make_durable_folder, named_errors, sync_folder, write_all
 
 PIECE_BYTES = 1 << 20
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -40,6 +40,7 @@ class FileBlobs:
         """Store the bytes that ``pieces`` are; see ``BlobStore.put``."""
         target = self.path_of(digest)
         if (size := self.size_of(digest)) is not None:
+            sync_folder(os.path.dirname(target))  # whoever linked it may not have come to that yet
             return size
         temporary = self._write(digest, pieces)
         try:
@@ -51,7 +52,7 @@ class FileBlobs:
             sync_folder(folder)
             return size
         finally:
-            os.unlink(temporary)
+            _remove(temporary)
 
     def size_of(self, digest: Digest) -> int | None:
         """Return the size of a blob in bytes, or None if it is not there."""
@@ -87,24 +88,26 @@ class FileBlobs:
             return False
         return True
 
-    def sweep(self, older_than_s: float) -> int:
-        """Remove temporary files that a killed process left; return their number."""
+    def sweep(self, older_than_s: float, *, dry_run: bool = False) -> list[int]:
+        """Remove temporary files that a killed process left; see ``BlobStore.sweep``."""
         folder = os.path.join(self.folder, _TEMPORARY)
-        removed = 0
+        sizes = []
         for name in _names(folder):
             with suppress(FileNotFoundError):
                 path = os.path.join(folder, name)
-                if os.stat(path).st_mtime < time.time() - older_than_s:
-                    os.unlink(path)
-                    removed += 1
-        return removed
+                status = os.stat(path)
+                if status.st_mtime < time.time() - older_than_s:
+                    if not dry_run:
+                        os.unlink(path)
+                    sizes.append(status.st_size)
+        return sizes
 
     def _write(self, digest: Digest, pieces: Iterable[bytes]) -> str:
         folder = os.path.join(self.folder, _TEMPORARY)
         make_durable_folder(folder)
         descriptor, path = mkstemp(dir=folder)
         try:
-            with os.fdopen(descriptor, "wb", buffering=0) as file:
+            with named_errors(path), os.fdopen(descriptor, "wb", buffering=0) as file:
                 hashed = sha256()
                 for piece in pieces:
                     hashed.update(piece)
@@ -113,9 +116,14 @@ class FileBlobs:
                 os.fchmod(descriptor, 0o444)
                 os.fsync(file.fileno())
         except BaseException:
-            os.unlink(path)
+            _remove(path)
             raise
         return path
+
+
+def _remove(temporary: str) -> None:
+    with suppress(FileNotFoundError):  # swept by someone who took us for dead
+        os.unlink(temporary)
 
 
 def _compare(found: str, digest: Digest) -> None:

@@ -78,6 +78,20 @@ class Browser:
         self.call("Page.navigate", url=url)
         self._settle()
 
+    def evaluate(self, expression: str) -> object:
+        """Return the value, as JSON knows it, of a JavaScript expression in the page; what is thrown fails the test."""
+        reply = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in reply, reply["exceptionDetails"]
+        return reply["result"].get("value")
+
+    def wait_until(self, is_so: Callable[[], object], what: str) -> None:
+        """Wait until ``is_so()``, which may evaluate in the page or look at the events; fails with ``what`` was expected."""
+        deadline_s = time.monotonic() + ANSWER_LIMIT_S
+        while not is_so():
+            if time.monotonic() > deadline_s:
+                pytest.fail(f"after {ANSWER_LIMIT_S} s not yet {what}:\n{self.events[-5:]}\n{self._tail()}")
+            self._read(POLL_S)
+
     def select(self, method: str) -> list[dict[str, Any]]:
         """Return the parameters of the events of one kind."""
         return [event["params"] for event in self.events if event["method"] == method]

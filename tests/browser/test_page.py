@@ -7,6 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from assetserver.cli import main
 
 ROOT = Path(__file__).parent.parent.parent
 FINGERPRINTED = re.compile(r"/assets/[^/]+\.[0-9a-f]{12}\.\w+$")
@@ -14,9 +17,12 @@ TEXT = re.compile(r"(/|\.(html|css|js|svg))$")
 
 
 @pytest.fixture
-def sample(origin):
-    """Base URL of the sample site, served as ``make serve`` does, but never too slow to compress in time."""
-    return origin(None, "--config", ROOT / "static/assetserver.toml", env={"ASSETSERVER_COMPRESSION__PATIENCE_S": "10"})
+def sample(origin, tmp_path):
+    """Base URL of the sample site, its second version live, served as ``make serve`` does."""
+    config, data = str(ROOT / "static/assetserver.toml"), str(tmp_path / "data")
+    published = CliRunner().invoke(main, ["publish", str(ROOT / "static/v2"), "--prod", "--config", config, "--data", data])
+    assert published.exit_code == 0, published.output
+    return origin(None, "--config", config, "--data", data)
 
 
 def collect(browser):

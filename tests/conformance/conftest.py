@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import os
+import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -78,6 +80,31 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _leb128(number: int) -> bytes:
     low, high = number & 0x7F, number >> 7
     return bytes([low | 0x80]) + _leb128(high) if high else bytes([low])
+
+
+@pytest.fixture(scope="session")
+def unpack_npm(require, missing, tmp_path_factory) -> Callable[[str], Path]:
+    """``unpack_npm("name@version")`` fetches an npm package once and returns its folder; skips the test if that fails."""
+    folders: dict[str, Path] = {}
+
+    def unpack(package: str) -> Path:
+        if package in folders:
+            return folders[package]
+        npm = require("npm")
+        folder = tmp_path_factory.mktemp("npm")
+        command = [npm, "pack", package, "--loglevel=error", "--fetch-timeout=20000", "--fetch-retries=1"]
+        try:
+            subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=60)
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+            output = (error.stderr or b"").decode(errors="replace")
+            missing(f"the npm package {package} ({' '.join(output.split())[:200] or error})")
+        [archive] = folder.glob("*.tgz")
+        with tarfile.open(archive) as files:
+            files.extractall(folder, filter="data")
+        folders[package] = folder / "package"
+        return folders[package]
+
+    return unpack
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import subprocess
-import tarfile
 from contextlib import closing
 from urllib.parse import urlsplit
 
@@ -21,20 +19,9 @@ MEDIA_TYPES = {
 
 
 @pytest.fixture(scope="session")
-def dist(require, missing, tmp_path_factory):
+def dist(unpack_npm):
     """The unpacked ``dist`` folder of the package."""
-    npm = require("npm")
-    folder = tmp_path_factory.mktemp("npm")
-    command = [npm, "pack", PACKAGE, "--loglevel=error", "--fetch-timeout=20000", "--fetch-retries=1"]
-    try:
-        subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=60)
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        output = (error.stderr or b"").decode(errors="replace")
-        missing(f"the npm package {PACKAGE} ({' '.join(output.split())[:200] or error})")
-    [archive] = folder.glob("*.tgz")
-    with tarfile.open(archive) as files:
-        files.extractall(folder, filter="data")
-    return folder / "package" / "dist"
+    return unpack_npm(PACKAGE) / "dist"
 
 
 @pytest.fixture(scope="module")

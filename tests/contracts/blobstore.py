@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from hashlib import sha256
 from threading import Barrier
 
@@ -97,6 +98,32 @@ class BlobStoreContract:
         assert store.size_of(digest) is None
         assert list(store.list_blobs()) == []
         assert read(store, put(store, b"come and go")) == b"come and go"
+
+    def test_sweeping_leaves_what_is_stored(self, store: BlobStore):
+        digest = put(store, b"stored")
+        assert store.sweep(-60) == []
+        assert read(store, digest) == b"stored"
+
+    def test_a_put_that_is_swept_stores_the_whole_blob_or_nothing(self, store: BlobStore):
+        def sweep_meanwhile() -> Iterator[bytes]:
+            yield LARGE[:1000]
+            store.sweep(-60)
+            yield LARGE[1000:]
+
+        with suppress(OSError):
+            store.put(digest_of(LARGE), sweep_meanwhile())
+            assert read(store, digest_of(LARGE)) == LARGE
+        assert store.put(digest_of(LARGE), [LARGE]) == len(LARGE)
+        assert read(store, digest_of(LARGE)) == LARGE
+        assert store.sweep(-60) == []
+
+    def test_a_put_beside_one_in_flight_does_not_wait_for_it(self, store: BlobStore):
+        def put_it_meanwhile() -> Iterator[bytes]:
+            assert store.put(digest_of(LARGE), [LARGE]) == len(LARGE)
+            yield LARGE
+
+        assert store.put(digest_of(LARGE), put_it_meanwhile()) == len(LARGE)
+        assert read(store, digest_of(LARGE)) == LARGE
 
     def test_threads_that_put_the_same_blob_at_once_all_succeed(self, store: BlobStore):
         together = Barrier(THREADS)

@@ -9,10 +9,9 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from assetserver.releases import publish
-from assetserver.releases.activation import activate_release
+from assetserver.releases import compressing, publish
+from assetserver.releases.activation import activate_release, keep_release
 from assetserver.releases.library import Library
-from assetserver.releases.sites import add_release
 from assetserver.storage.files import FileBlobs
 
 STEPS = ("fsync", "link", "replace")
@@ -44,7 +43,7 @@ def publish_and_activate(data: str, folder: str) -> str:
     library = Library(data, FileBlobs(os.path.join(data, "blobs")))
     site = library.site("main")
     release = publish.publish_folder(library, folder, lambda *_: None).release
-    site.change(lambda state: add_release(state, release, "", ""))
+    keep_release(library, site, release)
     activate_release(library, site, release)
     return release
 
@@ -52,7 +51,7 @@ def publish_and_activate(data: str, folder: str) -> str:
 def main() -> None:
     """Run as told by the arguments."""
     data, folder, last = sys.argv[1:]
-    publish.ProcessPoolExecutor = lambda workers, _: ThreadPoolExecutor(workers)  # so that its steps count here
+    compressing.ProcessPoolExecutor = lambda workers, _: ThreadPoolExecutor(workers)  # so that its steps count here
     count_steps(int(last))
     publish_and_activate(data, folder)
     sys.stdout.write(f"{_taken}\n")

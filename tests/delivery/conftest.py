@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -14,7 +15,14 @@ import pytest
 from assetserver.delivery.assetfiles import AssetFiles
 from assetserver.delivery.encodings import Encodings
 from assetserver.delivery.memory import MemoryCache
+from assetserver.delivery.releasefiles import ReleaseFiles
+from assetserver.delivery.releasefolder import LOOK_S
 from assetserver.delivery.resources import Resources
+from assetserver.releases.activation import activate_release, keep_release
+from assetserver.releases.library import Library
+from assetserver.releases.publish import publish_folder
+from assetserver.releases.serving import ActiveIndex
+from assetserver.storage.files import FileBlobs
 
 CSS = b"body { color: rebeccapurple; margin: 0 }\n" * 100
 DEADLINE_S = 20
@@ -246,3 +254,57 @@ def count_descriptors() -> Callable[[], int]:
 def settled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take every file for old enough to be trusted by its signature: a test cannot set a ctime back."""
     monkeypatch.setattr("assetserver.delivery.livefolder.SETTLED_NS", -(10**10))
+
+
+@dataclass
+class Served:
+    """A data folder, and the app that serves its site ``main``."""
+
+    root: Path
+    library: Library
+    app: ReleaseFiles
+    clock: Callable[[], float]
+    ask: Callable[..., object]
+    count: int = 0
+
+    @property
+    def site(self):
+        return self.library.site("main")
+
+    def publish(self, files):
+        """Publish files as a kept release and return its id."""
+        self.count += 1
+        folder = self.root / f"build-{self.count}"
+        for name, content in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+        release = publish_folder(self.library, str(folder), lambda *_: None).release
+        keep_release(self.library, self.site, release)
+        return release
+
+    def activate(self, files_or_release):
+        """Activate a release, or publish one first."""
+        release = files_or_release if isinstance(files_or_release, str) else self.publish(files_or_release)
+        activate_release(self.library, self.site, release)
+        return release
+
+    def get(self, path, **rest):
+        return self.ask(self.app, path, **rest)
+
+    def look(self):
+        """Let the next request look whether the site changed."""
+        self.clock.pass_s(LOOK_S)
+
+    def blob(self, content):
+        """Return the file of a blob, writable."""
+        path = Path(self.library.blobs.path_of(sha256(content).hexdigest()))
+        path.chmod(0o644)
+        return path
+
+
+@pytest.fixture
+def served(tmp_path, clock, resources, ask) -> Served:
+    library = Library(str(tmp_path / "data"), FileBlobs(str(tmp_path / "data" / "blobs")))
+    app = ReleaseFiles(ActiveIndex(library, library.site("main")), library.blobs.path_of, resources=resources)
+    app.folder.clock_s = clock
+    return Served(tmp_path, library, app, clock, ask)

@@ -8,6 +8,10 @@ from assetserver.delivery.hotpaths import HotPaths
 from assetserver.delivery.livefolder import Entry
 from assetserver.delivery.memory import MemoryCache
 from assetserver.delivery.probe import MISSING
+from assetserver.semantics.representation import Asset
+from assetserver.semantics.respond import AssetResponses
+
+RESPONSES = AssetResponses(Asset(()))
 
 
 @pytest.fixture
@@ -23,7 +27,7 @@ def hot(clock) -> HotPaths:
 
 @pytest.fixture
 def remember(hot, make_scope) -> Callable[[str], None]:
-    return lambda path: hot.remember(make_scope(path), Entry("index.html", MISSING, 1000.0), 1001.0)
+    return lambda path: hot.remember(make_scope(path), Entry("index.html", MISSING, 1000.0), RESPONSES, 1001.0)
 
 
 def test_their_number_is_bounded(hot, remember):
@@ -43,8 +47,8 @@ def test_a_long_one_is_not_remembered(hot, remember, path, remembered):
 def test_one_with_a_long_raw_path_or_mount_is_not_remembered(hot, make_scope):
     """Middleware may have rewritten one part and not the others."""
     entry = Entry("index.html", MISSING, 1000.0)
-    hot.remember(make_scope("/a") | {"raw_path": b"/" + b"x" * 10_000}, entry, 1001.0)
-    hot.remember(make_scope("/a", root_path="/" + "x" * 1000), entry, 1001.0)
+    hot.remember(make_scope("/a") | {"raw_path": b"/" + b"x" * 10_000}, entry, RESPONSES, 1001.0)
+    hot.remember(make_scope("/a", root_path="/" + "x" * 1000), entry, RESPONSES, 1001.0)
     assert len(hot) == 0
 
 

@@ -4,8 +4,6 @@ import errno
 import logging
 import os
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,16 +12,11 @@ import pytest
 
 from assetserver.delivery import releasefolder
 from assetserver.delivery.files import FilePool
-from assetserver.delivery.releasefiles import ReleaseFiles
 from assetserver.delivery.releasefolder import LOOK_S, RETRY_S, ReleaseFolder
-from assetserver.releases.activation import activate_release
 from assetserver.releases.catalog import CatalogEntry
-from assetserver.releases.library import Library
-from assetserver.releases.publish import publish_folder
-from assetserver.releases.serving import ActiveIndex
-from assetserver.releases.sites import add_release, previous_release
+from assetserver.releases.siterules import NO_RULES
+from assetserver.releases.sites import previous_release
 from assetserver.semantics.representation import Asset
-from assetserver.storage.files import FileBlobs
 
 LARGE_BYTES = 24 << 20
 
@@ -35,60 +28,6 @@ def chunk(content: bytes) -> str:
 OLD, NEW = chunk(b"old"), chunk(b"new")
 V1 = {"index.html": b"one", OLD: b"old", "only-in-one.txt": b"1", "docs/index.html": b"docs", "404.html": b"lost"}
 V2 = {"index.html": b"two", NEW: b"new", "404.html": b"lost"}
-
-
-@dataclass
-class Served:
-    """A data folder, and the app that serves its site ``main``."""
-
-    root: Path
-    library: Library
-    app: ReleaseFiles
-    clock: Callable[[], float]
-    ask: Callable[..., object]
-    count: int = 0
-
-    @property
-    def site(self):
-        return self.library.site("main")
-
-    def publish(self, files):
-        """Publish files as a kept release and return its id."""
-        self.count += 1
-        folder = self.root / f"build-{self.count}"
-        for name, content in files.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(content)
-        release = publish_folder(self.library, str(folder), lambda *_: None).release
-        self.site.change(lambda state: add_release(state, release, "", ""))
-        return release
-
-    def activate(self, files_or_release):
-        """Activate a release, or publish one first."""
-        release = files_or_release if isinstance(files_or_release, str) else self.publish(files_or_release)
-        activate_release(self.library, self.site, release)
-        return release
-
-    def get(self, path, **rest):
-        return self.ask(self.app, path, **rest)
-
-    def look(self):
-        """Let the next request look whether the site changed."""
-        self.clock.pass_s(LOOK_S)
-
-    def blob(self, content):
-        """Return the file of a blob, writable."""
-        path = Path(self.library.blobs.path_of(sha256(content).hexdigest()))
-        path.chmod(0o644)
-        return path
-
-
-@pytest.fixture
-def served(tmp_path, clock, resources, ask) -> Served:
-    library = Library(str(tmp_path / "data"), FileBlobs(str(tmp_path / "data" / "blobs")))
-    app = ReleaseFiles(ActiveIndex(library, library.site("main")), library.blobs.path_of, resources=resources)
-    app.folder.clock_s = clock
-    return Served(tmp_path, library, app, clock, ask)
 
 
 def test_nothing_is_served_before_a_release_is_active(served):
@@ -296,8 +235,7 @@ def test_a_damaged_manifest_stops_a_switch_and_not_the_site(served, caplog):
     served.activate(V1)
     assert served.get("/").body == b"one"
     two = served.activate(V2)
-    for path in Path(served.site.folder).glob("index-*"):
-        path.unlink()
+    os.unlink(served.library.index_path(two))
     Path(served.library.folder, "releases", f"{two}.json").write_bytes(b"{}")
     served.look()
     assert served.get("/").body == b"one"
@@ -309,6 +247,7 @@ class Moving:
 
     def __init__(self) -> None:
         self.mark, self.content = 1, b"one"
+        self.rules = NO_RULES
 
     def __call__(self):
         return self.mark, self
@@ -329,7 +268,7 @@ def test_who_comes_after_the_switch_does_not_wait_for_the_release_before(tmp_pat
         return str(tmp_path / digest)
 
     files = FilePool("test", 2)
-    folder = ReleaseFolder(index, path_of, lambda _path, forms, *_: Asset(forms, False, (), ()), files, clock)  # noqa: FBT003
+    folder = ReleaseFolder(index, path_of, lambda _path, forms, *_: Asset(forms, False, (), ()), files, clock_s=clock)  # noqa: FBT003
     found: dict[str, bytes | None] = {}
 
     async def look(name: str) -> None:

@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 
 from assetserver.errors import ConflictError, LockedError, PublishError, ReleaseMissingError
-from assetserver.releases.activation import activate_release, build_index, index_path, keep_release
-from assetserver.releases.catalog import Catalog
+from assetserver.releases.activation import activate_release, build_index, is_index, keep_release, kept_path
 from assetserver.releases.library import Library
 from assetserver.releases.manifest import ReleaseId
 from assetserver.releases.publish import publish_folder
 from assetserver.releases.serving import ActiveIndex
-from assetserver.releases.sites import activate, add_release
+from assetserver.releases.sites import activate
 from assetserver.storage.files import FileBlobs
 
 
@@ -39,39 +38,43 @@ def release(library, site, publish):
 
     def make(files):
         made = publish(files).release
-        site.change(lambda state: add_release(state, made, "", ""))
+        keep_release(library, site, made)
         return made
 
     return make
 
 
-def served(site, path):
-    entry = Catalog(index_path(site, site.read())).get(path)
-    return entry and entry.digest
+@pytest.fixture
+def served(library, site):
+    def look(path):
+        entry = ActiveIndex(library, site)()[1].get(path)
+        return entry and entry.digest
+
+    return look
 
 
-def test_activation_makes_a_release_what_the_site_serves(library, site, release):
+def test_activation_makes_a_release_what_the_site_serves(library, site, release, served):
     one = release(V1)
     before, after = activate_release(library, site, one)
     assert (before.active, after.active, site.read().active) == (None, one, one)
-    assert served(site, "index.html") == sha256(b"one").digest()
+    assert served("index.html") == sha256(b"one").digest()
 
 
-def test_names_that_content_proves_stay_from_old_releases_and_no_others(library, site, release):
+def test_names_that_content_proves_stay_from_old_releases_and_no_others(library, site, release, served):
     for files in (V1, V2):
         activate_release(library, site, release(files))
-    assert served(site, "index.html") == sha256(b"two").digest()
-    assert served(site, OLD) == sha256(b"old").digest()
-    assert served(site, NEW) == sha256(b"new").digest()
-    assert served(site, "only-in-one.txt") is None
+    assert served("index.html") == sha256(b"two").digest()
+    assert served(OLD) == sha256(b"old").digest()
+    assert served(NEW) == sha256(b"new").digest()
+    assert served("only-in-one.txt") is None
 
 
-def test_a_release_published_later_lends_its_proved_names_after_a_rollback(library, site, release):
+def test_a_release_published_later_lends_its_proved_names_after_a_rollback(library, site, release, served):
     one, two = release(V1), release(V2)
     activate_release(library, site, two)
     activate_release(library, site, one)
-    assert served(site, "index.html") == sha256(b"one").digest()
-    assert served(site, NEW) == sha256(b"new").digest()
+    assert served("index.html") == sha256(b"one").digest()
+    assert served(NEW) == sha256(b"new").digest()
 
 
 def test_activating_again_changes_nothing(library, site, release):
@@ -147,8 +150,8 @@ def test_a_release_that_is_not_kept_is_not_activated(library, site):
         activate_release(library, site, ReleaseId("0" * 64))
 
 
-def test_the_index_is_durable_before_the_state(library, site, release, monkeypatch):
-    one = release(V1)
+def test_the_indexes_are_durable_before_the_state(library, site, release, monkeypatch):
+    one = publish_one(library, site)
     steps: list[str] = []
     fsync, replace = os.fsync, os.replace
 
@@ -157,37 +160,50 @@ def test_the_index_is_durable_before_the_state(library, site, release, monkeypat
         fsync(descriptor)
 
     def record_replace(source, target):
-        steps.append(os.path.basename(target)[:5])
+        steps.append(os.path.basename(target)[:4])
         replace(source, target)
 
     monkeypatch.setattr(os, "fsync", record_fsync)
     monkeypatch.setattr(os, "replace", record_replace)
+    keep_release(library, site, one)
+    assert steps[-6:] == ["fsync", "kept", "fsync folder", "fsync", "stat", "fsync folder"]
+    steps.clear()
     activate_release(library, site, one)
-    assert steps == ["fsync", "index", "fsync folder", "fsync", "state", "fsync folder"]
+    assert steps == ["fsync", "stat", "fsync folder"]
 
 
-def test_an_index_that_is_there_is_not_made_again(library, site, release):
-    one = release(V1)
-    activate_release(library, site, one)
-    path = index_path(site, site.read())
+def publish_one(library, site):
+    """Publish a release that no site keeps."""
+    folder = os.path.join(library.folder, "..", "unkept")
+    os.makedirs(folder)
+    Path(folder, "index.html").write_bytes(b"one")
+    return publish_folder(library, folder, lambda *_: None).release
+
+
+def indexes_of(library, site):
+    state = site.read()
+    return [library.index_path(state.active), kept_path(site, state)]
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["of the release", "of kept names"])
+def test_an_index_that_is_there_is_not_made_again(library, site, release, which):
+    activate_release(library, site, release(V1))
+    path = indexes_of(library, site)[which]
     before = os.stat(path).st_ino
     build_index(library, site, site.read())
     assert os.stat(path).st_ino == before
 
 
-@pytest.mark.parametrize("content", [b"", b"ASCATv0\n" + bytes(8)], ids=["empty", "older version"])
-def test_an_index_that_cannot_be_used_is_made_again(library, site, release, content):
+@pytest.mark.parametrize("which", [0, 1], ids=["of the release", "of kept names"])
+@pytest.mark.parametrize("content", [b"", b"ASCATv0\n" + bytes(16), None], ids=["empty", "older version", "lost"])
+def test_an_index_that_cannot_be_used_is_made_again(library, site, release, which, content):
     activate_release(library, site, release(V1))
-    Path(index_path(site, site.read())).write_bytes(content)
-    _, catalog = ActiveIndex(library, site)()
-    assert catalog.get("index.html").digest == sha256(b"one").digest()
-
-
-def test_a_lost_index_is_made_again(library, site, release):
-    activate_release(library, site, release(V1))
-    os.unlink(index_path(site, site.read()))
-    _, catalog = ActiveIndex(library, site)()
-    assert catalog.get("index.html").size == 3
+    path = Path(indexes_of(library, site)[which])
+    path.unlink() if content is None else path.write_bytes(content)
+    _, index = ActiveIndex(library, site)()
+    assert index.get("index.html").digest == sha256(b"one").digest()
+    assert index.get(OLD).digest == sha256(b"old").digest()
+    assert is_index(str(path))
 
 
 def test_the_active_index_is_none_where_nothing_is_active(library, site, release):
@@ -237,6 +253,7 @@ def test_a_damaged_manifest_of_an_old_release_does_not_keep_a_sound_one_from_goi
         releases.append(publish_folder(library, str(folder), lambda *_: None).release)
         keep_release(library, site, releases[-1])
     (tmp_path / "data/releases" / f"{releases[0]}.json").write_text("{}")
+    os.unlink(library.index_path(releases[0]))
 
     _, after = activate_release(library, site, releases[1])
 
@@ -256,4 +273,4 @@ def test_keeping_a_release_writes_the_index_so_that_no_worker_has_to(tmp_path):
 
     state = keep_release(library, site, publish_folder(library, str(tmp_path / "dist"), lambda *_: None).release)
 
-    assert os.path.exists(index_path(site, state))
+    assert is_index(kept_path(site, state))

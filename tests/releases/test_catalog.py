@@ -12,6 +12,7 @@ from assetserver.errors import PublishError
 from assetserver.releases.catalog import Catalog, CatalogEntry, encode_catalog
 
 MANY = 20_000
+HEAD = encode_catalog([])
 
 digests = st.binary(min_size=32, max_size=32)
 entries = st.builds(
@@ -19,13 +20,14 @@ entries = st.builds(
     st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
     digests,
     st.integers(0, 2**53),
-    st.booleans(),
+    st.sampled_from(["", "proved", "referenced", "declared by assets/*"]),
     st.lists(st.tuples(st.sampled_from(["br", "zstd", "gzip"]), digests, st.integers(0, 2**53)), max_size=3).map(tuple),
+    st.lists(st.text(), max_size=2).map(tuple),
 )
 
 
 def make_entry(path: str) -> CatalogEntry:
-    return CatalogEntry(path, sha256(path.encode()).digest(), len(path), immutable=len(path) % 2 == 0)
+    return CatalogEntry(path, sha256(path.encode()).digest(), len(path), "proved" if len(path) % 2 else "")
 
 
 def open_catalog(path: Path, *entries: CatalogEntry) -> Catalog:
@@ -59,7 +61,7 @@ def test_the_order_of_entries_does_not_matter_to_look_ups(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"ASCATv1\n", b"ASCATv9\n" + bytes(8), bytes(100), b"ASCATv1\n" + (3).to_bytes(8, "little") + bytes(24)],
+    [b"", HEAD[:8], b"ASCATv9\n" + HEAD[8:], bytes(100), HEAD[:8] + (3).to_bytes(8, "little") + HEAD[16:]],
     ids=["empty", "cut in the head", "other version", "zeros", "cut in the table"],
 )
 def test_what_is_no_index_is_refused(tmp_path, content):
@@ -67,6 +69,44 @@ def test_what_is_no_index_is_refused(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(PublishError, match="activate the release again"):
         Catalog(str(path))
+
+
+def test_an_entry_is_immutable_for_good_reasons_only():
+    reasons = {"": False, "proved": True, "changed": True, "referenced": False, "beside": False, "declared by assets/*": True}
+    assert {reason: make_entry("a").because(reason).immutable for reason in reasons} == reasons
+
+
+def test_the_rules_come_back(tmp_path):
+    path = tmp_path / "index"
+    path.write_bytes(encode_catalog([make_entry("a")], b"some rules"))
+    assert (Catalog(str(path)).rules, Catalog(str(path)).get("a")) == (b"some rules", make_entry("a"))
+
+
+def test_a_damaged_record_is_one_file_less_and_told_once(tmp_path, caplog):
+    path = tmp_path / "index"
+    content = bytearray(encode_catalog([make_entry("first"), make_entry("second")]))
+    content[content.index(b"second") + 2] ^= 1
+    path.write_bytes(content)
+    catalog = Catalog(str(path))
+    assert (catalog.get("first"), catalog.get("second"), catalog.get("second")) == (make_entry("first"), None, None)
+    assert list(catalog) == [make_entry("first")]
+    assert [record.message.split(";")[0] for record in caplog.records] == [f"{path} is damaged"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(at=st.integers(0, 1 << 20), value=st.integers(0, 255))
+def test_any_damage_costs_entries_and_never_gives_wrong_ones(tmp_path_factory, at, value):
+    made = [make_entry(f"assets/{number}.js") for number in range(20)]
+    content = bytearray(encode_catalog(made, b"rules"))
+    content[at % len(content)] = value
+    path = tmp_path_factory.mktemp("index") / "index"
+    path.write_bytes(content)
+    try:
+        catalog = Catalog(str(path))
+    except PublishError:
+        return
+    assert all(catalog.get(one.path) in (one, None) for one in made)
+    assert catalog.rules == b"rules"
 
 
 def test_an_open_index_survives_its_file(tmp_path):

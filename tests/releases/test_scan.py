@@ -22,12 +22,12 @@ def write(root: Path, *names: str | bytes) -> None:
 
 
 def paths(root: Path) -> list[str]:
-    return [one.path for one in scan_folder(str(root))]
+    return [one.path for one in scan_folder(str(root)).files]
 
 
 def test_files_come_sorted_with_their_sizes(tmp_path):
     write(tmp_path, "b.css", "a/c.js", "a.txt", "a/b/d")
-    found = scan_folder(str(tmp_path))
+    found = scan_folder(str(tmp_path)).files
     assert [one.path for one in found] == ["a.txt", "a/b/d", "a/c.js", "b.css"]
     assert {one.size for one in found} == {7}
     assert [Path(one.full).read_bytes() for one in found] == [b"content"] * 4
@@ -104,7 +104,7 @@ def test_names_that_differ_in_case_are_kept(tmp_path):
 def test_a_link_to_a_file_inside_is_followed(tmp_path):
     write(tmp_path, "app-1.js")
     (tmp_path / "app.js").symlink_to("app-1.js")
-    first, second = scan_folder(str(tmp_path))
+    first, second = scan_folder(str(tmp_path)).files
     assert (first.path, second.path) == ("app-1.js", "app.js")
     assert second.size == 7
 

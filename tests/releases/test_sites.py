@@ -9,7 +9,18 @@ import pytest
 
 from assetserver.errors import ConflictError, LockedError, PublishError, ReleaseMissingError
 from assetserver.releases.manifest import ReleaseId
-from assetserver.releases.sites import Published, Site, SiteState, activate, add_release, previous_release
+from assetserver.releases.sites import (
+    Published,
+    Site,
+    SiteState,
+    activate,
+    add_release,
+    drop_releases,
+    lock_site,
+    needed_releases,
+    previous_release,
+    unlock_site,
+)
 
 ONE, TWO, THREE = (ReleaseId(digit * 64) for digit in "123")
 TWIN = ReleaseId("1111" + "f" * 60)
@@ -78,6 +89,50 @@ def test_a_locked_site_is_not_activated_even_if_nothing_would_change():
     for release in (ONE, TWO):
         with pytest.raises(LockedError, match="audit until Friday"):
             activate(state, release)
+
+
+def test_what_is_not_kept_is_not_activated():
+    with pytest.raises(ReleaseMissingError, match=f"release {TWO[:12]} is not kept any more"):
+        activate(keep(ONE), TWO)
+
+
+def test_whoever_is_refused_by_a_lock_is_told_the_way_out():
+    with pytest.raises(LockedError, match=r"audit.*assetserver unlock"):
+        activate(lock_site(keep(ONE), "audit"), ONE)
+    assert activate(unlock_site(lock_site(keep(ONE), "audit")), ONE).active == ONE
+
+
+def test_a_lock_is_not_taken_over_for_another_reason():
+    state = lock_site(keep(ONE), "audit")
+    assert lock_site(state, "audit") == state
+    with pytest.raises(LockedError, match="locked already: audit"):
+        lock_site(state, "holidays")
+
+
+def test_the_newest_releases_stay():
+    assert [one.id for one in drop_releases(keep(ONE, TWO, THREE), 2, 9.0).releases] == [TWO, THREE]
+    assert drop_releases(keep(ONE, TWO, THREE), 3, 9.0) == keep(ONE, TWO, THREE)
+    assert drop_releases(keep(ONE, TWO, THREE), 0, 9.0).releases == ()
+
+
+def test_releases_that_are_young_enough_stay():
+    assert [one.id for one in drop_releases(keep(ONE, TWO, THREE), 0, 0.5).releases] == [TWO, THREE]
+
+
+def test_what_is_active_was_active_or_has_an_alias_stays_whatever_its_age():
+    state = keep(ONE, TWO, THREE, TWIN)
+    for release in (THREE, ONE, TWO):
+        state = activate(state, release)
+    state = replace(state, aliases={"staging": TWIN})
+    assert needed_releases(state) == {TWO, ONE, TWIN}
+    after = drop_releases(state, 0, 9.0)
+    assert [one.id for one in after.releases] == [ONE, TWO, TWIN]
+    assert (after.active, after.history) == (TWO, (TWO, ONE))
+    assert previous_release(after) == ONE
+
+
+def test_a_locked_site_drops_releases_too():
+    assert drop_releases(lock_site(keep(ONE, TWO), "audit"), 1, 9.0).releases == keep(ONE, TWO).releases[1:]
 
 
 def test_the_previous_release_is_what_was_active_before():

@@ -106,6 +106,50 @@ def test_a_lock_is_free_after_an_error(tmp_path):
         pass
 
 
+def test_a_shared_lock_is_shared_and_keeps_out_who_wants_it_alone(tmp_path):
+    path = str(tmp_path / "lock")
+    waiting, entered = threading.Event(), threading.Event()
+
+    def enter() -> None:
+        with locked(path, on_wait=waiting.set):
+            entered.set()
+
+    with locked(path, shared=True), locked(path, shared=True, on_wait=pytest.fail):
+        thread = threading.Thread(target=enter)
+        thread.start()
+        assert waiting.wait(10)
+        assert not entered.is_set()
+    thread.join()
+    assert entered.is_set()
+
+
+def test_who_shares_a_lock_waits_for_who_holds_it_alone(tmp_path):
+    path = str(tmp_path / "lock")
+    waiting, entered = threading.Event(), threading.Event()
+
+    def enter() -> None:
+        with locked(path, shared=True, on_wait=waiting.set):
+            entered.set()
+
+    with locked(path, on_wait=pytest.fail):
+        thread = threading.Thread(target=enter)
+        thread.start()
+        assert waiting.wait(10)
+        assert not entered.is_set()
+    thread.join()
+    assert entered.is_set()
+
+
+def test_an_error_without_a_file_gets_its_name(tmp_path, monkeypatch):
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space left") as caught:
+        replace_durably(str(tmp_path / "state"), b"new")
+    assert caught.value.filename == str(tmp_path / "state")
+
+
 def test_all_of_a_piece_is_written(tmp_path, monkeypatch):
     real = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, piece: real(descriptor, piece[:3]))

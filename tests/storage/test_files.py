@@ -118,13 +118,53 @@ def test_sweeping_removes_old_temporary_files_only(store):
     (folder / "old").write_bytes(b"half")
     os.utime(folder / "old", (1, 1))
     (folder / "new").write_bytes(b"someone is writing")
-    assert store.sweep(3600) == 1
+    assert store.sweep(3600, dry_run=True) == [4]
+    assert store.sweep(3600) == [4]
     assert [path.name for path in folder.iterdir()] == ["new"]
     assert store.size_of(DIGEST) == len(CONTENT)
 
 
 def test_sweeping_where_nothing_was_stored_removes_nothing(store):
-    assert store.sweep(0) == 0
+    assert store.sweep(0) == []
+
+
+def test_who_finds_the_blob_there_syncs_its_name_too(store, steps):
+    store.put(DIGEST, [CONTENT])
+    steps.clear()
+    store.put(DIGEST, [CONTENT])
+    assert steps == [("fsync", os.path.dirname(store.path_of(DIGEST)))]
+
+
+def test_who_comes_second_to_the_link_syncs_the_name_too(store, steps):
+    def meanwhile():
+        FileBlobs(store.folder).put(DIGEST, [CONTENT])
+        steps.clear()
+        yield CONTENT
+
+    store.put(DIGEST, meanwhile())
+    assert ("fsync", os.path.dirname(store.path_of(DIGEST))) in steps[steps.index(("link", store.path_of(DIGEST))) :]
+
+
+def test_a_temporary_file_swept_after_the_link_does_not_matter(store, monkeypatch):
+    real = os.link
+
+    def link_and_sweep(source, target):
+        real(source, target)
+        assert store.sweep(-60) == [len(CONTENT)]
+
+    monkeypatch.setattr(os, "link", link_and_sweep)
+    assert store.put(DIGEST, [CONTENT]) == len(CONTENT)
+    assert files_below(store.folder) == [os.path.join(DIGEST[:2], DIGEST)]
+
+
+def test_a_full_disk_is_told_with_the_file(store, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", fail)
+    with pytest.raises(OSError, match="No space left") as caught:
+        store.put(DIGEST, [CONTENT])
+    assert caught.value.filename.startswith(os.path.join(store.folder, "tmp"))
 
 
 def test_files_of_others_are_no_blobs(store):

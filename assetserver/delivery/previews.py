@@ -1,0 +1,61 @@
+"""Any kept release at an address of its own: ``/-/releases/{id}/`` and ``/-/releases/@staging/``, or by host.
+
+A preview is its release alone, by all of its own rules, and is neither indexed by search engines nor stored by caches: an alias
+moves, and a release that is collected is gone.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import NamedTuple
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
+
+from assetserver.errors import PublishError, ReleaseMissingError
+from assetserver.semantics.caching import ERROR, PAGE, CachePolicy, CacheRule, CacheTable
+
+LIMIT_OPEN = 16
+
+PREVIEW_CACHE = CacheTable(rules=(CacheRule("**", CachePolicy(PAGE)),))
+PREVIEW_FIELDS = {"X-Robots-Tag": "noindex"}
+
+
+class Found(NamedTuple):
+    """A release that can be looked at: its id, and how to open an application that serves it."""
+
+    release: str
+    open: Callable[[], ASGIApp]
+
+
+Resolve = Callable[[str], Found]
+"""Returns what a name means: an id, its beginning, an alias with or without ``@``. Raises ``ReleaseMissingError``."""
+
+
+class Previews:
+    """Serves the release that the path parameter ``release`` names. At most 16 are held open, the last used."""
+
+    def __init__(self, resolve: Resolve) -> None:
+        self._resolve = resolve
+        self._open: OrderedDict[str, ASGIApp] = OrderedDict()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, as ASGI."""
+        if scope["type"] == "websocket":
+            await WebSocketClose()(scope, receive, send)
+            return
+        await self._find(scope["path_params"]["release"])(scope, receive, send)
+
+    def _find(self, name: str) -> ASGIApp:
+        try:
+            found = self._resolve(name)
+            if found.release not in self._open:
+                self._open[found.release] = found.open()
+        except (ReleaseMissingError, PublishError) as error:
+            raise HTTPException(404, str(error), {"Cache-Control": ERROR, **PREVIEW_FIELDS}) from error
+        self._open.move_to_end(found.release)
+        while len(self._open) > LIMIT_OPEN:
+            self._open.popitem(last=False)
+        return self._open[found.release]

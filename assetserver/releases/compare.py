@@ -1,0 +1,124 @@
+"""What differs between two releases: files that were added, removed, changed or renamed, and what they weigh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from assetserver.semantics.fingerprints import split_name
+from assetserver.semantics.representation import ContentCoding
+from assetserver.storage.blobs import Digest
+
+from .library import Library
+from .manifest import FileRecord, ReleaseId
+
+
+class Kind(Enum):
+    """What happened to a file."""
+
+    CHANGED = "changed"
+    RENAMED = "renamed"
+    """The same bytes at another path, or the same path but for its fingerprint."""
+    ADDED = "added"
+    REMOVED = "removed"
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """Bytes of a file or of many: as they are, and as a browser that takes br gets them."""
+
+    raw: int = 0
+    br: int = 0
+
+    def __add__(self, other: Weight) -> Weight:
+        return Weight(self.raw + other.raw, self.br + other.br)
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """A file that is not the same in both releases. ``old`` and ``new`` are its paths, "" where it is not there."""
+
+    kind: Kind
+    old: str
+    new: str
+    before: Weight
+    after: Weight
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What leads from release ``before`` to ``after``; ``weights`` are of all files of each, ``same`` counts files."""
+
+    before: ReleaseId
+    after: ReleaseId
+    files: tuple[int, int]
+    weights: tuple[Weight, Weight]
+    same: int
+    changes: tuple[FileChange, ...] = field(default=())
+
+    def of(self, kind: Kind) -> list[FileChange]:
+        """Return the changes of one kind, by path."""
+        return [one for one in self.changes if one.kind is kind]
+
+
+Weigh = Callable[[FileRecord], Weight]
+Files = Mapping[str, FileRecord]
+
+
+def compare_releases(library: Library, before: ReleaseId, after: ReleaseId) -> Comparison:
+    """Return what leads from one release to another. Raises as ``Library.load_manifest`` does.
+
+    Reads a record of compressed forms per file that differs, and per file for the totals, each once.
+    """
+    old, new = library.load_manifest(before).files, library.load_manifest(after).files
+    known: dict[Digest, Weight] = {}
+
+    def weigh(record: FileRecord) -> Weight:
+        if record.digest not in known:
+            sizes = {one.coding: one.size for one in library.codings_of(record.digest) or ()}
+            known[record.digest] = Weight(record.size, sizes.get(ContentCoding.BR.value, record.size))
+        return known[record.digest]
+
+    changes = tuple(sorted(_find_changes(old, new, weigh), key=lambda one: (list(Kind).index(one.kind), one.new or one.old)))
+    same = sum(path in new and new[path].digest == record.digest for path, record in old.items())
+    weights = tuple(sum((weigh(record) for record in files.values()), Weight()) for files in (old, new))
+    return Comparison(before, after, (len(old), len(new)), (weights[0], weights[1]), same, changes)
+
+
+def _find_changes(old: Files, new: Files, weigh: Weigh) -> Iterator[FileChange]:
+    for path in old.keys() & new.keys():
+        if old[path].digest != new[path].digest:
+            yield FileChange(Kind.CHANGED, path, path, weigh(old[path]), weigh(new[path]))
+    removed, added = old.keys() - new.keys(), new.keys() - old.keys()
+    renamed = _pair(removed, added, lambda path, files: files[path].digest, old, new)
+    renamed |= _pair(
+        removed - renamed.keys(), added - set(renamed.values()), lambda path, files: _family_of(path, files[path]), old, new
+    )
+    for path, to in renamed.items():
+        yield FileChange(Kind.RENAMED, path, to, weigh(old[path]), weigh(new[to]))
+    for path in added - set(renamed.values()):
+        yield FileChange(Kind.ADDED, "", path, Weight(), weigh(new[path]))
+    for path in removed - renamed.keys():
+        yield FileChange(Kind.REMOVED, path, "", weigh(old[path]), Weight())
+
+
+def _pair(
+    removed: Iterable[str], added: Iterable[str], key_of: Callable[[str, Files], str], old: Files, new: Files
+) -> dict[str, str]:
+    """Return which removed path became which added one: those that alone share a key. "" is no key."""
+    gone, come = _group(removed, lambda path: key_of(path, old)), _group(added, lambda path: key_of(path, new))
+    return {paths[0]: come[key][0] for key, paths in gone.items() if key and len(paths) == 1 and len(come.get(key, ())) == 1}
+
+
+def _group(paths: Iterable[str], key_of: Callable[[str], str]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for path in paths:
+        groups.setdefault(key_of(path), []).append(path)
+    return groups
+
+
+def _family_of(path: str, record: FileRecord) -> str:
+    """Return what stays of a path when its fingerprint changes, or "" if it has none."""
+    parts = split_name(path)
+    return "*".join(parts.family) if parts and (record.fingerprint or parts.is_random) else ""

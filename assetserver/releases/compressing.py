@@ -1,0 +1,128 @@
+"""Blobs get their compressed forms and the facts about what they name: once per blob, in child processes, on all cores.
+
+Work is dealt in batches: small blobs together, the codings of a large one apart, the largest first, so that no core waits at
+the end. Little work is done in threads of this process: the codecs release the GIL, and starting a process takes 0.3 s.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from hashlib import sha256
+from multiprocessing import get_context
+from typing import NamedTuple
+
+from assetserver.semantics.mediatypes import is_compressible, media_type_of
+from assetserver.semantics.representation import ContentCoding
+from assetserver.storage.blobs import BlobStore, Digest
+from assetserver.storage.codecs import WORTH_KEEPING, Effort, compress
+
+from .library import CODINGS, CodedBlob, Library
+from .storing import Progress
+
+MINIMUM_BYTES = 256
+LIMIT_BYTES = 256 << 20
+"""Files are compressed ahead of time between these sizes; br 11 takes about two seconds per MiB."""
+
+BATCH_BYTES = 256 << 10
+LITTLE_BYTES = 256 << 10
+
+Forms = dict[Digest, tuple[CodedBlob, ...]]
+
+
+class _Piece(NamedTuple):
+    """A blob to compress, in some codings, by one process."""
+
+    digest: Digest
+    size: int
+    codings: tuple[ContentCoding, ...]
+
+
+_Batch = tuple[_Piece, ...]
+_Made = list[tuple[Digest, CodedBlob | None]]
+
+
+def compress_blobs(library: Library, sizes: Mapping[str, tuple[Digest, int]], progress: Progress) -> tuple[Forms, int]:
+    """Return the compressed forms of all blobs that are worth it, and how many were compressed now. May be repeated.
+
+    ``sizes``: blob and size in bytes by path. What was compressed before, for whichever release, is only looked up.
+    """
+    forms: Forms = {}
+    wanted: dict[Digest, int] = {}
+    for path, (digest, size) in sizes.items():
+        if digest in forms or digest in wanted or not _is_worth(path, size):
+            continue
+        known = library.codings_of(digest)
+        if known is not None and all(library.blobs.size_of(one.digest) == one.size for one in known):
+            forms[digest] = known
+        else:
+            wanted[digest] = size
+    forms |= _compress_all(library, wanted, progress)
+    return forms, len(wanted)
+
+
+def _is_worth(path: str, size: int) -> bool:
+    return MINIMUM_BYTES <= size <= LIMIT_BYTES and is_compressible(media_type_of(path))
+
+
+def _compress_all(library: Library, wanted: Mapping[Digest, int], progress: Progress) -> Forms:
+    total, done, size = sum(wanted.values()), 0, 0
+    waiting = dict.fromkeys(wanted, len(CODINGS))
+    made: dict[Digest, list[CodedBlob]] = {digest: [] for digest in wanted}
+    forms: Forms = {}
+    for results in _run(library.blobs, list(_deal(wanted)), total):
+        for digest, form in results:
+            made[digest] += [form] if form else []
+            waiting[digest] -= 1
+            if waiting[digest]:
+                continue
+            forms[digest] = tuple(sorted(made[digest], key=lambda one: CODINGS.index(ContentCoding(one.coding))))
+            library.save_codings(digest, forms[digest])
+            done, size = done + 1, size + wanted[digest]
+            progress("compressing", size, total, done, len(wanted))
+    return forms
+
+
+def _deal(wanted: Mapping[Digest, int]) -> Iterator[_Batch]:
+    batch: list[_Piece] = []
+    for digest, size in sorted(wanted.items(), key=lambda item: -item[1]):
+        if size > BATCH_BYTES:
+            yield from ((_Piece(digest, size, (coding,)),) for coding in CODINGS)
+            continue
+        if batch and sum(piece.size for piece in batch) + size > BATCH_BYTES:
+            yield tuple(batch)
+            batch = []
+        batch.append(_Piece(digest, size, CODINGS))
+    if batch:
+        yield tuple(batch)
+
+
+def _run(blobs: BlobStore, batches: list[_Batch], total: int) -> Iterator[_Made]:
+    if not batches:
+        return
+    with _open_pool(min(len(os.sched_getaffinity(0)), len(batches)), total) as pool:
+        jobs: Iterable[Future[_Made]] = [pool.submit(compress_batch, blobs, batch) for batch in batches]
+        for job in as_completed(jobs):
+            yield job.result()
+
+
+def _open_pool(workers: int, total: int) -> Executor:
+    if total <= LITTLE_BYTES:
+        return ThreadPoolExecutor(workers, "assetserver-compress")
+    # Not fork: threads of the caller may hold locks. The children import this module alone.
+    return ProcessPoolExecutor(workers, get_context("spawn"))
+
+
+def compress_batch(blobs: BlobStore, batch: _Batch) -> _Made:
+    """Make the compressed forms of a batch, store those worth keeping, and return them. Runs in a child process."""
+    return [(piece.digest, _compress(blobs, piece, coding)) for piece in batch for coding in piece.codings]
+
+
+def _compress(blobs: BlobStore, piece: _Piece, coding: ContentCoding) -> CodedBlob | None:
+    content = b"".join(compress(coding, blobs.read(piece.digest), piece.size, Effort.THOROUGH))
+    if len(content) > piece.size * WORTH_KEEPING:
+        return None
+    form = Digest(sha256(content).hexdigest())
+    blobs.put(form, [content])
+    return CodedBlob(coding.value, form, len(content))

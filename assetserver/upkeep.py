@@ -1,0 +1,217 @@
+"""The commands that keep releases in order: ``diff``, ``verify``, ``gc``, ``lock``, ``unlock``."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+
+import click
+import msgspec
+
+from .data import open_library
+from .errors import ReleaseMissingError
+from .publishing import Progress
+from .releases.collect import CollectReport, Retention, collect
+from .releases.compare import Comparison, FileChange, Kind, Weight, compare_releases
+from .releases.library import Library
+from .releases.manifest import SHORT, ReleaseId
+from .releases.sites import Site, SiteState, lock_site, unlock_site
+from .releases.verify import Fault, VerifyReport
+from .releases.verify import verify as verify_releases
+from .settings import Settings
+
+_LISTED = 10
+"""Files of each kind that ``diff`` lists, unless all are wanted."""
+_WIDEST = 72
+_NAMED = 3
+"""Paths, and releases, that are named with a fault."""
+
+
+def diff(settings: Settings, site_name: str, old: str, new: str | None, *, is_long: bool, as_json: bool) -> None:
+    """Say what leads from release ``old`` to ``new``; without ``new``, from the active release to ``old``."""
+    library, site = _open(settings, site_name)
+    state = site.read()
+    before, after = (state.resolve(old), state.resolve(new)) if new else (_active(state), state.resolve(old))
+    found = compare_releases(library, before, after)
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(found)))
+        return
+    for line in _describe_comparison(found, state, None if is_long else _LISTED):
+        click.echo(line)
+
+
+def verify(settings: Settings, site_name: str, release: str | None, *, repair: bool, as_json: bool) -> bool:
+    """Read everything again, or ``release``; say what is wrong and return whether nothing is."""
+    library, site = _open(settings, site_name)
+    wanted = site.read().resolve(release) if release else None
+    progress = Progress()
+    report = verify_releases(library, progress, wanted, repair=repair, on_wait=_tell_waiting)
+    progress.finish()
+    if as_json:
+        click.echo(json.dumps({"sound": not report.faults, **msgspec.to_builtins(report)}))
+    else:
+        for line in _describe_verification(report):
+            click.echo(line)
+    return not report.faults
+
+
+def gc(settings: Settings, *, keep: int, keep_days: float, dry_run: bool, as_json: bool) -> None:
+    """Remove what no site needs any more, and say what that was."""
+    library = open_library(settings)
+    report = collect(library, Retention(keep, keep_days), dry_run=dry_run, on_wait=_tell_waiting)
+    if as_json:
+        click.echo(json.dumps({"dry_run": dry_run, **msgspec.to_builtins(report)}))
+        return
+    for line in _describe_collection(report, dry_run=dry_run):
+        click.echo(line)
+
+
+def lock(settings: Settings, site_name: str, message: str) -> None:
+    """Refuse activations of a site, for the reason ``message``, until it is unlocked."""
+    _, site = _open(settings, site_name)
+    reason = message or time.strftime("since %Y-%m-%d %H:%M")
+    site.change(lambda state: lock_site(state, reason))
+    click.echo(f"site {site.name} is locked: {reason}")
+
+
+def unlock(settings: Settings, site_name: str) -> None:
+    """Allow activations of a site again."""
+    _, site = _open(settings, site_name)
+    before = SiteState()
+
+    def how(state: SiteState) -> SiteState:
+        nonlocal before
+        before = state
+        return unlock_site(state)
+
+    site.change(how)
+    click.echo(
+        f"site {site.name} is unlocked; it was locked: {before.lock}" if before.lock else f"site {site.name} was not locked"
+    )
+
+
+def _open(settings: Settings, site_name: str) -> tuple[Library, Site]:
+    library = open_library(settings)
+    return library, library.site(site_name)
+
+
+def _active(state: SiteState) -> ReleaseId:
+    if state.active is None:
+        raise ReleaseMissingError("nothing is active to compare with; name two releases")
+    return state.active
+
+
+def _tell_waiting() -> None:
+    click.echo("waiting for another command on this data that is running: publish, verify or gc", err=True)
+
+
+def _describe_comparison(found: Comparison, state: SiteState, limit: int | None) -> Iterable[str]:
+    yield f"{_name(found.before, state)} → {_name(found.after, state)}"
+    shown = [one for kind in Kind for one in found.of(kind)[:limit]]
+    width = min(max((len(_path(one)) for one in shown), default=0), _WIDEST)
+    for kind in Kind:
+        changes = found.of(kind)
+        yield from (_describe_change(one, width) for one in changes[:limit])
+        if rest := changes[limit:] if limit is not None else []:
+            before, after = _sum(one.before for one in rest), _sum(one.after for one in rest)
+            path = f"… and {len(rest):,} more; --all lists them"
+            yield _describe_change(FileChange(kind, path, path, before, after), width)
+    counts = [f"{len(found.of(kind)):,} {kind.value}" for kind in Kind if found.of(kind)]
+    yield ", ".join([*counts, f"{found.same:,} the same"])
+    (old, new), (before, after) = found.files, found.weights
+    raw = f"{_bytes(before.raw)} → {_bytes(after.raw)} ({_signed(after.raw - before.raw)})"
+    br = f"{_bytes(before.br)} → {_bytes(after.br)} ({_signed(after.br - before.br)})"
+    yield f"{old:,} → {new:,} files, {raw}, with br {br}"
+
+
+def _describe_change(one: FileChange, width: int) -> str:
+    sizes = ""
+    if one.before != one.after:
+        raw, br = one.after.raw - one.before.raw, one.after.br - one.before.br
+        sizes = f"{_signed(raw):>10}  {_signed(br):>10} with br"
+    return f"  {one.kind.value:<8} {_path(one):<{width}} {sizes}".rstrip()
+
+
+def _path(one: FileChange) -> str:
+    if one.kind is not Kind.RENAMED or one.old == one.new:
+        return _printable(one.new or one.old)
+    folder, _, name = one.new.rpartition("/")
+    return _printable(f"{one.old} → {name if one.old.rpartition('/')[0] == folder else one.new}")
+
+
+def _describe_verification(report: VerifyReport) -> Iterable[str]:
+    for fault in report.faults:
+        repaired = " (removed)" if fault.repaired else ""
+        yield f"{_describe_use(fault)}{fault.what}{repaired}; {fault.remedy}"
+    wrong = len(report.faults)
+    result = f"{wrong:,} {_plural(wrong, 'fault')}" if wrong else "all sound"
+    releases = f"{report.releases:,} {_plural(report.releases, 'release')}, {report.blobs:,} {_plural(report.blobs, 'blob')}"
+    yield f"checked {releases}, {_bytes(report.bytes)}, in {report.seconds:.1f} s: {result}"
+    if count := report.unkept:
+        yield f"no site keeps {count:,} {_plural(count, 'release')}: assetserver gc"
+    if count := report.unreferenced:
+        size = _bytes(report.unreferenced_bytes)
+        yield f"no release that can be read needs {count:,} {_plural(count, 'blob')} ({size}): assetserver gc"
+
+
+def _describe_use(fault: Fault) -> str:
+    releases: dict[str, list[str]] = {}
+    for release, path in fault.used:
+        releases.setdefault(path, []).append(release[:SHORT])
+    named = [f"{_printable(path)} of {_some(ids, ' and ')}" for path, ids in list(releases.items())[:_NAMED]]
+    rest = len(releases) - len(named)
+    return (", ".join(named) + (f" and {rest:,} more" if rest else "") + ": ") if named else ""
+
+
+def _describe_collection(report: CollectReport, *, dry_run: bool) -> Iterable[str]:
+    verb = "would remove" if dry_run else "removed"
+    stay = f"{report.kept:,} {_plural(report.kept, 'release')} {'stays' if report.kept == 1 else 'stay'}"
+    if not report.files and not any(report.dropped.values()):
+        yield f"nothing to remove; {stay}"
+        return
+    for site, dropped in report.dropped.items():
+        if dropped:
+            yield f"site {site} {'would drop' if dry_run else 'dropped'} {_some([one[:SHORT] for one in dropped])}"
+    count = len(report.releases)
+    kinds = ", ".join(f"{number:,} {_plural(number, kind)}" for kind, number in report.files.items())
+    yield f"{verb} {count:,} {_plural(count, 'release')}; {kinds or 'no files'}: {_bytes(sum(report.bytes.values()))}"
+    yield stay
+
+
+def _name(release: ReleaseId, state: SiteState) -> str:
+    names = [f"@{alias}" for alias, meant in state.aliases.items() if meant == release]
+    names += ["active"] if release == state.active else []
+    return release[:SHORT] + (f" ({', '.join(names)})" if names else "")
+
+
+def _some(names: list[str], between: str = ", ") -> str:
+    rest = len(names) - _NAMED
+    return between.join(names[:_NAMED]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def _sum(weights: Iterable[Weight]) -> Weight:
+    return sum(weights, Weight())
+
+
+def _printable(text: str) -> str:
+    """Return ``text`` with line feeds and the like escaped: a file may be called anything."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
+def _plural(count: int, what: str) -> str:
+    return what if count == 1 else what + ("es" if what.endswith("x") else "s")
+
+
+def _signed(count: int) -> str:
+    return ("+" if count > 0 else "-" if count < 0 else "±") + _bytes(abs(count))
+
+
+def _bytes(count: int) -> str:
+    """Return a number of bytes as people read it: ``1.2 MB``."""
+    size = float(count)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:  # noqa: PLR2004 - decimal units
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"

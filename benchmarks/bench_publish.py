@@ -1,0 +1,390 @@
+"""What do publishing, switching and keeping releases cost?
+
+Publishes folders made here with the program as people run it, serves a release of 50,000 files, switches under a client that
+asks for hot files all the time, and reads a worker's memory from ``/proc``. Every number stands beside its goal.
+
+Prints Markdown on stdout, progress on stderr, and writes JSON. Needs Linux. Exit codes: 0 done, 1 something did not work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import http.client
+import json
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from statistics import median, quantiles
+
+from bench_static import EX_INVALID, KIB, MIB, BenchError, choose_cores, describe_machine, free_port, pinned, say, stop
+
+START_LIMIT_S = 60.0
+WATCH_S = 3.0
+POLL_S = 0.002
+MINIMAL_BYTES = 200
+HOT_FILES = 20
+PROGRAM = (sys.executable, "-m", "assetserver")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much of everything."""
+
+    files: int = 10_000
+    release: int = 50_000
+    text_mib: int = 8
+    hashed_mib: int = 2048
+    rounds: int = 5
+
+
+QUICK = Plan(files=200, release=400, text_mib=1, hashed_mib=16, rounds=1)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A measurement: ``goal`` in words, ``is_met`` where that can be told."""
+
+    what: str
+    value: float
+    unit: str
+    goal: str = ""
+    is_met: bool | None = None
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Wall and processor time of a command, in seconds, children included."""
+
+    wall_s: float
+    cpu_s: float
+
+
+# --- Files -------------------------------------------------------------------------------------------------------------------
+
+
+def make_text(number: int, length: int) -> bytes:
+    """Return a page that compresses about as well as those people write; another for each number."""
+    words = [hashlib.sha256(f"{number}/{one}".encode()).hexdigest()[:7] for one in range(40)]
+    pick = random.Random(number)  # noqa: S311 - the same every time
+    lines = []
+    size = 0
+    while size < length:
+        line = (
+            f'<li class="item {pick.choice(words)}"><a href="/{pick.choice(words)}/">{pick.choice(words)} and more</a></li>\n'
+        )
+        lines.append(line)
+        size += len(line)
+    return "".join(lines).encode()[:length]
+
+
+def write(folder: str, contents: Iterable[tuple[str, bytes]]) -> str:
+    """Write files, 1,000 to a folder, and return ``folder``."""
+    for number, (suffix, content) in enumerate(contents):
+        if number % 1000 == 0:
+            os.makedirs(os.path.join(folder, str(number // 1000)))
+        with open(os.path.join(folder, str(number // 1000), f"{number}{suffix}"), "wb") as file:
+            file.write(content)
+    return folder
+
+
+def site_files(total: int) -> Iterator[tuple[str, bytes]]:
+    """A site: of ten files six are text of 1 to 8 KiB, four pictures of 4 to 32 KiB that nothing makes smaller."""
+    for number in range(total):
+        if number % 10 < 6:
+            yield ".html", make_text(number, KIB * (1 + number % 8))
+        else:
+            yield ".webp", random.Random(number).randbytes(4 * KIB * (1 + number % 8))  # noqa: S311 - as above
+
+
+def minimal_files(total: int, version: int = 1) -> Iterator[tuple[str, bytes]]:
+    """Files too small to compress: all is overhead. One in ten is another in each version."""
+    for number in range(total):
+        mark = version if number % 10 == 0 else 0
+        yield ".txt", (b"%d of %d\n" % (number, mark)).ljust(MINIMAL_BYTES, b".")
+
+
+# --- The program -------------------------------------------------------------------------------------------------------------
+
+
+def run(*arguments: str) -> tuple[dict[str, object], Spent]:
+    """Run the program with ``--json`` where it can; return what it says and what it took. Raises ``BenchError``."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    begun_s = time.perf_counter()
+    done = subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True, check=False, env=clean_environment())
+    wall_s = time.perf_counter() - begun_s
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode != 0:
+        raise BenchError(f"{' '.join(arguments)}: {done.stderr}")
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return json.loads(done.stdout) if "--json" in arguments else {}, Spent(wall_s, cpu_s)
+
+
+def clean_environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment without settings of whoever runs this."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ASSETSERVER_")}
+    return {**kept, **(changes or {})}
+
+
+@contextmanager
+def serving(data: str, core: int, changes: Mapping[str, str] | None = None) -> Iterator[tuple[int, int, float]]:
+    """Serve ``data``; yield process, port, and the seconds from the start to the first answer."""
+    port = free_port()
+    command = [*PROGRAM, "serve", "--data", data, "--port", str(port), "--access-log", "off"]
+    begun_s = time.perf_counter()
+    with pinned(core):
+        process = subprocess.Popen(command, env=clean_environment(changes), stderr=subprocess.DEVNULL)
+    try:
+        wait_answer(port)
+        yield process.pid, port, time.perf_counter() - begun_s
+    finally:
+        stop(process)
+
+
+def wait_answer(port: int) -> None:
+    """Ask until a file is answered."""
+    deadline_s = time.monotonic() + START_LIMIT_S
+    while time.monotonic() < deadline_s:
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=START_LIMIT_S)) as connection:
+            try:
+                connection.request("GET", "/0/1.txt")
+                if connection.getresponse().status == http.client.OK:
+                    return
+            except ConnectionError:
+                pass
+        time.sleep(POLL_S)
+    raise BenchError("the server does not answer")
+
+
+# --- What is measured --------------------------------------------------------------------------------------------------------
+
+
+def measure_publishing(folder: str, plan: Plan) -> Iterator[Row]:
+    """A first publish and one of the same files: a site, and the worst case."""
+    for name, contents in (("site", site_files), ("minimal files", minimal_files)):
+        root = write(os.path.join(folder, name), contents(plan.files))
+        data = os.path.join(folder, f"{name}-data")
+        say(f"publishing {plan.files:,} files, {name}")
+        _, first = run("publish", root, "--data", data, "--json")
+        again = min((run("publish", root, "--data", data, "--json")[1] for _ in range(plan.rounds)), key=lambda one: one.wall_s)
+        share = 100 * again.wall_s / first.wall_s
+        what = f"{plan.files:,} files, {name}"
+        yield Row(f"{what}: first publish", first.wall_s, "s")
+        yield Row(f"{what}: processor time of it", first.cpu_s, "s")
+        yield Row(f"{what}: the same again", again.wall_s, "s")
+        yield Row(f"{what}: again ÷ first", share, "%", "≤ 5 %", share <= 5)
+
+
+def measure_cores(folder: str, plan: Plan) -> Iterator[Row]:
+    """The same text compressed on one core and on two."""
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    root = write(os.path.join(folder, "text"), ((".html", make_text(one, 64 * KIB)) for one in range(plan.text_mib * 16)))
+    walls = {}
+    for count in range(1, len(cores) + 1):
+        say(f"compressing {plan.text_mib} MiB on {count} core(s)")
+        before = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, cores[:count])
+        try:
+            walls[count] = run("publish", root, "--data", os.path.join(folder, f"text-{count}"), "--json")[1].wall_s
+        finally:
+            os.sched_setaffinity(0, before)
+        yield Row(f"{plan.text_mib} MiB of text, published on {count} core(s)", walls[count], "s")
+    if len(walls) == 2:
+        share = walls[1] / walls[2] / 2
+        yield Row("of the ideal on two cores", share, "", "≥ 0.9", share >= 0.9)
+
+
+def measure_hashing(folder: str, plan: Plan) -> Iterator[Row]:
+    """A large file hashed on one core, start of the program included."""
+    root = os.path.join(folder, "large")
+    os.mkdir(root)
+    with open(os.path.join(root, "large.bin"), "wb") as file:
+        file.truncate(plan.hashed_mib * MIB)
+    say(f"hashing {plan.hashed_mib} MiB")
+    with pinned(choose_cores().server):
+        spent = min((run("publish", root, "--dry-run", "--data", folder)[1] for _ in range(3)), key=lambda one: one.wall_s)
+    speed = plan.hashed_mib * MIB / spent.wall_s / 1e9
+    yield Row(f"hashing {plan.hashed_mib} MiB on one core, with the program's start", speed, "GB/s", "≥ 1", speed >= 1)
+
+
+class Watcher(threading.Thread):
+    """Asks for hot files over one connection; notes when each answer came, in seconds, and how long it took."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(daemon=True)
+        self.answers: list[tuple[float, float, bytes]] = []
+        self.is_over = False
+        self._port = port
+
+    def run(self) -> None:
+        """Ask until it is over."""
+        with closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=START_LIMIT_S)) as connection:
+            while not self.is_over:
+                number = len(self.answers) % HOT_FILES
+                begun_s = time.perf_counter()
+                connection.request("GET", f"/0/{number * 10}.txt")
+                content = connection.getresponse().read()
+                now_s = time.perf_counter()
+                self.answers.append((now_s, now_s - begun_s, content))
+                time.sleep(POLL_S)
+
+    def select_ms(self, start_s: float, stop_s: float) -> list[float]:
+        """Return how many milliseconds the answers between two moments took."""
+        return [took_s * 1000 for at_s, took_s, _ in self.answers if start_s <= at_s < stop_s] or [float("nan")]
+
+
+def measure_release(folder: str, plan: Plan) -> Iterator[Row]:
+    """A large release: start, activation, and what both cost others."""
+    data = os.path.join(folder, "release-data")
+    ids = []
+    for version in (1, 2):
+        root = write(os.path.join(folder, f"release-{version}"), minimal_files(plan.release, version))
+        say(f"publishing version {version} of {plan.release:,} files")
+        ids.append(str(run("publish", root, "--data", data, "--json")[0]["id"]))
+    run("promote", ids[0], "--data", data)
+    core = choose_cores().server
+    starts = []
+    for _ in range(plan.rounds):
+        with serving(data, core) as (_, _, start_s):
+            starts.append(start_s)
+    what = f"{plan.release:,} files"
+    yield Row(f"{what}: start to first answer", median(starts), "s", "≤ 1", median(starts) <= 1)
+    with serving(data, core) as (_, port, _):
+        yield from measure_switches(what, data, ids, port, plan)
+    for is_kept, memory in ((True, {}), (False, {"ASSETSERVER_MEMORY__LIMIT_BYTES": "0"})):
+        yield from measure_memory(f"{what}, content {'kept' if is_kept else 'not kept'} in memory", folder, data, plan, memory)
+
+
+def measure_switches(what: str, data: str, ids: list[str], port: int, plan: Plan) -> Iterator[Row]:
+    """Activate one, then the other, while hot files are asked for; before, the same time without."""
+    watcher = Watcher(port)
+    watcher.start()
+    quiet, busy, seen, commands = [], [], [], []
+    for number in range(plan.rounds):
+        say(f"activation {number + 1} of {plan.rounds}")
+        at_s = time.perf_counter()
+        time.sleep(WATCH_S)
+        quiet += watcher.select_ms(at_s, time.perf_counter())
+        at_s = time.perf_counter()
+        with pinned(choose_cores().load):
+            commands.append(run("promote", ids[1 - number % 2], "--data", data)[1].wall_s)
+        switched_s = os.stat(os.path.join(data, "sites/default/state.json")).st_mtime - time.time() + time.perf_counter()
+        wanted = b" of %d\n" % (2 - number % 2)
+        time.sleep(WATCH_S)
+        fresh = next(moment_s for moment_s, _, content in watcher.answers if moment_s > at_s and wanted in content)
+        seen.append(fresh - switched_s)
+        busy += watcher.select_ms(at_s, time.perf_counter())
+    watcher.is_over = True
+    watcher.join()
+    yield Row(f"{what}: promote, the command", median(commands), "s")
+    yield Row(f"{what}: from the switch to the first new answer, longest", max(seen), "s", "≤ 1", max(seen) <= 1)
+    for name, took in (("undisturbed", quiet), ("across activations", busy)):
+        yield Row(f"hot files {name}: median", median(took), "ms")
+        yield Row(f"hot files {name}: 99.9 %", quantiles(took, n=1000)[-1], "ms")
+        goal = ("≤ 50", max(took) <= 50) if took is busy else ("", None)
+        yield Row(f"hot files {name}: slowest of {len(took):,}", max(took), "ms", *goal)
+
+
+def measure_memory(what: str, folder: str, data: str, plan: Plan, changes: Mapping[str, str]) -> Iterator[Row]:
+    """Private memory of a worker: with a release of 2 files, with the large one, and when all of it was asked for."""
+    small = write(os.path.join(folder, f"small-{len(changes)}"), minimal_files(2))
+    large = str(run("releases", "--data", data, "--json")[0][-1]["id"])
+    run("publish", small, "--prod", "--data", data)
+    with serving(data, choose_cores().server, changes) as (pid, port, _):
+        sizes = [read_private_bytes(pid, data)]
+        run("promote", large, "--data", data)
+        ask_all(port, [plan.release - 1], until=True)
+        sizes.append(read_private_bytes(pid, data))
+        say(f"asking for {what}")
+        ask_all(port, range(plan.release))
+        sizes.append(read_private_bytes(pid, data))
+    for name, size in zip(("none asked for", "all asked for"), sizes[1:], strict=True):
+        each = (size - sizes[0]) / plan.release
+        yield Row(f"{what}: private memory, {name}", each, "B/file", "≤ 300", each <= 300)
+
+
+def ask_all(port: int, numbers: Iterable[int], *, until: bool = False) -> None:
+    """Ask for files once; ``until``: again until they are there. Raises ``BenchError`` if one is not."""
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=START_LIMIT_S)) as connection:
+        for number in numbers:
+            deadline_s = time.monotonic() + START_LIMIT_S
+            while True:
+                connection.request("GET", f"/{number // 1000}/{number}.txt")
+                response = connection.getresponse()
+                response.read()
+                if response.status == http.client.OK:
+                    break
+                if not until or time.monotonic() > deadline_s:
+                    raise BenchError(f"file {number} is answered {response.status}")
+                time.sleep(POLL_S)
+
+
+def read_private_bytes(pid: int, data: str) -> int:
+    """Return what of a process's memory is its own alone; indexes mapped from ``data``, one for all workers, are not counted."""
+    total, is_index = 0, False
+    with open(f"/proc/{pid}/smaps", encoding="utf-8") as file:
+        for line in file:
+            name, _, rest = line.partition(":")
+            if "-" in name.partition(" ")[0]:
+                is_index = data in line
+            elif name in {"Private_Dirty", "Private_Clean"} and not is_index:
+                total += int(rest.split()[0]) * KIB
+    return total
+
+
+# --- Telling -----------------------------------------------------------------------------------------------------------------
+
+
+def format_rows(rows: Iterable[Row]) -> Iterator[str]:
+    """Yield the lines of the table."""
+    yield "| what | measured | goal | |"
+    yield "|---|--:|--:|---|"
+    marks = {None: "", True: "met", False: "**missed**"}
+    for row in rows:
+        digits = 2 if row.value < 10 else 1 if row.value < 100 else 0
+        yield f"| {row.what} | {row.value:,.{digits}f} {row.unit} | {row.goal} | {marks[row.is_met]} |"
+
+
+def read_arguments() -> argparse.Namespace:
+    """Return the command line's arguments."""
+    default = os.path.join(os.path.dirname(os.path.abspath(__file__)), "results", "publish.json")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument(
+        "--json", default=default, metavar="PATH", help="where the numbers go [benchmarks/results/publish.json]"
+    )
+    parser.add_argument("--quick", action="store_true", help="see that it works: a few hundred files")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run the benchmark; return the exit code."""
+    arguments = read_arguments()
+    plan = QUICK if arguments.quick else Plan()
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="bench_publish-") as folder:
+        for measure in (measure_publishing, measure_cores, measure_hashing, measure_release):
+            rows += measure(folder, plan)
+    print(*format_rows(rows), sep="\n")
+    os.makedirs(os.path.dirname(os.path.abspath(arguments.json)), exist_ok=True)
+    machine = {key: value for key, value in describe_machine(choose_cores()).items() if key != "wrk"}
+    with open(arguments.json, "w", encoding="utf-8") as file:
+        json.dump({"machine": machine, "settings": asdict(plan), "rows": [asdict(row) for row in rows]}, file, indent=2)
+        file.write("\n")
+    say(f"numbers in {arguments.json}")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except BenchError as error:
+        say(str(error))
+        sys.exit(EX_INVALID)
