@@ -25,6 +25,7 @@ from .releases.signing import SUFFIX, SecretKey, format_trusted_comment, load_se
 from .releases.sites import Site, SiteState, previous_release
 from .settings import Settings
 from .storage.durable import replace_durably
+from .wording import in_units
 
 _PASSWORD = "ASSETSERVER_SIGN_PASSWORD"  # noqa: S105 - the name of a variable
 _BAR = 24
@@ -104,8 +105,8 @@ class Progress:
         self._shown_s = now_s
         share = size / total if total else 1
         bar = ("━" * int(share * _BAR)).ljust(_BAR, "─")
-        line = f"{what:<11} {bar} {share:4.0%}  {f'{files:,} of {all_files:,} files, ' if all_files else ''}{_bytes(size)}"
-        line += f" of {_bytes(total)}{_time_left(now_s - self._begun_s, share)}"
+        line = f"{what:<11} {bar} {share:4.0%}  {f'{files:,} of {all_files:,} files, ' if all_files else ''}{in_units(size)}"
+        line += f" of {in_units(total)}{_time_left(now_s - self._begun_s, share)}"
         click.echo(f"\r{line[: shutil.get_terminal_size().columns - 1]}\x1b[K", err=True, nl=False)
 
     def finish(self) -> None:
@@ -162,10 +163,10 @@ def _tell_waiting() -> None:
 
 def _summarize(settings: Settings, report: PublishReport, options: dict[str, Any]) -> Iterator[str]:
     short = report.release[:SHORT]
-    yield f"{'would publish' if options['dry_run'] else 'published'} {short}: {report.files:,} files, {_bytes(report.size)}"
-    yield f"  {report.new_blobs:,} new ({_bytes(report.new_bytes)}), {report.files - report.new_blobs:,} known"
+    yield f"{'would publish' if options['dry_run'] else 'published'} {short}: {report.files:,} files, {in_units(report.size)}"
+    yield f"  {report.new_blobs:,} new ({in_units(report.new_bytes)}), {report.files - report.new_blobs:,} known"
     if report.saved:
-        yield "  spares visitors " + ", ".join(f"{_bytes(saved)} with {name}" for name, saved in report.saved.items())
+        yield "  spares visitors " + ", ".join(f"{in_units(saved)} with {name}" for name, saved in report.saved.items())
     yield from (f"  {one.level}: {one.message}" for one in report.findings)
     if options["dry_run"]:
         return
@@ -217,13 +218,3 @@ def _time_left(spent_s: float, share: float) -> str:
         return ""
     left_s = spent_s / share - spent_s
     return f", {int(left_s // 60)} min {int(left_s % 60)} s left" if left_s >= 60 else f", {left_s:.0f} s left"  # noqa: PLR2004
-
-
-def _bytes(count: int) -> str:
-    """Return a number of bytes as people read it: ``1.2 MB``."""
-    size = float(count)
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:  # noqa: PLR2004 - decimal units
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"

@@ -239,8 +239,7 @@ def _read_flags(overrides: Mapping[str, object]) -> Layer:
 
 def _check_array(layer: Layer, name: str, value: Any) -> tuple[Table, ...]:
     layer.check_kind((name,), list, value)
-    elements = tuple(TABLES[name](**_check_table(layer, (name, i), table)) for i, table in enumerate(value))
-    return elements
+    return tuple(TABLES[name](**_check_table(layer, (name, i), table)) for i, table in enumerate(value))
 
 
 def _check_table(layer: Layer, location: Location, table: Any) -> dict[str, Any]:

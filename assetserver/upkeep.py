@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import click
 import msgspec
 
-from .data import open_library
+from .data import check_signature, open_library
 from .errors import ReleaseMissingError
 from .publishing import Progress
 from .releases.collect import CollectReport, Retention, collect
@@ -20,6 +20,7 @@ from .releases.sites import Site, SiteState, lock_site, unlock_site
 from .releases.verify import Fault, VerifyReport
 from .releases.verify import verify as verify_releases
 from .settings import Settings
+from .wording import escape, in_units, plural
 
 _LISTED = 10
 """Files of each kind that ``diff`` lists, unless all are wanted."""
@@ -46,7 +47,8 @@ def verify(settings: Settings, site_name: str, release: str | None, *, repair: b
     library, site = _open(settings, site_name)
     wanted = site.read().resolve(release) if release else None
     progress = Progress()
-    report = verify_releases(library, progress, wanted, repair=repair, on_wait=_tell_waiting)
+    check = check_signature(settings, library)
+    report = verify_releases(library, progress, wanted, repair=repair, check_manifest=check, on_wait=_tell_waiting)
     progress.finish()
     if as_json:
         click.echo(json.dumps({"sound": not report.faults, **msgspec.to_builtins(report)}))
@@ -120,8 +122,8 @@ def _describe_comparison(found: Comparison, state: SiteState, limit: int | None)
     counts = [f"{len(found.of(kind)):,} {kind.value}" for kind in Kind if found.of(kind)]
     yield ", ".join([*counts, f"{found.same:,} the same"])
     (old, new), (before, after) = found.files, found.weights
-    raw = f"{_bytes(before.raw)} → {_bytes(after.raw)} ({_signed(after.raw - before.raw)})"
-    br = f"{_bytes(before.br)} → {_bytes(after.br)} ({_signed(after.br - before.br)})"
+    raw = f"{in_units(before.raw)} → {in_units(after.raw)} ({_signed(after.raw - before.raw)})"
+    br = f"{in_units(before.br)} → {in_units(after.br)} ({_signed(after.br - before.br)})"
     yield f"{old:,} → {new:,} files, {raw}, with br {br}"
 
 
@@ -135,9 +137,9 @@ def _describe_change(one: FileChange, width: int) -> str:
 
 def _path(one: FileChange) -> str:
     if one.kind is not Kind.RENAMED or one.old == one.new:
-        return _printable(one.new or one.old)
+        return escape(one.new or one.old)
     folder, _, name = one.new.rpartition("/")
-    return _printable(f"{one.old} → {name if one.old.rpartition('/')[0] == folder else one.new}")
+    return escape(f"{one.old} → {name if one.old.rpartition('/')[0] == folder else one.new}")
 
 
 def _describe_verification(report: VerifyReport) -> Iterable[str]:
@@ -145,28 +147,28 @@ def _describe_verification(report: VerifyReport) -> Iterable[str]:
         repaired = " (removed)" if fault.repaired else ""
         yield f"{_describe_use(fault)}{fault.what}{repaired}; {fault.remedy}"
     wrong = len(report.faults)
-    result = f"{wrong:,} {_plural(wrong, 'fault')}" if wrong else "all sound"
-    releases = f"{report.releases:,} {_plural(report.releases, 'release')}, {report.blobs:,} {_plural(report.blobs, 'blob')}"
-    yield f"checked {releases}, {_bytes(report.bytes)}, in {report.seconds:.1f} s: {result}"
+    result = f"{wrong:,} {plural(wrong, 'fault')}" if wrong else "all sound"
+    releases = f"{report.releases:,} {plural(report.releases, 'release')}, {report.blobs:,} {plural(report.blobs, 'blob')}"
+    yield f"checked {releases}, {in_units(report.bytes)}, in {report.seconds:.1f} s: {result}"
     if count := report.unkept:
-        yield f"no site keeps {count:,} {_plural(count, 'release')}: assetserver gc"
+        yield f"no site keeps {count:,} {plural(count, 'release')}: assetserver gc"
     if count := report.unreferenced:
-        size = _bytes(report.unreferenced_bytes)
-        yield f"no release that can be read needs {count:,} {_plural(count, 'blob')} ({size}): assetserver gc"
+        size = in_units(report.unreferenced_bytes)
+        yield f"no release that can be read needs {count:,} {plural(count, 'blob')} ({size}): assetserver gc"
 
 
 def _describe_use(fault: Fault) -> str:
     releases: dict[str, list[str]] = {}
     for release, path in fault.used:
         releases.setdefault(path, []).append(release[:SHORT])
-    named = [f"{_printable(path)} of {_some(ids, ' and ')}" for path, ids in list(releases.items())[:_NAMED]]
+    named = [f"{escape(path)} of {_some(ids, ' and ')}" for path, ids in list(releases.items())[:_NAMED]]
     rest = len(releases) - len(named)
     return (", ".join(named) + (f" and {rest:,} more" if rest else "") + ": ") if named else ""
 
 
 def _describe_collection(report: CollectReport, *, dry_run: bool) -> Iterable[str]:
     verb = "would remove" if dry_run else "removed"
-    stay = f"{report.kept:,} {_plural(report.kept, 'release')} {'stays' if report.kept == 1 else 'stay'}"
+    stay = f"{report.kept:,} {plural(report.kept, 'release')} {'stays' if report.kept == 1 else 'stay'}"
     if not report.files and not any(report.dropped.values()):
         yield f"nothing to remove; {stay}"
         return
@@ -174,8 +176,8 @@ def _describe_collection(report: CollectReport, *, dry_run: bool) -> Iterable[st
         if dropped:
             yield f"site {site} {'would drop' if dry_run else 'dropped'} {_some([one[:SHORT] for one in dropped])}"
     count = len(report.releases)
-    kinds = ", ".join(f"{number:,} {_plural(number, kind)}" for kind, number in report.files.items())
-    yield f"{verb} {count:,} {_plural(count, 'release')}; {kinds or 'no files'}: {_bytes(sum(report.bytes.values()))}"
+    kinds = ", ".join(f"{number:,} {plural(number, kind)}" for kind, number in report.files.items())
+    yield f"{verb} {count:,} {plural(count, 'release')}; {kinds or 'no files'}: {in_units(sum(report.bytes.values()))}"
     yield stay
 
 
@@ -194,24 +196,5 @@ def _sum(weights: Iterable[Weight]) -> Weight:
     return sum(weights, Weight())
 
 
-def _printable(text: str) -> str:
-    """Return ``text`` with line feeds and the like escaped: a file may be called anything."""
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
-
-
-def _plural(count: int, what: str) -> str:
-    return what if count == 1 else what + ("es" if what.endswith("x") else "s")
-
-
 def _signed(count: int) -> str:
-    return ("+" if count > 0 else "-" if count < 0 else "±") + _bytes(abs(count))
-
-
-def _bytes(count: int) -> str:
-    """Return a number of bytes as people read it: ``1.2 MB``."""
-    size = float(count)
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:  # noqa: PLR2004 - decimal units
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
+    return ("+" if count > 0 else "-" if count < 0 else "±") + in_units(abs(count))

@@ -72,7 +72,7 @@ class Spent:
 
 
 def make_text(number: int, length: int) -> bytes:
-    """Return a page that compresses about as well as those people write; another for each number."""
+    """Return a page that compresses about as well as those people write; another for each number. Its links lead somewhere."""
     words = [hashlib.sha256(f"{number}/{one}".encode()).hexdigest()[:7] for one in range(40)]
     pick = random.Random(number)  # noqa: S311 - the same every time
     lines = []
@@ -328,7 +328,7 @@ def ask_all(port: int, numbers: Iterable[int], *, until: bool = False) -> None:
 
 
 def read_private_bytes(pid: int, data: str) -> int:
-    """Return what of a process's memory is its own alone; indexes mapped from ``data``, one for all workers, are not counted."""
+    """Return what of a process's memory is its own alone: not the indexes mapped from ``data``, one for all workers."""
     total, is_index = 0, False
     with open(f"/proc/{pid}/smaps", encoding="utf-8") as file:
         for line in file:

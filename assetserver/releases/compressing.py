@@ -6,11 +6,9 @@ the end. Little work is done in threads of this process: the codecs release the 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from collections.abc import Iterator, Mapping
+from functools import partial
 from hashlib import sha256
-from multiprocessing import get_context
 from typing import NamedTuple
 
 from assetserver.semantics.mediatypes import is_compressible, media_type_of
@@ -18,6 +16,7 @@ from assetserver.semantics.representation import ContentCoding
 from assetserver.storage.blobs import BlobStore, Digest
 from assetserver.storage.codecs import WORTH_KEEPING, Effort, compress
 
+from .crew import run_all
 from .library import CODINGS, CodedBlob, Library
 from .storing import Progress
 
@@ -71,7 +70,8 @@ def _compress_all(library: Library, wanted: Mapping[Digest, int], progress: Prog
     waiting = dict.fromkeys(wanted, len(CODINGS))
     made: dict[Digest, list[CodedBlob]] = {digest: [] for digest in wanted}
     forms: Forms = {}
-    for results in _run(library.blobs, list(_deal(wanted)), total):
+    work = partial(compress_batch, library.blobs)
+    for results in run_all(work, list(_deal(wanted)), is_little=total <= LITTLE_BYTES):
         for digest, form in results:
             made[digest] += [form] if form else []
             waiting[digest] -= 1
@@ -85,10 +85,13 @@ def _compress_all(library: Library, wanted: Mapping[Digest, int], progress: Prog
 
 
 def _deal(wanted: Mapping[Digest, int]) -> Iterator[_Batch]:
+    """Yield the work in the order in which it is best begun: what takes longest first, br before all else."""
+    by_size = sorted(wanted.items(), key=lambda item: -item[1])
+    for coding in CODINGS:
+        yield from ((_Piece(digest, size, (coding,)),) for digest, size in by_size if size > BATCH_BYTES)
     batch: list[_Piece] = []
-    for digest, size in sorted(wanted.items(), key=lambda item: -item[1]):
+    for digest, size in by_size:
         if size > BATCH_BYTES:
-            yield from ((_Piece(digest, size, (coding,)),) for coding in CODINGS)
             continue
         if batch and sum(piece.size for piece in batch) + size > BATCH_BYTES:
             yield tuple(batch)
@@ -96,22 +99,6 @@ def _deal(wanted: Mapping[Digest, int]) -> Iterator[_Batch]:
         batch.append(_Piece(digest, size, CODINGS))
     if batch:
         yield tuple(batch)
-
-
-def _run(blobs: BlobStore, batches: list[_Batch], total: int) -> Iterator[_Made]:
-    if not batches:
-        return
-    with _open_pool(min(len(os.sched_getaffinity(0)), len(batches)), total) as pool:
-        jobs: Iterable[Future[_Made]] = [pool.submit(compress_batch, blobs, batch) for batch in batches]
-        for job in as_completed(jobs):
-            yield job.result()
-
-
-def _open_pool(workers: int, total: int) -> Executor:
-    if total <= LITTLE_BYTES:
-        return ThreadPoolExecutor(workers, "assetserver-compress")
-    # Not fork: threads of the caller may hold locks. The children import this module alone.
-    return ProcessPoolExecutor(workers, get_context("spawn"))
 
 
 def compress_batch(blobs: BlobStore, batch: _Batch) -> _Made:

@@ -90,6 +90,9 @@ def publish_folder(
         return report
     sizes = {path: (record.digest, record.size) for path, record in records.items()}
     forms, report.compressed = compress_blobs(library, sizes, progress)
+    library.blobs.confirm(
+        {record.digest for record in records.values()} | {one.digest for made in forms.values() for one in made}
+    )
     report.existed = not library.save_manifest(manifest)
     write_release_index(library, manifest, lambda digest: forms.get(digest) or ())
     report.saved = _savings(manifest, forms)

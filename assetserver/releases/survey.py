@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from hashlib import sha256
-from multiprocessing import get_context
 
 from assetserver.errors import PublishError
 from assetserver.storage.blobs import Digest
 
+from .crew import run_all
 from .examine import LIMIT_BYTES, Kind, examine, kind_of
 from .facts import Facts
 from .library import Library
@@ -60,14 +58,8 @@ def survey_files(library: Library, stored: Iterable[StoredFile], progress: Progr
 def _examine_all(wanted: Mapping[_Subject, FoundFile], total: int) -> Iterator[tuple[_Subject, Facts]]:
     tasks = [(subject, one.full) for subject, one in wanted.items()]
     batches = [tasks[at : at + BATCH] for at in range(0, len(tasks), BATCH)]
-    if total <= LITTLE_BYTES:
-        for batch in batches:
-            yield from examine_batch(batch)
-        return
-    # Not fork: threads of the caller may hold locks.
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), get_context("spawn")) as pool:
-        for results in pool.map(examine_batch, batches):
-            yield from results
+    for results in run_all(examine_batch, batches, is_little=total <= LITTLE_BYTES):
+        yield from results
 
 
 def examine_batch(batch: _Batch) -> _Found:

@@ -33,6 +33,10 @@ class BlobStore(Protocol):
         """
         ...
 
+    def confirm(self, digests: Iterable[Digest]) -> None:
+        """Make the blobs that are there survive a crash of the machine, also if who stored them was killed at the last step."""
+        ...
+
     def size_of(self, digest: Digest) -> int | None:
         """Return the size of a blob in bytes, or None if it is not there."""
         ...

@@ -54,6 +54,14 @@ class FileBlobs:
         finally:
             _remove(temporary)
 
+    def confirm(self, digests: Iterable[Digest]) -> None:
+        """Make the names of blobs that are there survive a crash; see ``BlobStore.confirm``."""
+        for shelf in sorted({os.path.dirname(self.path_of(digest)) for digest in digests}):
+            if os.path.isdir(shelf):
+                sync_folder(shelf)
+        if os.path.isdir(self.folder):
+            sync_folder(self.folder)
+
     def size_of(self, digest: Digest) -> int | None:
         """Return the size of a blob in bytes, or None if it is not there."""
         try:

@@ -56,6 +56,12 @@ class BlobStoreContract:
         assert put(store, b"same") == put(store, b"sa", b"me")
         assert [one.size for one in store.list_blobs()] == [4]
 
+    def test_confirming_takes_what_is_there_and_what_is_not(self, store: BlobStore):
+        store.confirm([])
+        digest = put(store, b"there")
+        store.confirm([digest, digest_of(b"not there")])
+        assert [one.digest for one in store.list_blobs()] == [digest]
+
     def test_a_wrong_digest_stores_nothing(self, store: BlobStore):
         with pytest.raises(DigestMismatchError):
             store.put(digest_of(b"other"), [b"these"])

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from assetserver.releases import compressing, publish
+from assetserver.releases import crew, publish
 from assetserver.releases.activation import activate_release, keep_release
 from assetserver.releases.library import Library
 from assetserver.storage.files import FileBlobs
@@ -51,7 +51,7 @@ def publish_and_activate(data: str, folder: str) -> str:
 def main() -> None:
     """Run as told by the arguments."""
     data, folder, last = sys.argv[1:]
-    compressing.ProcessPoolExecutor = lambda workers, _: ThreadPoolExecutor(workers)  # so that its steps count here
+    crew.ProcessPoolExecutor = lambda workers, _: ThreadPoolExecutor(workers)  # so that its steps count here
     count_steps(int(last))
     publish_and_activate(data, folder)
     sys.stdout.write(f"{_taken}\n")

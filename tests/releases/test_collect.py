@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -432,6 +433,14 @@ def test_no_publish_fails_or_misses_a_blob_while_others_collect(library, site, t
                 keep_release(library, site, release)
                 activate_release(library, site, release)
                 check_whole(library, library.load_manifest(release))
+            if number % 3 == 2:  # the lock is not fair: let collections in
+                wait_for_collections()
+
+    def wait_for_collections() -> None:
+        begun, deadline_s = len(collecting_all_the_time), time.monotonic() + 60
+        while len(collecting_all_the_time) < begun + 3:  # of two threads: one began after this
+            assert time.monotonic() < deadline_s
+            time.sleep(0.001)
 
     with ThreadPoolExecutor(4) as pool:
         for job in [pool.submit(publish_often, thread) for thread in range(4)]:

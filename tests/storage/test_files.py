@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from assetserver.storage import files
 from assetserver.storage.blobs import Digest
 from assetserver.storage.files import FileBlobs
 
@@ -178,3 +179,12 @@ def test_the_time_of_storing_is_told(store):
     store.put(DIGEST, [CONTENT])
     os.utime(store.path_of(DIGEST), (5, 5))
     assert [one.stored for one in store.list_blobs()] == [5.0]
+
+
+def test_confirming_syncs_each_shelf_once_and_the_folder_of_shelves(store, monkeypatch):
+    """A publish that was killed between link and sync left a name that may not survive."""
+    digests = [put(store, b"%d" % number) for number in range(40)]
+    synced: list[str] = []
+    monkeypatch.setattr(files, "sync_folder", synced.append)
+    store.confirm(digests)
+    assert synced == [*sorted({os.path.join(store.folder, digest[:2]) for digest in digests}), store.folder]
