@@ -4,7 +4,7 @@ PORT ?= 8000
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help serve test lint bench clean
+.PHONY: help serve test lint bench soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,8 +38,12 @@ test: .venv/.test lint ## every check and every test
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report
 
-bench: .venv/.test ## CPU per request against stock Starlette (needs wrk)
+bench: .venv/.test ## CPU per request against stock Starlette; publishing and switching (needs wrk)
 	$(BIN)/python benchmarks/bench_static.py
+	$(BIN)/python benchmarks/bench_publish.py
+
+soak: .venv/.test ## what takes minutes: 200,000 files, a file of 5 GiB
+	SOAK=1 $(BIN)/pytest tests/releases/test_large.py
 
 clean: ## remove what make made
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage *.egg-info

@@ -72,15 +72,14 @@ class Spent:
 
 
 def make_text(number: int, length: int) -> bytes:
-    """Return a page that compresses about as well as those people write; another for each number. Its links lead somewhere."""
+    """Return a page that compresses about as well as those people write; another for each number. Its links lead to pages."""
     words = [hashlib.sha256(f"{number}/{one}".encode()).hexdigest()[:7] for one in range(40)]
     pick = random.Random(number)  # noqa: S311 - the same every time
     lines = []
     size = 0
     while size < length:
-        line = (
-            f'<li class="item {pick.choice(words)}"><a href="/{pick.choice(words)}/">{pick.choice(words)} and more</a></li>\n'
-        )
+        page = pick.randrange(6) * 10 + pick.randrange(6)
+        line = f'<li class="item {pick.choice(words)}"><a href="/0/{page}.html">{pick.choice(words)} and more</a></li>\n'
         lines.append(line)
         size += len(line)
     return "".join(lines).encode()[:length]

@@ -19,8 +19,9 @@ from starlette.types import Receive, Scope, Send
 from assetserver.errors import FileChangedError
 from assetserver.semantics.ranges import ByteRange
 from assetserver.semantics.respond import NoBody, Parts, ResponsePlan, Slice, Whole
+from assetserver.storage.signatures import Signature, sign
 
-from .files import OPEN_FLAGS, PIECE_BYTES, Signature, runs_on_asyncio, sign
+from .files import OPEN_FLAGS, PIECE_BYTES, runs_on_asyncio
 
 OpenFile = Any
 """An asynchronous file of aiofiles or anyio: both read, seek, close and tell their ``fileno``."""

@@ -20,8 +20,9 @@ from typing import Self
 from assetserver.semantics.mediatypes import is_compressible
 from assetserver.semantics.representation import SUFFIXES, ContentCoding
 from assetserver.storage.codecs import DECODE_ERRORS, WORTH_KEEPING, compress, decode
+from assetserver.storage.signatures import Signature, sign
 
-from .files import Signature, hash_pieces, open_regular, raise_if_overloaded, read_pieces, sign
+from .files import hash_pieces, open_regular, raise_if_overloaded, read_pieces
 
 logger = logging.getLogger(__name__)
 

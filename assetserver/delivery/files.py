@@ -15,7 +15,6 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, ParamSpec, TypeVar
 
@@ -23,6 +22,7 @@ import anyio
 from anyio.lowlevel import current_token
 
 from assetserver.errors import OverloadedError
+from assetserver.storage.signatures import Signature, sign
 
 PIECE_BYTES = 1 << 20
 """What is read at once. 1 MiB: a thread hop costs about 60 µs, a tenth of what reading it from the page cache does."""
@@ -42,25 +42,6 @@ holds, so the private hook that ``concurrent.futures`` itself uses is taken wher
 
 T = TypeVar("T")
 P = ParamSpec("P")
-
-
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """What tells one state of a file from another without reading it.
-
-    ``ctime_ns`` cannot be set by anybody: it moves even when content changes under a preserved size and mtime (``rsync -t``).
-    """
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-
-def sign(status: os.stat_result) -> Signature:
-    """Return the signature of a file's status."""
-    return Signature(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def raise_if_overloaded(error: OSError, what: str) -> None:

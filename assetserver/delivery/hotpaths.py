@@ -18,7 +18,7 @@ from .livefolder import LIMIT_PATH_BYTES, Entry
 from .memory import MemoryCache
 from .requests import DECIDING
 
-LIMIT_PATHS = 8192
+LIMIT_PATHS = 4096
 
 Messages = tuple[dict[str, Any], bytes]
 """The start of a response as ASGI sends it, and its whole body."""

@@ -23,9 +23,10 @@ from assetserver.semantics.mediatypes import media_type_of
 from assetserver.semantics.representation import SUFFIXES, Asset, ContentCoding, Representation
 from assetserver.semantics.respond import AssetResponses
 from assetserver.semantics.targets import AssetPath
+from assetserver.storage.signatures import Signature, sign
 
 from .encodings import CodedFile, Encodings
-from .files import FilePool, Signature, open_regular, read_pieces, sign, wait_future
+from .files import FilePool, open_regular, read_pieces, wait_future
 from .probe import Kind, Probe, Roots, last_modified_of, sidecar_path
 
 logger = logging.getLogger(__name__)

@@ -11,8 +11,9 @@ from enum import Enum
 
 from assetserver.semantics.representation import SUFFIXES, ContentCoding
 from assetserver.semantics.targets import AssetPath
+from assetserver.storage.signatures import Signature, sign
 
-from .files import Signature, raise_if_overloaded, sign
+from .files import raise_if_overloaded
 
 logger = logging.getLogger(__name__)
 

@@ -23,8 +23,9 @@ from assetserver.semantics.mediatypes import media_type_of
 from assetserver.semantics.representation import ContentCoding, Representation
 from assetserver.semantics.respond import AssetResponses
 from assetserver.semantics.targets import AssetPath
+from assetserver.storage.signatures import Signature, sign
 
-from .files import FilePool, Signature, hash_pieces, open_regular, raise_if_overloaded, read_pieces, sign, wait_future
+from .files import FilePool, hash_pieces, open_regular, raise_if_overloaded, read_pieces, wait_future
 from .livefolder import Entry, MakeAsset, Source
 from .probe import MISSING, Kind, Probe, Roots
 
@@ -35,7 +36,12 @@ LOOK_S = 0.5
 RETRY_S = 10.0
 """How long a damaged file is a miss before its blob is hashed again: publishing repairs it, and no activation follows."""
 
-LIMIT_ENTRIES = 65_536
+LIMIT_ENTRIES = 4096
+"""An entry takes up to 4 kB once all its answers are made: in all 16 MB, whatever the release holds. One that has to be made
+again costs an index look-up and a hash of its blobs."""
+
+REMEMBERED_BYTES = 64 << 10
+"""Larger blobs are not hashed again while their signature stands; smaller ones take less time than they would take memory."""
 
 
 class Served(Protocol):
@@ -231,8 +237,9 @@ class ReleaseFolder:
                 return None
         finally:
             os.close(descriptor)
-        with self._lock:
-            while len(self._verified) >= LIMIT_ENTRIES:
-                self._verified.pop(next(iter(self._verified)))
-            self._verified[digest] = signature
+        if size > REMEMBERED_BYTES:
+            with self._lock:
+                while len(self._verified) >= LIMIT_ENTRIES:
+                    self._verified.pop(next(iter(self._verified)))
+                self._verified[digest] = signature
         return Source(full, signature)

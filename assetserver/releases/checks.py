@@ -161,13 +161,16 @@ def _check_references(release: CheckedRelease, policy: CheckPolicy) -> Iterator[
     level: Level = "error" if policy.missing_references == "stop" else "warning"
     remedy = '; correct it, or set publish.missing_references = "warn"' if level == "error" else ""
     near = NearNames(release.files)
-    for target, places in sorted(_missing(release).items(), key=lambda item: item[1][0]):
+    missing = sorted(_missing(release).items(), key=lambda item: item[1][0])
+    for target, places in missing[: SHOWN + 1]:
         page, line = places[0]
         more = f" (and from {len(places) - 1:,} more places)" if len(places) > 1 else ""
         hint = near.find(target)
         guess = f"; did you mean {release.mount}{_shown(hint)}?" if hint else ""
         message = f"{_shown(page)}:{line}: {release.mount}{_shown(target)} is not in the release{more}{guess}{remedy}"
         yield Finding(level, "missing-reference", page, line, message, len(places))
+    for _, places in missing[SHOWN + 1 :]:  # only counted
+        yield Finding(level, "missing-reference", *places[0], "", len(places))
 
 
 def _missing(release: CheckedRelease) -> dict[str, list[tuple[str, int]]]:

@@ -55,6 +55,10 @@ _OF_RELEASES = (
     _Room("manifest", "releases"),  # the last, with whatever else begins with the release's id
 )
 _OF_BLOBS = (_Room("record", "codings/*", temporary_s=0), _Room("record", "facts/*", temporary_s=0))
+_OF_FOLDERS = _Room("records", "seen", temporary_s=0)
+_FORGET_S = 30 * _DAY_S
+"""What a published folder held is forgotten when it has not changed for so long: it may be gone, and can be read again."""
+
 _OF_SITES = _Room("index", "sites/*")
 _DERIVED = re.compile(r"(?:kept|index)-.+")
 _TEMPORARY = ".new-"
@@ -173,6 +177,8 @@ class _Sweeper:
             self._sweep_room(room, live.releases)
         for room in _OF_BLOBS:
             self._sweep_room(room, live.files)
+        seen = _files_in(os.path.join(self._library.folder, _OF_FOLDERS.folder))
+        self._sweep_room(_OF_FOLDERS, {one.name for one in seen if one.stat().st_mtime > time.time() - _FORGET_S})
         for blob in self._library.blobs.list_blobs():
             if blob.digest not in live.blobs:
                 self._report.count("blob", blob.size)

@@ -6,6 +6,7 @@ the end. Little work is done in threads of this process: the codecs release the 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from functools import partial
 from hashlib import sha256
@@ -24,8 +25,13 @@ MINIMUM_BYTES = 256
 LIMIT_BYTES = 256 << 20
 """Files are compressed ahead of time between these sizes; br 11 takes about two seconds per MiB."""
 
-BATCH_BYTES = 256 << 10
+BATCH_BYTES = 64 << 10
+"""What one process takes at a time: a tenth of a second of br 11, so that none works long when the others have nothing left."""
+
 LITTLE_BYTES = 256 << 10
+
+SAVE_EVERY_S = 5.0
+"""How much work a killed publish may lose."""
 
 Forms = dict[Digest, tuple[CodedBlob, ...]]
 
@@ -69,19 +75,22 @@ def _compress_all(library: Library, wanted: Mapping[Digest, int], progress: Prog
     total, done, size = sum(wanted.values()), 0, 0
     waiting = dict.fromkeys(wanted, len(CODINGS))
     made: dict[Digest, list[CodedBlob]] = {digest: [] for digest in wanted}
-    forms: Forms = {}
+    forms, unsaved = Forms(), Forms()
+    save_at_s = time.monotonic() + SAVE_EVERY_S
     work = partial(compress_batch, library.blobs)
     for results in run_all(work, list(_deal(wanted)), is_little=total <= LITTLE_BYTES):
         for digest, form in results:
             made[digest] += [form] if form else []
             waiting[digest] -= 1
-            if waiting[digest]:
-                continue
-            forms[digest] = tuple(sorted(made[digest], key=lambda one: CODINGS.index(ContentCoding(one.coding))))
-            library.save_codings(digest, forms[digest])
-            done, size = done + 1, size + wanted[digest]
-            progress("compressing", size, total, done, len(wanted))
-    return forms
+            if not waiting[digest]:
+                unsaved[digest] = tuple(sorted(made[digest], key=lambda one: CODINGS.index(ContentCoding(one.coding))))
+                done, size = done + 1, size + wanted[digest]
+        progress("compressing", size, total, done, len(wanted))
+        if time.monotonic() >= save_at_s:
+            library.save_codings(unsaved)
+            forms, unsaved, save_at_s = forms | unsaved, {}, time.monotonic() + SAVE_EVERY_S
+    library.save_codings(unsaved)
+    return forms | unsaved
 
 
 def _deal(wanted: Mapping[Digest, int]) -> Iterator[_Batch]:
@@ -102,7 +111,7 @@ def _deal(wanted: Mapping[Digest, int]) -> Iterator[_Batch]:
 
 
 def compress_batch(blobs: BlobStore, batch: _Batch) -> _Made:
-    """Make the compressed forms of a batch, store those worth keeping, and return them. Runs in a child process."""
+    """Make the compressed forms of a batch, store those worth keeping, and return them, for the caller to confirm."""
     return [(piece.digest, _compress(blobs, piece, coding)) for piece in batch for coding in piece.codings]
 
 
@@ -111,5 +120,5 @@ def _compress(blobs: BlobStore, piece: _Piece, coding: ContentCoding) -> CodedBl
     if len(content) > piece.size * WORTH_KEEPING:
         return None
     form = Digest(sha256(content).hexdigest())
-    blobs.put(form, [content])
+    blobs.put(form, [content], confirmed=False)
     return CodedBlob(coding.value, form, len(content))

@@ -7,8 +7,7 @@ manifests, ``….index`` their indexes, ``….json.minisig`` their signatures ·
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 import msgspec
@@ -16,7 +15,7 @@ import msgspec
 from assetserver.errors import PublishError, ReleaseMissingError
 from assetserver.semantics.representation import ContentCoding
 from assetserver.storage.blobs import BlobStore, Digest, LocalBlobs
-from assetserver.storage.durable import replace_durably
+from assetserver.storage.durable import replace_durably, replace_quickly, sync_folder
 
 from .facts import FACTS_VERSION, Facts
 from .manifest import SHORT, Manifest, ReleaseId, decode_manifest
@@ -87,9 +86,14 @@ class Library:
         except (FileNotFoundError, msgspec.DecodeError):
             return None
 
-    def save_codings(self, digest: Digest, forms: tuple[CodedBlob, ...]) -> None:
-        """Keep what the compressed forms of a blob are. They must be durable already."""
-        replace_durably(self._codings_path(digest), msgspec.json.encode(forms))
+    def save_codings(self, made: Mapping[Digest, tuple[CodedBlob, ...]]) -> None:
+        """Keep what the compressed forms of blobs are, durably; the forms are made durable first."""
+        self.blobs.confirm([one.digest for forms in made.values() for one in forms])
+        paths = {self._codings_path(digest): forms for digest, forms in made.items()}
+        for path, forms in paths.items():
+            replace_durably(path, msgspec.json.encode(forms), confirmed=False)
+        for folder in {os.path.dirname(path) for path in paths}:
+            sync_folder(folder)
 
     def delete_codings(self, digest: Digest) -> None:
         """Forget the compressed forms of a blob; may be repeated."""
@@ -107,11 +111,7 @@ class Library:
     def save_facts(self, digest: Digest, kind: str, facts: Facts) -> None:
         """Keep what was found in a blob. Not durably: it can be found again."""
         path = self._facts_path(digest, kind)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        temporary = f"{path}.new-{os.getpid()}-{threading.get_ident()}"
-        with open(temporary, "wb") as file:
-            file.write(msgspec.msgpack.encode(facts))
-        os.replace(temporary, path)
+        replace_quickly(path, msgspec.msgpack.encode(facts))
 
     def manifest_path(self, release: ReleaseId) -> str:
         """Return where a manifest lies."""

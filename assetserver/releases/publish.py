@@ -25,7 +25,6 @@ from .manifest import FileRecord, Manifest, ReleaseId
 from .patterns import Dialect
 from .redirectsfile import RedirectTable, parse_redirects
 from .scan import Scan, scan_folder
-from .secretfiles import holds_secret
 from .siterules import HEADERS_FILE, NO_RULES, REDIRECTS_FILE, SiteRules
 from .storing import Progress, StoredFile, store_files
 from .survey import survey_files
@@ -79,7 +78,7 @@ def publish_folder(
     """
     scan = scan_folder(folder, (HEADERS_FILE, REDIRECTS_FILE))
     rules, warnings = _read_rules(scan, options.dialect)
-    taken = _store(library, scan, progress, options.policy, dry_run=dry_run)
+    taken = _store(library, folder, scan, progress, options.policy, dry_run=dry_run)
     stored = taken.kept
     facts = survey_files(library, stored, progress, dry_run=dry_run)
     records = _name_files(folder, stored, facts, options.immutable)
@@ -108,12 +107,12 @@ class _Taken:
     secrets: Mapping[str, str]
 
 
-def _store(library: Library, scan: Scan, progress: Progress, policy: CheckPolicy, *, dry_run: bool) -> _Taken:
+def _store(library: Library, folder: str, scan: Scan, progress: Progress, policy: CheckPolicy, *, dry_run: bool) -> _Taken:
     files = [one for one in scan.files if not is_left_out(one.path, policy)]
-    find_secret = (lambda _: None) if policy.secrets == "publish" else holds_secret
-    stored = list(store_files(library, files, progress, find_secret, dry_run=dry_run))
-    secrets: dict[str, str] = {one.found.path: one.secret for one in stored if one.secret}
-    kept = [one for one in stored if not is_left_out(one.found.path, policy, one.secret or None)]
+    keeps_secrets = policy.secrets == "publish"
+    stored = store_files(library, folder, files, progress, keeps_secrets=keeps_secrets, dry_run=dry_run)
+    secrets: dict[str, str] = {one.found.path: one.known.secret for one in stored if one.known.secret}
+    kept = [one for one in stored if not is_left_out(one.found.path, policy, one.known.secret or None)]
     named = {one.found.path for one in kept}
     return _Taken(kept, (*scan.left_out, *(one.path for one in scan.files if one.path not in named)), secrets)
 
@@ -131,14 +130,22 @@ def _check(
         taken.left_out,
         taken.secrets,
         immutable_by_rule=lambda path: any(glob.fullmatch(path) for glob in globs) or _is_immutable(headers, path),
-        answered=lambda path: redirects.select("/" + path, "") is not None,
+        answered=lambda path: bool(rules.redirects) and redirects.select("/" + path, "") is not None,
         fallback=options.fallback,
         mount=options.mount,
     )
     findings = check_release(release, options.policy)
+    findings += _reserved(records, options.mount)
     if errors := [one.message for one in findings if one.level == "error"]:
         raise PublishError("\n".join(errors))
     return findings
+
+
+def _reserved(records: Mapping[str, FileRecord], mount: str) -> list[Finding]:
+    """Return what would never be served, for its URL is the server's own."""
+    path = next((path for path in records if mount == "/" and path.startswith("-/")), None)
+    message = f"{path} cannot be served: URLs below /-/ are the server's own; rename the folder -"
+    return [] if path is None else [Finding("error", "reserved", path, 0, message)]
 
 
 def _is_immutable(headers: HeaderTable, path: str) -> bool:
@@ -181,7 +188,7 @@ def _name_files(
 
     def reason_of(one: StoredFile) -> str:
         path = one.found.path
-        if one.is_proved:
+        if one.known.is_proved:
             return PROVED
         if path in declared:
             return declared[path]

@@ -10,17 +10,23 @@ from dataclasses import dataclass, field
 from assetserver.errors import PublishError
 from assetserver.semantics.representation import SUFFIXES
 from assetserver.semantics.targets import AssetPath, RefusedTarget, format_target, parse_target
+from assetserver.storage.signatures import Signature, sign
 
 LIMIT_FILES = 200_000
 
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file to publish: its canonical path, where it lies, and its size in bytes."""
+    """A file to publish: its canonical path, where it lies, and what it was when it was found."""
 
     path: AssetPath
     full: str
-    size: int
+    signature: Signature
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return self.signature.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +106,7 @@ def _describe(full: str, path: str) -> FoundFile:
         raise PublishError(f"{path!r} has a name that is not UTF-8; rename it") from error
     if isinstance(target, RefusedTarget):
         raise PublishError(f"{path!r} cannot have a URL ({target.reason}); rename it")
-    return FoundFile(target.path, full, status.st_size)
+    return FoundFile(target.path, full, sign(status))
 
 
 def _is_sidecar(path: str, names: set[AssetPath]) -> bool:

@@ -25,11 +25,12 @@ class BlobStore(Protocol):
     Every method may be called from any thread and repeated.
     """
 
-    def put(self, digest: Digest, pieces: Iterable[bytes]) -> int:
+    def put(self, digest: Digest, pieces: Iterable[bytes], *, confirmed: bool = True) -> int:
         """Store the bytes that ``pieces`` are and return their number; on return they survive a crash of the machine.
 
-        Raises ``DigestMismatchError`` if the bytes are not those of ``digest``; then nothing is stored. Does not replace: if
-        the blob is there, ``pieces`` may not even be read.
+        Not ``confirmed``: only after ``confirm``, which for many blobs takes less time than doing it for each. Does not
+        replace: if the blob is there, ``pieces`` may not even be read. Raises ``DigestMismatchError`` if the bytes are not
+        those of ``digest``; then nothing is stored.
         """
         ...
 

@@ -30,22 +30,36 @@ def sync_folder(path: str) -> None:
         os.close(descriptor)
 
 
-def replace_durably(path: str, content: bytes) -> None:
-    """Put ``content`` in the place of the file at ``path`` in one step: readers see the old bytes or the new ones."""
-    folder = os.path.dirname(path) or os.curdir
-    make_durable_folder(folder)
-    descriptor, temporary = mkstemp(dir=folder, prefix=".new-")
+def replace_durably(path: str, content: bytes, *, confirmed: bool = True) -> None:
+    """Put ``content`` in the place of the file at ``path`` in one step: readers see the old bytes or the new ones.
+
+    Not ``confirmed``: a crash of the machine may bring back the old ones until ``sync_folder`` of its folder.
+    """
+    make_durable_folder(os.path.dirname(path) or os.curdir)
+    _replace(path, content, is_synced=True)
+    if confirmed:
+        sync_folder(os.path.dirname(path) or os.curdir)
+
+
+def replace_quickly(path: str, content: bytes) -> None:
+    """As ``replace_durably``, for what can be made again: a crash of the machine may leave an empty file, or none."""
+    os.makedirs(os.path.dirname(path) or os.curdir, exist_ok=True)
+    _replace(path, content, is_synced=False)
+
+
+def _replace(path: str, content: bytes, *, is_synced: bool) -> None:
+    descriptor, temporary = mkstemp(dir=os.path.dirname(path) or os.curdir, prefix=".new-")
     try:
         with named_errors(path), os.fdopen(descriptor, "wb", buffering=0):
             write_all(descriptor, content)
             os.fchmod(descriptor, 0o644)
-            os.fsync(descriptor)
+            if is_synced:
+                os.fsync(descriptor)
         os.replace(temporary, path)
     except BaseException:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
-    sync_folder(folder)
 
 
 def write_all(descriptor: int, piece: bytes) -> None:

@@ -36,11 +36,12 @@ class FileBlobs:
             raise ValueError(f"{digest!r} is not a SHA-256 in hexadecimal")
         return os.path.join(self.folder, digest[:2], digest)
 
-    def put(self, digest: Digest, pieces: Iterable[bytes]) -> int:
+    def put(self, digest: Digest, pieces: Iterable[bytes], *, confirmed: bool = True) -> int:
         """Store the bytes that ``pieces`` are; see ``BlobStore.put``."""
         target = self.path_of(digest)
         if (size := self.size_of(digest)) is not None:
-            sync_folder(os.path.dirname(target))  # whoever linked it may not have come to that yet
+            if confirmed:
+                sync_folder(os.path.dirname(target))  # whoever linked it may not have come to that yet
             return size
         temporary = self._write(digest, pieces)
         try:
@@ -49,7 +50,8 @@ class FileBlobs:
             make_durable_folder(folder)
             with suppress(FileExistsError):  # someone stored the same bytes meanwhile
                 os.link(temporary, target)
-            sync_folder(folder)
+            if confirmed:
+                sync_folder(folder)
             return size
         finally:
             _remove(temporary)

@@ -13,10 +13,11 @@ from starlette.background import BackgroundTask
 
 from assetserver.delivery.assetfiles import AssetFiles
 from assetserver.delivery.body import AssetResponse, open_file
-from assetserver.delivery.files import PIECE_BYTES, sign
+from assetserver.delivery.files import PIECE_BYTES
 from assetserver.errors import FileChangedError
 from assetserver.semantics.representation import ContentCoding, Representation
 from assetserver.semantics.respond import NoBody, ResponsePlan
+from assetserver.storage.signatures import sign
 
 
 def noise(seed: int, size: int) -> bytes:

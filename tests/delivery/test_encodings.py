@@ -13,11 +13,11 @@ import pytest
 
 from assetserver.delivery import encodings as module
 from assetserver.delivery.encodings import Encodings
-from assetserver.delivery.files import sign
 from assetserver.semantics.mediatypes import media_type_of
 from assetserver.semantics.representation import SUFFIXES, ContentCoding
 from assetserver.storage.codecs import CompressionParameter as Zstd
 from assetserver.storage.codecs import ZstdCompressor, compress, decode
+from assetserver.storage.signatures import sign
 
 
 def noise(seed: int, size: int) -> bytes:

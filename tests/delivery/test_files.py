@@ -23,11 +23,11 @@ from assetserver.delivery.files import (
     read_pieces,
     read_whole,
     runs_on_asyncio,
-    sign,
     wait_done,
     wait_future,
 )
 from assetserver.errors import OverloadedError
+from assetserver.storage.signatures import sign
 
 BACKENDS = ("asyncio", "trio")
 

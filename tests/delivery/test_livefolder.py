@@ -1,6 +1,5 @@
 """A live folder trusts what it knows for a moment, then looks, and reads again only what changed."""
 
-import dataclasses
 import gzip
 import os
 import threading
@@ -11,15 +10,17 @@ from typing import Any
 
 import anyio
 import brotli
+import msgspec
 import pytest
 
 from assetserver.delivery import encodings, files, livefolder, probe
 from assetserver.delivery.encodings import Encodings
-from assetserver.delivery.files import FilePool, Signature
+from assetserver.delivery.files import FilePool
 from assetserver.delivery.livefolder import Entry, LiveFolder
 from assetserver.delivery.probe import Kind, Probe, Roots
 from assetserver.errors import OverloadedError
 from assetserver.semantics.representation import Asset, ContentCoding
+from assetserver.storage.signatures import Signature
 
 TEXT = b"body { color: rebeccapurple; margin: 0 }\n" * 100
 
@@ -197,7 +198,7 @@ class TestFreshness:
 
         def sign(status: os.stat_result) -> Signature:
             found = fine(status)
-            return dataclasses.replace(found, mtime_ns=found.mtime_ns // 10**12, ctime_ns=found.ctime_ns // 10**12 * 10**12)
+            return msgspec.structs.replace(found, mtime_ns=found.mtime_ns // 10**12, ctime_ns=found.ctime_ns // 10**12 * 10**12)
 
         for module in (files, probe, livefolder, encodings):
             monkeypatch.setattr(module, "sign", sign)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from assetserver.delivery import probe as module
-from assetserver.delivery.files import Signature, sign
 from assetserver.delivery.probe import MISSING, Kind, Probe, Roots, last_modified_of, sidecar_path
 from assetserver.errors import OverloadedError
 from assetserver.semantics.representation import ContentCoding
+from assetserver.storage.signatures import Signature, sign
 
 
 @pytest.fixture(autouse=True, params=["by descriptor", "by name"])
