@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
@@ -14,19 +15,21 @@ from starlette.routing import BaseRoute, Host, Mount, Route, Router
 
 from .data import open_library, served_sites
 from .delivery.assetfiles import AssetFiles
-from .delivery.previews import PREVIEW_CACHE, PREVIEW_FIELDS, Found, Previews
+from .delivery.previews import PREVIEW_CACHE, PREVIEW_FIELDS, Found, PreviewFiles, Previews
 from .delivery.releasefiles import ReleaseFiles
 from .delivery.requests import query_suffix
 from .delivery.resources import Resources
 from .errors import ReleaseMissingError, SettingsError
 from .releases.library import Library
-from .releases.manifest import ReleaseId
+from .releases.manifest import SHORT, ReleaseId
 from .releases.serving import ActiveIndex, open_release
-from .semantics.caching import REDIRECT, CachePolicy, CacheRule, CacheTable, check_cache_control, compile_glob
+from .semantics.caching import PAGE, REDIRECT, CachePolicy, CacheRule, CacheTable, check_cache_control, compile_glob
 from .semantics.targets import format_target
 from .settings import Settings
 from .settingtables import HeadersSettings, MountSettings, SiteSettings
 from .storage.blobs import Digest
+
+_ID_BEGINS = re.compile(r"[0-9A-Fa-f]+")
 
 _Served = tuple[MountSettings | SiteSettings, AssetFiles]
 
@@ -98,9 +101,9 @@ def preview_routes(settings: Settings, resources: Resources) -> list[BaseRoute]:
     """Return where kept releases of the served sites can be looked at; see ``delivery.previews``."""
     if not settings.previews.enabled:
         return []
-    previews = Previews(lambda name: _find_preview(settings, resources, name))
+    previews = Previews(lambda name, host: _find_preview(settings, resources, name, host))
     routes: list[BaseRoute] = [
-        Route("/-/releases/{release}", _to_folder, methods=["GET", "HEAD"]),
+        Route("/-/releases/{release}", _to_preview, methods=["GET", "HEAD"]),
         Mount("/-/releases/{release}", previews),
     ]
     if settings.previews.host:
@@ -108,9 +111,14 @@ def preview_routes(settings: Settings, resources: Resources) -> list[BaseRoute]:
     return routes
 
 
-def _find_preview(settings: Settings, resources: Resources, name: str) -> Found:
+def _find_preview(settings: Settings, resources: Resources, name: str, host: str | None) -> Found:
+    """Find a release of the sites that answer for ``host``. Its first digits do only if there are too many to be guessed."""
+    if _ID_BEGINS.fullmatch(name) and len(name) < SHORT:
+        raise ReleaseMissingError(f"{name} is too short; write at least {SHORT} digits")
     library = open_library(settings)
     for site in served_sites(settings):
+        if host is not None and site.host not in ("", host):
+            continue
         with suppress(ReleaseMissingError):  # another site may have it
             release = library.site(site.name).read().resolve(name)
             return Found(release, partial(_open_preview, settings, site, resources, library, release))
@@ -121,7 +129,7 @@ def _open_preview(
     settings: Settings, site: SiteSettings, resources: Resources, library: Library, release: ReleaseId
 ) -> ReleaseFiles:
     index = open_release(library, release)
-    return ReleaseFiles(
+    return PreviewFiles(
         lambda: (release, index),
         lambda digest: library.blobs.path_of(Digest(digest)),
         cache=PREVIEW_CACHE,
@@ -169,6 +177,13 @@ def _public_fields(headers: HeadersSettings) -> dict[str, str]:
         "X-Content-Type-Options": "nosniff" if headers.nosniff else "",
     }
     return {name: value for name, value in fields.items() if value}
+
+
+async def _to_preview(request: Request) -> Response:
+    """Redirect to the address with "/"; not to be kept, since an alias moves."""
+    answer = await _to_folder(request)
+    answer.headers.update({"Cache-Control": PAGE, **PREVIEW_FIELDS})
+    return answer
 
 
 async def _to_folder(request: Request) -> Response:

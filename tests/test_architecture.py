@@ -26,7 +26,7 @@ SHARED_GROUND = {"semantics", "errors", "tomllines", "settingtables"}
 """What others of the lowest row may import."""
 TOP = len(ROWS) - 1
 
-STORAGE_GROUND = {"assetserver.storage." + name for name in ("blobs", "codecs", "durable")}
+STORAGE_GROUND = {"assetserver.storage." + name for name in ("blobs", "codecs", "durable", "signatures")}
 CHOOSE_ENGINES = {"assetserver.data", "assetserver.app", "assetserver.cli"}
 KNOWS_UVICORN = "assetserver.delivery.protocol"
 

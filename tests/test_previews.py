@@ -74,6 +74,31 @@ def test_an_alias_follows_what_it_names(publish, client):
     assert http.get("/-/releases/@staging/").text == "<p>2"
 
 
+def test_the_rules_of_a_release_make_a_preview_neither_stored_nor_indexed(publish, client):
+    headers = b"/*\n  Cache-Control: public, max-age=31536000, immutable\n  X-Robots-Tag: all\n  x-own: 1\n"
+    publish(FIRST | {"_headers": headers, "_redirects": b"/from /docs/ 301\n"}, "--alias", "staging")
+    http = client()
+    for path in ("/", "/index.html", "/from", "/docs", ""):
+        answer = http.get(f"/-/releases/@staging{path}", follow_redirects=False)
+        assert (answer.headers["cache-control"], answer.headers["x-robots-tag"]) == ("no-cache", "noindex")
+    assert http.get("/-/releases/@staging/").headers["x-own"] == "1"
+
+
+def test_a_site_of_one_host_is_not_shown_at_another(publish, client):
+    release = publish(FIRST, "--alias", "staging")["id"]
+    http = client(sites=[{"host": "intranet.example"}, {"name": "other", "prefix": "/"}])
+    for name in (release, release[:12], "@staging"):
+        assert http.get(f"/-/releases/{name}/").status_code == 404
+        for host in ("intranet.example", "INTRANET.example:8080", "intranet.example."):
+            assert http.get(f"/-/releases/{name}/", headers={"Host": host}).text == "<p>1"
+
+
+def test_a_release_cannot_be_found_by_trying(publish, client):
+    release = publish(FIRST)["id"]
+    http = client()
+    assert {http.get(f"/-/releases/{release[:length]}/").status_code for length in range(1, 12)} == {404}
+
+
 @pytest.mark.parametrize("name", ["@nothing", "0123456789ab", "abc", "a" * 64, "%00", "%FF", "..%2f..", "x" * 3000])
 def test_a_release_that_nobody_keeps_is_a_miss_that_nobody_stores(publish, client, name):
     publish(FIRST, "--prod")

@@ -97,6 +97,8 @@ class AssetFiles(StaticFiles):
         TypeError: A subclass overrides a method of ``StaticFiles`` that this class does not call.
     """
 
+    redirect_cache = REDIRECT
+
     def __init__(  # noqa: PLR0913 - Starlette's keywords and ours
         self,
         *,
@@ -145,18 +147,26 @@ class AssetFiles(StaticFiles):
         if scope["type"] == "websocket":
             await WebSocketClose()(scope, receive, send)
             return
-        if (hot := self._hot.answer(scope)) is not None:
-            start, content = hot
-            await send(start)
-            await send({"type": "http.response.body", "body": content})
-            return
+        hot = None
         try:
-            response = await self._respond(scope)
+            if (hot := self._hot.answer(scope)) is None:
+                response = await self._respond(scope)
+        except OverloadedError:
+            response = self._refuse(scope, _overloaded())
         except HTTPException as error:
-            if "starlette.exception_handlers" in scope:
-                raise  # the app around renders its own pages
-            response = Response(error.detail + "\n", error.status_code, error.headers, "text/plain")
-        await response(scope, receive, send)
+            response = self._refuse(scope, error)
+        if hot is None:
+            await response(scope, receive, send)
+            return
+        start, content = hot
+        await send(start)
+        await send({"type": "http.response.body", "body": content})
+
+    def _refuse(self, scope: Scope, error: HTTPException) -> Response:
+        """Return the page of an error, or raise it where the app around renders its own."""
+        if "starlette.exception_handlers" in scope:
+            raise error
+        return Response(error.detail + "\n", error.status_code, error.headers, "text/plain")
 
     def get_path(self, scope: Scope) -> str:
         """Return the path below the mount: decoded, without leading "/", ending in "/" for a folder's URL."""
@@ -172,13 +182,16 @@ class AssetFiles(StaticFiles):
             return self._options(scope)
         if scope["method"] not in ("GET", "HEAD"):
             raise HTTPException(405, headers={"Allow": ALLOW, "Cache-Control": ERROR})
-        target = parse_target(format_target("" if path == "." else path))
         try:
-            found = None if isinstance(target, RefusedTarget) else await self._find(target.path, scope)
-            if isinstance(found, Entry):
-                found = await self._serve(found, scope)
+            return await self._answer(path, scope)
         except OverloadedError as error:
-            raise HTTPException(503, headers={"Retry-After": "1", "Cache-Control": ERROR}) from error
+            raise _overloaded() from error
+
+    async def _answer(self, path: str, scope: Scope) -> Response:
+        target = parse_target(format_target("" if path == "." else path))
+        found = None if isinstance(target, RefusedTarget) else await self._find(target.path, scope)
+        if isinstance(found, Entry):
+            found = await self._serve(found, scope)
         return found or await self._missing(path, scope)
 
     async def _respond(self, scope: Scope) -> Response:
@@ -257,9 +270,9 @@ class AssetFiles(StaticFiles):
             entry = await self._file(entry.path)
         raise OverloadedError("a file changes faster than it can be read")
 
-    def _responses(self, entry: Entry, scope: Scope) -> AssetResponses | None:
-        """Return the answers of ``entry`` at the URL of ``scope``."""
-        del scope
+    def _responses(self, entry: Entry, scope: Scope, *, is_error: bool = False) -> AssetResponses | None:
+        """Return the answers of ``entry`` at the URL of ``scope``; ``is_error``: as the page of an error."""
+        del scope, is_error
         return entry.responses
 
     async def _with_codings(self, entry: Entry, accept_encoding: str | None) -> Entry:
@@ -310,7 +323,7 @@ class AssetFiles(StaticFiles):
     async def _error_page(self, path: AssetPath, status: int, policy: str, scope: Scope) -> Response | None:
         """Return the file at ``path`` as the page of an error, or None if it is not there."""
         entry = await self._file(path)
-        if entry is None or (responses := self._responses(entry, scope)) is None:
+        if entry is None or (responses := self._responses(entry, scope, is_error=True)) is None:
             return None
         return await self._open(entry, respond_missing(responses, read_request(scope), policy, status))
 
@@ -329,8 +342,10 @@ class AssetFiles(StaticFiles):
         return Response(None, 204, headers)
 
     def _redirect(self, location: str, scope: Scope) -> Response:
-        headers = {"Location": location + query_suffix(scope), "Cache-Control": REDIRECT, **_text(self._fields)}
-        return Response(None, 308, headers)
+        return self._redirect_to(308, location + query_suffix(scope), self.redirect_cache)
+
+    def _redirect_to(self, status: int, location: str, policy: str) -> Response:
+        return Response(None, status, {"Location": location, "Cache-Control": policy, **_text(self._fields)})
 
     def _url(self, path: AssetPath, scope: Scope) -> str:
         return encoded_prefix(scope) + format_target(path)
@@ -364,6 +379,10 @@ def asks_for_a_file(path: str) -> bool:
     if "." not in name or name.endswith((".html", ".htm")):
         return False
     return has_known_extension(name) or looks_fingerprinted(name)
+
+
+def _overloaded() -> HTTPException:
+    return HTTPException(503, headers={"Retry-After": "1", "Cache-Control": ERROR})
 
 
 def _clean(path: AssetPath) -> AssetPath:

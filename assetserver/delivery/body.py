@@ -79,6 +79,11 @@ class AssetResponse(Response):
         if self.background is not None:  # a subclass of AssetFiles may have set it, as on any Starlette response
             await self.background()
 
+    async def discard(self) -> None:
+        """Close what would have been sent."""
+        if self._file is not None:
+            await _close(self._file)
+
     def _from_memory(self) -> Iterator[bytes | memoryview]:
         content, body = memoryview(self._content or b""), self.plan.body
         match body:

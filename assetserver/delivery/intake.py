@@ -11,6 +11,9 @@ _HOST = re.compile(rb"(?:\[[0-9A-Za-z:.]+\]|(?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A
 """``uri-host [ ":" port ]``; it may be empty (RFC 9110 §7.2, RFC 3986 §3.2.2)."""
 
 
+_FINAL_DOT = re.compile(rb"(?<=[0-9A-Za-z])\.(:[0-9]*)?\Z")
+
+
 class ExactHost:
     """Answers 400 to a request without Host, with several, or with one that is none (RFC 9112 §3.2).
 
@@ -35,7 +38,16 @@ class ExactHost:
                 answer = Response(None, 204 if allowed else 400, {"Allow": "GET, HEAD, OPTIONS", "Cache-Control": "no-store"})
                 await answer(scope, receive, send)
                 return
+            scope = _without_final_dot(scope)
         await self.app(scope, receive, send)
+
+
+def _without_final_dot(scope: Scope) -> Scope:
+    """Return the scope with the Host that ``www.example.com.`` is another spelling of (RFC 1034 §3.1)."""
+    if not any(name == b"host" and _FINAL_DOT.search(value) for name, value in scope["headers"]):
+        return scope
+    fields = [(name, _FINAL_DOT.sub(rb"\1", value) if name == b"host" else value) for name, value in scope["headers"]]
+    return {**scope, "headers": fields}
 
 
 def _what_is_wrong(hosts: list[bytes], version: str) -> str:

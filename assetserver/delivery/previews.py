@@ -17,10 +17,22 @@ from starlette.websockets import WebSocketClose
 from assetserver.errors import PublishError, ReleaseMissingError
 from assetserver.semantics.caching import ERROR, PAGE, CachePolicy, CacheRule, CacheTable
 
+from .releasefiles import ReleaseFiles
+from .requests import host_of
+
 LIMIT_OPEN = 16
 
 PREVIEW_CACHE = CacheTable(rules=(CacheRule("**", CachePolicy(PAGE)),))
 PREVIEW_FIELDS = {"X-Robots-Tag": "noindex"}
+
+
+class PreviewFiles(ReleaseFiles):
+    """A release alone, at an address that is neither indexed nor stored, whatever its own rules say."""
+
+    redirect_cache = PAGE
+    own_fields = frozenset(
+        {b"cache-control", b"cdn-cache-control", b"cloudflare-cdn-cache-control", b"surrogate-control", b"x-robots-tag"}
+    )
 
 
 class Found(NamedTuple):
@@ -30,8 +42,11 @@ class Found(NamedTuple):
     open: Callable[[], ASGIApp]
 
 
-Resolve = Callable[[str], Found]
-"""Returns what a name means: an id, its beginning, an alias with or without ``@``. Raises ``ReleaseMissingError``."""
+Resolve = Callable[[str, str | None], Found]
+"""Returns what a name means at a host: an id, at least 12 digits of it, an alias with or without ``@``.
+
+The host is None where the name itself was one. Raises ``ReleaseMissingError``.
+"""
 
 
 class Previews:
@@ -46,11 +61,12 @@ class Previews:
         if scope["type"] == "websocket":
             await WebSocketClose()(scope, receive, send)
             return
-        await self._find(scope["path_params"]["release"])(scope, receive, send)
+        host = host_of(scope) if scope.get("root_path") else None
+        await self._find(scope["path_params"]["release"], host)(scope, receive, send)
 
-    def _find(self, name: str) -> ASGIApp:
+    def _find(self, name: str, host: str | None) -> ASGIApp:
         try:
-            found = self._resolve(name)
+            found = self._resolve(name, host)
             if found.release not in self._open:
                 self._open[found.release] = found.open()
         except (ReleaseMissingError, PublishError) as error:

@@ -16,27 +16,30 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Scope
 
-from assetserver.releases.headersfile import HeaderChanges, HeaderTable
-from assetserver.releases.redirectsfile import Redirection, RedirectTable
+from assetserver.errors import OverloadedError
+from assetserver.releases.headersfile import NO_CHANGES, HeaderChanges, HeaderTable
+from assetserver.releases.redirectsfile import Redirection, RedirectKind, RedirectTable
 from assetserver.releases.siterules import SiteRules
-from assetserver.semantics.caching import ERROR, MISSING_PAGE, PAGE, REDIRECT
+from assetserver.semantics.caching import ERROR, MISSING_PAGE, PAGE
 from assetserver.semantics.fingerprints import looks_fingerprinted
 from assetserver.semantics.representation import Asset, Field
 from assetserver.semantics.respond import AssetResponses
 from assetserver.semantics.targets import AssetPath, RefusedTarget, parse_target
 
 from .assetfiles import AssetFiles, asks_for_a_file
+from .body import AssetResponse
 from .livefolder import Entry
 from .releasefolder import OpenIndex, ReleaseFolder
 from .requests import encoded_prefix
 
 logger = logging.getLogger(__name__)
 
-LIMIT_URLS = 8192
+LIMIT_DRESSED = 4096
 TELL_EVERY_S = 60.0
+_ATTEMPTS = 3
 _PERMANENT = (301, 308)
-_REWRITE = 200
-_ERRORS = 400
+_OF_THE_PAGE = frozenset({b"content-type"})
+PERSONAL = "private, no-cache"
 
 
 class ReleaseFiles(AssetFiles):
@@ -47,13 +50,15 @@ class ReleaseFiles(AssetFiles):
     """
 
     folder: ReleaseFolder
+    own_fields: frozenset[bytes] = frozenset()
+    """Fields that the rules of a release cannot change."""
 
     def __init__(self, open_index: OpenIndex, path_of: Callable[[str], str], *, links: bool = True, **keywords: Any) -> None:
         self._open_index = open_index
         self._path_of = path_of
         self._links = links
         self._tables: tuple[SiteRules, HeaderTable, RedirectTable] | None = None
-        self._dressed: dict[tuple[str, AssetPath], tuple[AssetResponses, AssetResponses]] = {}
+        self._dressed: dict[tuple[AssetPath, HeaderChanges, bool], tuple[AssetResponses, AssetResponses]] = {}
         self.missed_fingerprints = 0
         self._tell_at_s = float("-inf")
         super().__init__(html=True, **keywords)
@@ -70,6 +75,22 @@ class ReleaseFiles(AssetFiles):
             self._dressed.clear()
         return self._tables[1:]
 
+    async def _answer(self, path: str, scope: Scope) -> Response:
+        """Answer from one release: where another one is served in the end than in the beginning, answer anew."""
+        for _ in range(_ATTEMPTS):
+            mark = self.folder.mark
+            try:
+                response = await super()._answer(path, scope)
+            except HTTPException:
+                if self.folder.mark == mark:
+                    raise
+                continue
+            if self.folder.mark == mark:
+                return response
+            if isinstance(response, AssetResponse):
+                await response.discard()
+        raise OverloadedError("releases change faster than a request can be answered")
+
     async def _find(self, path: AssetPath, scope: Scope) -> Entry | Response | None:
         redirects = self._rules()[1]
         query = scope.get("query_string", b"").decode("latin-1")
@@ -84,13 +105,11 @@ class ReleaseFiles(AssetFiles):
 
     async def _follow(self, rule: Redirection, scope: Scope) -> Entry | Response | None:
         """Return what a redirect rule says: a redirect, the file at another path, or that file as the page of an error."""
-        if _REWRITE < rule.status < _ERRORS:
+        if rule.kind is RedirectKind.REDIRECT:
             location = encoded_prefix(scope) + rule.target if rule.target.startswith("/") else rule.target
-            policy = REDIRECT if rule.status in _PERMANENT else PAGE
-            return Response(None, rule.status, {"Location": location, "Cache-Control": policy})
-        target = parse_target(rule.target.partition("?")[0])
-        found = None if isinstance(target, RefusedTarget) else await self._locate(target.path, scope)
-        if rule.status == _REWRITE or isinstance(found, Response):
+            return self._redirect_to(rule.status, location, self.redirect_cache if rule.status in _PERMANENT else PAGE)
+        found = await self._file_at(rule.target)
+        if rule.kind is RedirectKind.REWRITE:
             return found
         policy = ERROR if asks_for_a_file(self.get_path(scope)) else MISSING_PAGE
         page = await self._error_page(found.path, rule.status, policy, scope) if found else None
@@ -98,17 +117,32 @@ class ReleaseFiles(AssetFiles):
             raise HTTPException(rule.status, headers={"Cache-Control": policy})
         return page
 
-    def _responses(self, entry: Entry, scope: Scope) -> AssetResponses | None:
+    async def _file_at(self, target: str) -> Entry | None:
+        """Return the file that a rule's ``target`` means: itself, an index page, or a page without its ``.html``."""
+        parsed = parse_target(target.partition("?")[0])
+        if isinstance(parsed, RefusedTarget):
+            return None
+        bare = parsed.path.rstrip("/")
+        names = (parsed.path, f"{bare}/index.html".lstrip("/"), f"{bare}.html")
+        for name in names:
+            if name and not name.endswith("/") and (entry := await self._file(AssetPath(name))):
+                return entry
+        return None
+
+    def _responses(self, entry: Entry, scope: Scope, *, is_error: bool = False) -> AssetResponses | None:
         headers = self._rules()[0]
-        if entry.responses is None or not headers:
+        if entry.responses is None:
+            return None
+        changes = headers.select("/" + self.get_path(scope))
+        if changes == NO_CHANGES:
             return entry.responses
-        key = self.get_path(scope), entry.path
+        key = entry.path, changes, is_error
         known = self._dressed.get(key)
         if known is not None and known[0] is entry.responses:
             return known[1]
-        changes = headers.select("/" + key[0])
-        dressed = AssetResponses(change_fields(entry.responses.asset, changes)) if changes else entry.responses
-        while len(self._dressed) >= LIMIT_URLS:
+        own = _OF_THE_PAGE if is_error else self.own_fields
+        dressed = AssetResponses(change_fields(entry.responses.asset, changes, own))
+        while len(self._dressed) >= LIMIT_DRESSED:
             self._dressed.pop(next(iter(self._dressed)))
         self._dressed[key] = entry.responses, dressed
         return dressed
@@ -133,12 +167,19 @@ class ReleaseFiles(AssetFiles):
             logger.warning(text, self.missed_fingerprints, "/" + path)
 
 
-def change_fields(asset: Asset, changes: HeaderChanges) -> Asset:
-    """Return ``asset`` with the fields of header rules in the place of the server's own; ``Link`` and ``Vary`` add up."""
-    named = {name for name, _ in changes.set} - {b"link", b"vary"} | changes.unset
-    cache = [(name, value) for name, value in changes.set if name == b"cache-control"]
-    kinds = [value for name, value in changes.set if name == b"content-type"]
-    others = [field for field in changes.set if field[0] not in (b"cache-control", b"content-type")]
+def change_fields(asset: Asset, changes: HeaderChanges, own: frozenset[bytes] = frozenset()) -> Asset:
+    """Return ``asset`` with the fields of header rules in the place of the server's own; ``Link`` and ``Vary`` add up.
+
+    ``own``: fields that rules cannot change. What sets a cookie, and says nothing of caches, is for nobody else.
+    """
+    wanted = [field for field in changes.set if field[0] not in own]
+    named = {name for name, _ in wanted} - {b"link", b"vary"} | (changes.unset - own)
+    cache = [(name, value) for name, value in wanted if name == b"cache-control"]
+    if not cache and any(name == b"set-cookie" for name, _ in wanted):
+        cache = [(b"cache-control", PERSONAL.encode())]
+        named |= {name for name, _ in asset.cache_fields if name.endswith((b"cache-control", b"surrogate-control"))}
+    kinds = [value for name, value in wanted if name == b"content-type"]
+    others = [field for field in wanted if field[0] not in (b"cache-control", b"content-type")]
     representations = asset.representations
     if kinds:
         representations = tuple(replace(one, media_type=kinds[-1].decode("latin-1")) for one in representations)

@@ -149,6 +149,12 @@ class ReleaseFolder:
         self._entries.pop(path, None)
 
     @property
+    def mark(self) -> object:
+        """What changes whenever something else is served."""
+        self._look()
+        return self._mark
+
+    @property
     def rules(self) -> SiteRules:
         """The rules of what is served now."""
         self._look()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from urllib.parse import quote, unquote
 
@@ -11,6 +12,7 @@ from assetserver.semantics.preconditions import Preconditions
 from assetserver.semantics.respond import AssetRequest
 from assetserver.semantics.targets import RefusedTarget, Target, parse_target, strip_prefix
 
+_PORT = re.compile(r":[0-9]*\Z")
 _PRECONDITIONS = (b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since")
 DECIDING = frozenset({b"accept-encoding", b"range", b"if-range", b"want-repr-digest", *_PRECONDITIONS})
 """The request fields that decide which answer an asset gives."""
@@ -70,6 +72,12 @@ def query_suffix(scope: Scope) -> str:
     """Return "?" and the query as sent, or "" where there is none; nothing that could end a field line."""
     query: bytes = scope.get("query_string", b"")
     return "?" + quote(query, safe="%/?:@!$&'()*+,;=-._~[]|") if query else ""
+
+
+def host_of(scope: Scope) -> str:
+    """Return the name of the host that was asked, in lower case, without port; "" if there is none."""
+    host = (first_field(scope, b"host") or "").lower()
+    return host if host.endswith("]") else _PORT.sub("", host)
 
 
 def first_field(scope: Scope, name: bytes) -> str | None:

@@ -1,16 +1,17 @@
-"""The compact index of a release, or of names kept beside it: one read-only file, mapped by every worker.
+"""The compact index of a release, or of names kept beside it: one read-only file; no object per file in memory.
 
-No object per file in memory: a look-up is a binary search over the map, about 17 steps for 100,000 files, and only for paths
-that are not hot. Layout: magic, counts; then per path the first 16 bytes of its SHA-256 and the offset of its record, sorted;
-then the rules; then the records, each with its length and CRC-32: a damaged one is one file less, never another file's bytes.
+A look-up is a binary search in the table of hashes, which a process holds (24 bytes per file), and one read of a record; hot
+paths need none. Not mapped: whoever cut a mapped file would end every process that reads it (SIGBUS).
+Layout: magic, counts, CRC-32 of table and rules; then per path the first 16 bytes of its SHA-256 and the offset of its record,
+sorted; then the rules; then the records, each with its length and CRC-32: damage costs a file, never gives another.
 """
 
 from __future__ import annotations
 
 import logging
-import mmap
 import os
 import struct
+import weakref
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from zlib import crc32
@@ -22,10 +23,13 @@ from assetserver.semantics.fingerprints import is_immutable
 
 logger = logging.getLogger(__name__)
 
-_MAGIC = b"ASCATv2\n"
-_HEAD = struct.Struct("<8sQQ")
+_MAGIC = b"ASCATv3\n"
+_HEAD = struct.Struct("<8sQQI")
 _SLOT = struct.Struct("<16sQ")
 _RECORD = struct.Struct("<II")
+_GUESS_BYTES = 512
+"""What nearly every record fits into: one read."""
+_LIMIT_BYTES = 1 << 24
 
 
 class CatalogEntry(msgspec.Struct, frozen=True, array_like=True):
@@ -61,39 +65,42 @@ def encode_catalog(entries: Iterable[CatalogEntry], rules: bytes = b"") -> bytes
         record = encode(entry)
         records += _RECORD.pack(len(record), crc32(record)) + record
     slots.sort()
-    block = _RECORD.pack(len(rules), crc32(rules)) + rules
-    start = _HEAD.size + len(slots) * _SLOT.size + len(block)
-    table = b"".join(_SLOT.pack(key, start + offset) for key, offset in slots)
-    return _HEAD.pack(_MAGIC, len(slots), len(block)) + table + block + bytes(records)
+    start = _HEAD.size + len(slots) * _SLOT.size + len(rules)
+    table = b"".join(_SLOT.pack(key, start + offset) for key, offset in slots) + rules
+    return _HEAD.pack(_MAGIC, len(slots), len(rules), crc32(table)) + table + bytes(records)
 
 
 class Catalog:
-    """An index, mapped from the file at ``path``. Raises ``PublishError`` if the file is not one.
+    """The index in the file at ``path``. Raises ``PublishError`` if the file is not one.
 
-    Iterating yields every sound entry, in the order of their hashes.
+    ``rules`` are the encoded ones. Iterating yields every sound entry, in the order of their hashes.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._complained = False
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            magic, self._count, rules_size = _HEAD.unpack(file.read(_HEAD.size).ljust(_HEAD.size, b"\0"))
-            self._rules_at = _HEAD.size + self._count * _SLOT.size
-            is_index = magic == _MAGIC and size >= self._rules_at + rules_size
-            if is_index:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-                self.rules = self._read(self._rules_at)
-        if not is_index or self.rules is None:
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._file)
+        magic, self._count, rules_size, checksum = _HEAD.unpack(os.pread(self._file, _HEAD.size, 0).ljust(_HEAD.size, b"\0"))
+        table_size = self._count * _SLOT.size
+        is_index = magic == _MAGIC and os.fstat(self._file).st_size >= _HEAD.size + table_size + rules_size
+        content = os.pread(self._file, table_size + rules_size, _HEAD.size) if is_index else b""
+        if not is_index or crc32(content) != checksum:
             raise PublishError(f"{path} is not an index of this version, or damaged; activate the release again")
+        self._table, self.rules = content[:table_size], content[table_size:]
 
     def __len__(self) -> int:
         """Return the number of paths."""
         return int(self._count)
 
     def __iter__(self) -> Iterator[CatalogEntry]:
-        for at in range(_HEAD.size, self._rules_at, _SLOT.size):
-            if entry := self._entry(at):
+        with open(self._file, "rb", closefd=False) as file:
+            file.seek(0)
+            content = file.read()
+        for at in range(0, len(self._table), _SLOT.size):
+            offset = _SLOT.unpack_from(self._table, at)[1]
+            length = int.from_bytes(content[offset : offset + 4], "little")
+            if entry := self._decode(content[offset : offset + _RECORD.size + length]):
                 yield entry
 
     def get(self, path: str) -> CatalogEntry | None:
@@ -102,10 +109,10 @@ class Catalog:
         low, high = 0, self._count
         while low < high:
             middle = (low + high) // 2
-            at = _HEAD.size + middle * _SLOT.size
-            found = self._map[at : at + 16]
+            at = middle * _SLOT.size
+            found = self._table[at : at + 16]
             if found == key:
-                entry = self._entry(at)
+                entry = self._read(_SLOT.unpack_from(self._table, at)[1])
                 return entry if entry is not None and entry.path == path else None
             if found < key:
                 low = middle + 1
@@ -113,23 +120,23 @@ class Catalog:
                 high = middle
         return None
 
-    def _entry(self, slot_at: int) -> CatalogEntry | None:
-        record = self._read(_SLOT.unpack_from(self._map, slot_at)[1])
-        if record is not None:
-            return msgspec.msgpack.decode(record, type=CatalogEntry)
+    def _read(self, offset: int) -> CatalogEntry | None:
+        record = os.pread(self._file, _GUESS_BYTES, offset)
+        length = int.from_bytes(record[:4], "little")
+        if _GUESS_BYTES < _RECORD.size + length <= _LIMIT_BYTES:
+            record = os.pread(self._file, _RECORD.size + length, offset)
+        return self._decode(record[: _RECORD.size + length])
+
+    def _decode(self, record: bytes) -> CatalogEntry | None:
+        """Return the entry that ``record`` encodes, with length and CRC before it, or None if it is damaged."""
+        length, checksum = _RECORD.unpack(record[: _RECORD.size].ljust(_RECORD.size, b"\0"))
+        content = record[_RECORD.size :]
+        if content and len(content) == length and crc32(content) == checksum:
+            return msgspec.msgpack.decode(content, type=CatalogEntry)
         if not self._complained:
             logger.error("%s is damaged; remove it and activate the release again: the index is made anew", self.path)
             self._complained = True
         return None
-
-    def _read(self, at: int) -> bytes | None:
-        """Return the record that begins at ``at``, or None if it is damaged."""
-        head = self._map[at : at + _RECORD.size]
-        if len(head) < _RECORD.size:
-            return None
-        length, checksum = _RECORD.unpack(head)
-        record = self._map[at + _RECORD.size : at + _RECORD.size + length]
-        return record if len(record) == length and crc32(record) == checksum else None
 
 
 def _key(path: str) -> bytes:

@@ -43,6 +43,23 @@ _OWNED = {
 _VALUE = re.compile(r"[\t !-~\xa0-\xff]+")
 _SEPARATE = b"set-cookie"
 """The one field whose lines must not be joined (RFC 9110 §5.3)."""
+_SINGLE = frozenset(
+    {
+        b"access-control-allow-origin",
+        b"cache-control",
+        b"cdn-cache-control",
+        b"content-disposition",
+        b"content-type",
+        b"cross-origin-embedder-policy",
+        b"cross-origin-opener-policy",
+        b"cross-origin-resource-policy",
+        b"strict-transport-security",
+        b"x-content-type-options",
+        b"x-frame-options",
+    }
+)
+"""Fields that mean one thing: of several blocks the last decides. Joined, as all others are, they would mean nothing; two
+lifetimes would mean the shorter one in some caches and the longer in others."""
 _LIMIT_KNOWN = 1_024
 
 
@@ -219,5 +236,7 @@ def _join(values: Mapping[bytes, list[bytes]]) -> Iterable[Field]:
     for name, lines in values.items():
         if name == _SEPARATE:
             yield from ((name, line) for line in lines)
+        elif name in _SINGLE:
+            yield name, lines[-1]
         else:
             yield name, b", ".join(lines)

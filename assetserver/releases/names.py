@@ -4,9 +4,11 @@ A release alone says of a name that it is *proved* (the content begins to hash t
 glob), or only *referenced*: it holds what may be a hash, and a page, script or style sheet of the release names it.
 Kept releases together show more, which is in no manifest, for a release's id must depend on nothing but its files:
 
-- **changed**: from one release to the next, names of its family (``app-*.js``) went and others came, with other content.
-- **beside**: no such evidence, but its folder holds names of the same shape that have it. Such a name stays reachable, since
-  chunks that have no successor are what old tabs miss; it is not immutable.
+- **changed**: code (scripts, style sheets, WebAssembly, source maps) of which, from one release to the next, names of its
+  family (``app-*.js``) went and others came, with other content. Never anything else: photos, invoices and downloads come
+  and go under random names, too, and are edited in place.
+- **beside**: a random name in the same folder, with a hash of the same length and signs, as code that changed. It stays
+  reachable, since chunks and images that have no successor are what old tabs miss; it is not immutable.
 
 Against it speaks a name with two contents, or a content that moved to another name of its family: then it is none.
 """
@@ -20,7 +22,10 @@ from assetserver.semantics.fingerprints import BESIDE, CHANGED, REFERENCED, Name
 
 from .catalog import CatalogEntry
 
+_CODE = (".js", ".mjs", ".cjs", ".css", ".wasm")
+
 _Family = tuple[str, str, str]
+_Shape = tuple[str, int, str]
 _Members = Mapping[_Family, Mapping[str, bytes]]
 
 
@@ -33,44 +38,49 @@ def judge_names(releases: Sequence[Iterable[CatalogEntry]]) -> dict[str, Catalog
     contents: dict[str, set[bytes]] = {}
     for entry in (entry for release in named for entry in release):
         contents.setdefault(entry.path, set()).add(entry.digest)
-    candidates = [_by_family(entry for entry in release if len(contents[entry.path]) == 1) for release in named]
-    changed = _changed_families(candidates)
-    shapes = {parts.shape for family in candidates for path in _members_of(family, changed) if (parts := split_name(path))}
+    changed, shapes = _find_evidence([_by_family(one for one in release if len(contents[one.path]) == 1) for release in named])
     kept: dict[str, CatalogEntry] = {}
     for entry in (entry for release in named for entry in release):
-        if reason := _judge(entry, len(contents[entry.path]) == 1, changed, shapes):
+        reason = entry.reason
+        if reason == REFERENCED:
+            reason = _judge(entry.path, changed, shapes) if len(contents[entry.path]) == 1 else ""
+        if reason:
             kept[entry.path] = entry.because(reason)
     return kept
 
 
-def _judge(entry: CatalogEntry, is_constant: bool, changed: set[_Family], shapes: set[tuple[str, int]]) -> str:
-    if entry.reason != REFERENCED:
-        return entry.reason
-    parts = split_name(entry.path)
-    if parts is None or not is_constant:
+def _judge(path: str, changed: set[_Family], shapes: set[_Shape]) -> str:
+    parts = split_name(path)
+    if parts is None:
         return ""
-    if parts.family in changed:
+    if parts.family in changed and _is_like(parts, shapes):
         return CHANGED
-    return BESIDE if parts.shape in shapes else ""
+    return BESIDE if _is_like(parts, shapes) else ""
+
+
+def _is_like(parts: NameParts, shapes: set[_Shape]) -> bool:
+    """Tell whether a hash is of a shape that code has shown; letters alone count in esbuild's signs, A-Z and 2-7."""
+    return _shape(parts) in shapes and (parts.is_random or parts.alphabet == "base32")
+
+
+def _shape(parts: NameParts) -> _Shape:
+    """Return where such names lie, how long their hashes are, and in which signs: one build writes them alike."""
+    signs = parts.alphabet if parts.alphabet in ("hex", "base32") else "base64"
+    return parts.folder, len(parts.hash), signs
 
 
 def _by_family(entries: Iterable[CatalogEntry]) -> dict[_Family, dict[str, bytes]]:
+    """Return what of ``entries`` is code, with hashes in its names, by family: digests by path."""
     families: dict[_Family, dict[str, bytes]] = {}
     for entry in entries:
-        if parts := split_name(entry.path):
+        parts = split_name(entry.path)
+        if parts is not None and parts.extension.removesuffix(".map").endswith(_CODE):
             families.setdefault(parts.family, {})[entry.path] = entry.digest
     return families
 
 
-def _members_of(families: _Members, wanted: set[_Family]) -> Iterable[str]:
-    return (path for family in wanted & families.keys() for path in families[family])
-
-
-def _changed_families(releases: Sequence[_Members]) -> set[_Family]:
-    """Return the families that changed as hashed names do, from any release to the next.
-
-    A family of which no name looks random may follow, where names of its shape have shown it: bundlers also draw words.
-    """
+def _find_evidence(releases: Sequence[_Members]) -> tuple[set[_Family], set[_Shape]]:
+    """Return the families that changed from any release to the next, and the shapes of their random names."""
     changed, moved = set[_Family](), set[_Family]()
     for before, after in pairwise(releases):
         for family in before.keys() & after.keys():
@@ -79,18 +89,5 @@ def _changed_families(releases: Sequence[_Members]) -> set[_Family]:
             if gone and come:
                 (moved if set(gone.values()) & set(come.values()) else changed).add(family)
     changed -= moved
-    random = {family for family in changed if any(_parts(path).is_random for path in _paths(releases, family))}
-    shapes = {_parts(path).shape for family in random for path in _paths(releases, family)}
-    return {
-        family for family in changed if family in random or any(_parts(p).shape in shapes for p in _paths(releases, family))
-    }
-
-
-def _paths(releases: Sequence[_Members], family: _Family) -> Iterable[str]:
-    return (path for release in releases for path in release.get(family, ()))
-
-
-def _parts(path: str) -> NameParts:
-    parts = split_name(path)
-    assert parts is not None  # noqa: S101 - only such paths are in a family
-    return parts
+    names = (split_name(path) for release in releases for family in changed & release.keys() for path in release[family])
+    return changed, {_shape(parts) for parts in names if parts is not None and parts.is_random}

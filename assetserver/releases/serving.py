@@ -39,7 +39,7 @@ class ServedIndex:
     @cached_property
     def rules(self) -> SiteRules:
         """The rules of the release."""
-        return decode_rules(self._release.rules or b"")
+        return decode_rules(self._release.rules)
 
 
 class ActiveIndex:

@@ -60,11 +60,6 @@ class NameParts(NamedTuple):
         return self.folder, self.stem, self.extension
 
     @property
-    def shape(self) -> tuple[str, int]:
-        """Where such names lie, and how long their hashes are: one build writes them alike."""
-        return self.folder, len(self.hash)
-
-    @property
     def is_random(self) -> bool:
         """Whether the hash cannot well be a word, a date or a number: how often it turns from one kind of sign to another.
 

@@ -125,6 +125,67 @@ def test_rule_files_are_not_served(site):
     assert [get(path).status for path in ("/_headers", "/_redirects")] == [404, 404]
 
 
+@pytest.mark.parametrize("path", ["/nothing.js", "/was/here.js"])
+def test_the_page_of_an_error_keeps_its_own_type(site, path):
+    get = site("/*.js\n  Content-Type: text/javascript\n  x-all: 1\n", "/was/* /gone.html 410\n")
+    answer = get(path)
+    assert (answer["content-type"], answer["x-all"]) == ("text/html; charset=utf-8", "1")
+
+
+def test_of_two_lifetimes_the_last_counts(site):
+    get = site("/*\n  Cache-Control: public, max-age=9\n/app.css\n  Cache-Control: public, max-age=99\n")
+    assert get("/app.css")["cache-control"] == "public, max-age=99"
+
+
+def test_who_gets_a_cookie_gets_it_alone(site):
+    get = site("/*\n  Set-Cookie: id=1\n/app.js\n  Cache-Control: public, max-age=9\n")
+    assert get("/app.css")["cache-control"] == "private, no-cache"
+    assert get("/app.js")["cache-control"] == "public, max-age=9"
+
+
+def test_a_redirect_by_rule_can_be_followed_across_origins(site):
+    answer = site(redirects="/font.woff2 /fonts/new.woff2\n")("/font.woff2")
+    assert (answer.status, answer["access-control-allow-origin"]) == (301, "*")
+
+
+@pytest.mark.parametrize(
+    ("rule", "status", "body"),
+    [
+        ("/spa/* /index.html 200", 200, PAGE),
+        ("/spa/* /old.html 200", 200, b"still here"),
+        ("/spa/* /old 200", 200, b"still here"),
+        ("/spa/* /docs 200", 200, b"docs"),
+        ("/spa/* /docs/ 200", 200, b"docs"),
+        ("/spa/* / 200", 200, PAGE),
+        ("/spa/* /gone.html 410", 410, b"it is gone"),
+    ],
+)
+@pytest.mark.parametrize("clean_urls", [True, False])
+def test_what_a_rule_means_is_a_file_also_with_clean_urls(served, rule, status, body, clean_urls):
+    served.app.clean_urls = clean_urls
+    served.activate(SITE | {"_redirects": rule.encode()})
+    answer = served.get("/spa/deep/link")
+    assert (answer.status, answer.body) == (status, body)
+
+
+def test_a_request_is_answered_from_one_release_whatever_is_activated_meanwhile(served):
+    """The rule of one release must not lead to a file of another."""
+    one = served.publish({"one.html": b"one", "_redirects": b"/j/* /one.html 200", "_headers": b"/*\n  x-release: one"})
+    two = served.publish({"two.html": b"two", "_redirects": b"/j/* /two.html 200", "_headers": b"/*\n  x-release: two"})
+    served.activate(one)
+    real = served.app._file
+
+    async def switch_and_find(path):
+        if served.site.read().active == one:
+            served.activate(two)
+            served.look()
+        return await real(path)
+
+    served.app._file = switch_and_find
+    answer = served.get("/j/x")
+    assert (answer.status, answer.body, answer["x-release"]) == (200, b"two", "two")
+
+
 def test_a_page_announces_what_it_needs(site, served):
     get = site()
     assert get("/")["link"] == "</app.css>; rel=preload; as=style, </app.js>; rel=modulepreload"

@@ -242,6 +242,19 @@ def test_a_damaged_manifest_stops_a_switch_and_not_the_site(served, caplog):
     assert two[:12] in caplog.text
 
 
+@pytest.mark.parametrize("path", ["/", "/..%2f", "/%5c", "/nothing"])
+def test_a_site_that_cannot_be_read_is_overloaded_and_not_broken(served, path):
+    served.activate(V1)
+    assert served.get("/").status == 200
+    os.unlink(served.site.path)
+    served.look()
+    assert served.get("/").status == 404
+    Path(served.site.path).write_text("{")
+    served.look()
+    answer = served.get(path)
+    assert (answer.status, answer["cache-control"], answer["retry-after"]) == (503, "no-store", "1")
+
+
 class Moving:
     """An index that a test moves."""
 

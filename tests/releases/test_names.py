@@ -67,6 +67,35 @@ def test_letters_alone_count_where_their_like_has_shown_it():
     assert judge(one[1:], two[1:]) == {}
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("products/sku-AB12CD34.jpg", "products/sku-EF56GH78.jpg"),
+        ("d/Invoice-INV2024A0017.pdf", "d/Invoice-INV2024B0031.pdf"),
+        ("d/nightly-20231105b2.zip", "d/nightly-20231212c3.zip"),
+        ("p/photo-20240101T120000Z.jpg", "p/photo-20240202T130000Z.jpg"),
+        ("p/mountain-dQw4w9WgXcQ.jpg", "p/mountain-aB3dE6gH9jK.jpg"),
+        ("u/550e8400e29b41d4a716446655440000.png", "u/6ba7b8109dad11d180b400c04fd430c8.png"),
+        ("icons/icon-192x192.png", "icons/icon-512x512.png"),
+        ("fonts/inter-latin400.woff2", "fonts/inter-latin700.woff2"),
+        ("lib/jquery-3.7.1.min.js", "lib/jquery-3.8.0.min.js"),
+        ("assets/about-contacts.js", "assets/about-services.js"),
+    ],
+)
+def test_what_people_name_so_is_never_immutable_and_goes_with_its_release(before, after):
+    bundle = ({"assets/app-BX2k9_fQ.js": "one"}, {"assets/app-Dq3Rx8Zt.js": "two"})
+    kept = judge(release(**bundle[0], **{before: "old"}), release(**bundle[1], **{after: "new"}))
+    assert set(kept) == {"assets/app-BX2k9_fQ.js", "assets/app-Dq3Rx8Zt.js"}
+
+
+def test_hashed_pictures_beside_hashed_code_stay_reachable_and_are_not_immutable():
+    one = release(**{"assets/app-BX2k9_fQ.js": "one", "assets/logo-Cz4Tq1Lw.svg": "1", "assets/hero-portrait.jpg": "2"})
+    two = release(**{"assets/app-Dq3Rx8Zt.js": "two", "assets/logo-Qw3Er5Ty.svg": "3", "assets/hero-landscap.jpg": "4"})
+    kept = judge(one, two)
+    assert {kept.get(path) for path in ("assets/logo-Cz4Tq1Lw.svg", "assets/logo-Qw3Er5Ty.svg")} == {"beside"}
+    assert len(kept) == 4
+
+
 @pytest.mark.parametrize("reason", ["proved", "declared by .vite/manifest.json"])
 def test_proved_and_declared_names_need_no_evidence(reason):
     assert judge(release(reason, **{"assets/app-contacts.js": "one"})) == {"assets/app-contacts.js": reason}
