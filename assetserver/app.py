@@ -10,6 +10,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import lru_cache
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -23,11 +24,12 @@ from .delivery.cacheheaders import CacheHeaders
 from .delivery.encodings import Encodings
 from .delivery.errorpages import render_error
 from .delivery.files import FilePool
+from .delivery.hotcache import HOT, HotCache
 from .delivery.intake import ExactHost
 from .delivery.memory import MemoryCache
 from .delivery.resources import Resources
 from .errors import SettingsError
-from .observe import AccessLog, LogWriter
+from .observe import AccessLog, LogWriter, RequestIds
 from .routes import cache_table, preview_routes, site_routes
 from .semantics.caching import ERROR
 from .settings import Settings, load_settings
@@ -44,10 +46,11 @@ def create_app(settings: Settings | None = None) -> Starlette:
     settings = settings or find_settings()
     resources = _resources(settings)
     writer = None if settings.server.access_log == "off" else LogWriter(settings.server.access_log)
+    ids = RequestIds() if settings.server.request_id else None
 
     @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        yield
+    async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
+        yield {HOT: HotCache(ids, writer, settings.memory.hot_limit_bytes)}
         resources.close()
         if writer is not None:
             writer.close()
@@ -60,7 +63,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
             *site_routes(settings, resources),
         ],
         middleware=[
-            Middleware(AccessLog, writer, request_id=settings.server.request_id),
+            Middleware(AccessLog, writer, ids),
             Middleware(ExactHost),
             Middleware(CacheHeaders, cache_table(settings)),
         ],

@@ -1,11 +1,11 @@
 """The command line: what it takes, and how it ends. What the commands do stands in ``serving``, ``publishing`` and ``upkeep``.
 
-Exit codes follow sysexits.h: 0 done, 2 usage, 69 the address is taken, 78 configuration, 130 interrupted.
+How they end, and with which exit code, stands in ``endings``.
 """
 
 from __future__ import annotations
 
-import errno
+import difflib
 import json
 import os
 import sys
@@ -14,16 +14,67 @@ from typing import Any, NoReturn
 
 import click
 
-from .errors import AssetServerError, SettingsError
+from .endings import EX_FAILURE, told_kindly
 
-EX_FAILURE = 1
-EX_CONFIG = 78
-_DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NEAR = 0.8
+"""How alike an option must be to be suggested, from 0 to 1: ``--prod`` for ``--prot``, never for ``--port``."""
+_ELSEWHERE = {
+    "activate": "promote",
+    "aliases": "alias",
+    "clean": "gc",
+    "compare": "diff",
+    "deploy": "publish",
+    "fsck": "verify",
+    "list": "releases",
+    "ls": "releases",
+    "prune": "gc",
+    "push": "publish",
+    "revert": "rollback",
+    "run": "serve",
+    "start": "serve",
+    "status": "releases",
+    "switch": "promote",
+    "tag": "alias",
+    "undo": "rollback",
+    "upload": "publish",
+}
+"""What other tools call it."""
+
+
+class _Command(click.Command):
+    """A command that suggests only options that are nearly what was written."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            known = [name for one in self.get_params(ctx) for name in one.opts]
+            near = difflib.get_close_matches(error.option_name, known, 1, _NEAR)
+            raise click.NoSuchOption(error.option_name, error.message, near, ctx) from error
+
+
+class _Commands(click.Group):
+    """Commands, found also where they are named as in other tools, to suggest the right one."""
+
+    command_class = _Command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in self.commands and not name.startswith("-"):
+            _refuse_command(ctx, name, list(self.commands))
+        return super().resolve_command(ctx, args)
+
+
+def _refuse_command(ctx: click.Context, name: str, known: list[str]) -> NoReturn:
+    near = _ELSEWHERE.get(name) or next(iter(difflib.get_close_matches(name, known, 1)), None)
+    guess = f"did you mean {near}?" if near else f"there are {', '.join(known)}"
+    ctx.fail(f"there is no command {name}; {guess}")
+
 
 _CONFIG = click.option("--config", type=click.Path(), metavar="FILE", help="Settings; assetserver.toml if it is there.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(installed_version("assetserver"), "-V", "--version", message="assetserver %(version)s")
 def main() -> None:
     """Serve static files with exact HTTP."""
@@ -49,7 +100,7 @@ def serve(directory: str | None, config: str | None, data: str | None, reload: b
     if directory is not None:
         overrides["mounts"] = [{"prefix": "/", "directory": directory, "listing": True}]
     overrides |= _data(data)
-    with _settings_errors():
+    with told_kindly():
         from .serving import serve_settings  # noqa: PLC0415 - `version` and `--help` must not wait for Uvicorn
 
         settings = _load(config, overrides)
@@ -64,7 +115,7 @@ def check(config: str | None, wants_list: bool) -> None:
     if wants_list:
         _list_settings()
         return
-    with _settings_errors():
+    with told_kindly():
         from .app import create_app  # noqa: PLC0415 - as in `serve`
         from .serving import describe_mounts  # noqa: PLC0415
 
@@ -75,7 +126,7 @@ def check(config: str | None, wants_list: bool) -> None:
     click.echo("ok")
 
 
-_SITE = click.option("--site", default="default", show_default=True, metavar="NAME", help="Which site.")
+_SITE = click.option("--site", metavar="NAME", help="Which site; needed where the settings name several.")
 _DATA = click.option("--data", type=click.Path(), metavar="DIR", help="Folder of releases.  [./data]")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Say it in JSON.")
 
@@ -89,12 +140,14 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Say it in JSON.")
 @click.option("--alias", default="", metavar="A", help="Name that means this release from now on, such as staging.")
 @click.option("--message", "-m", default="", metavar="M", help="What is in it, for people.")
 @click.option("--sign", default="", metavar="KEY", help="Sign it with this minisign secret key.")
-@click.option("--integrity", default="", metavar="FILE", help="Write every file's integrity (SRI, sha384) to FILE, as JSON.")
+@click.option(
+    "--integrity", default="", metavar="FILE", help="Write every file's integrity (SRI, sha384) to FILE, or - for stdout."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done; store nothing.")
 @_JSON
 def publish(directory: str, config: str | None, data: str | None, **options: Any) -> None:
     """Turn the folder DIR into a release: immutable, compressed, kept. The same files are the same release."""
-    with _settings_errors():
+    with told_kindly():
         from . import publishing  # noqa: PLC0415 - as in `serve`
 
         publishing.publish(_load(config, _data(data)), directory, options)
@@ -105,9 +158,9 @@ def publish(directory: str, config: str | None, data: str | None, **options: Any
 @_CONFIG
 @_DATA
 @_SITE
-def promote(release: str, config: str | None, data: str | None, site: str) -> None:
+def promote(release: str, config: str | None, data: str | None, site: str | None) -> None:
     """Serve RELEASE (an id, its first digits, or @alias) from now on, in one step."""
-    with _settings_errors():
+    with told_kindly():
         from . import publishing  # noqa: PLC0415 - as in `serve`
 
         publishing.promote(_load(config, _data(data)), site, release)
@@ -118,9 +171,9 @@ def promote(release: str, config: str | None, data: str | None, site: str) -> No
 @_CONFIG
 @_DATA
 @_SITE
-def rollback(release: str | None, config: str | None, data: str | None, site: str) -> None:
+def rollback(release: str | None, config: str | None, data: str | None, site: str | None) -> None:
     """Serve what was active before, or RELEASE, in one step."""
-    with _settings_errors():
+    with told_kindly():
         from . import publishing  # noqa: PLC0415 - as in `serve`
 
         publishing.rollback(_load(config, _data(data)), site, release)
@@ -131,9 +184,9 @@ def rollback(release: str | None, config: str | None, data: str | None, site: st
 @_DATA
 @_SITE
 @_JSON
-def releases(config: str | None, data: str | None, site: str, as_json: bool) -> None:
+def releases(config: str | None, data: str | None, site: str | None, as_json: bool) -> None:
     """List the kept releases, the newest first; * is the active one."""
-    with _settings_errors():
+    with told_kindly():
         from . import publishing  # noqa: PLC0415 - as in `serve`
 
         publishing.list_releases(_load(config, _data(data)), site, as_json=as_json)
@@ -147,9 +200,9 @@ def releases(config: str | None, data: str | None, site: str, as_json: bool) -> 
 @_SITE
 @click.option("--all", "is_long", is_flag=True, help="List every file, not the first of each kind.")
 @_JSON
-def diff(old: str, new: str | None, config: str | None, data: str | None, site: str, **options: Any) -> None:
+def diff(old: str, new: str | None, config: str | None, data: str | None, site: str | None, **options: Any) -> None:
     """Compare releases A and B, in files and bytes; with A alone, what is active and A."""
-    with _settings_errors():
+    with told_kindly():
         from . import upkeep  # noqa: PLC0415 - as in `serve`
 
         upkeep.diff(_load(config, _data(data)), site, old, new, **options)
@@ -162,12 +215,12 @@ def diff(old: str, new: str | None, config: str | None, data: str | None, site: 
 @_SITE
 @click.option("--repair", is_flag=True, help="Remove damaged blobs and records, so that publishing again stores them anew.")
 @_JSON
-def verify(release: str | None, config: str | None, data: str | None, site: str, **options: Any) -> None:
+def verify(release: str | None, config: str | None, data: str | None, site: str | None, **options: Any) -> None:
     """Read all releases again and name what is wrong.
 
     With RELEASE only that. Exits with 1 if anything is wrong.
     """
-    with _settings_errors():
+    with told_kindly():
         from . import upkeep  # noqa: PLC0415 - as in `serve`
 
         is_sound = upkeep.verify(_load(config, _data(data)), site, release, **options)
@@ -201,10 +254,31 @@ def gc(config: str | None, data: str | None, **options: Any) -> None:
 
     What is active, what rolling back leads to and what has an alias always stay. Waits for publishing to end.
     """
-    with _settings_errors():
+    with told_kindly():
         from . import upkeep  # noqa: PLC0415 - as in `serve`
 
         upkeep.gc(_load(config, _data(data)), **options)
+
+
+@main.command()
+@click.argument("name", required=False)
+@click.argument("release", required=False)
+@_CONFIG
+@_DATA
+@_SITE
+@click.option("--remove", is_flag=True, help="Remove the alias NAME; its release stays until gc.")
+@_JSON
+def alias(name: str | None, release: str | None, config: str | None, data: str | None, **options: Any) -> None:
+    """Let NAME mean RELEASE from now on; without RELEASE, say what it means; without NAME, list all.
+
+    What has an alias is kept by gc, and can be seen at /-/releases/@NAME/.
+    """
+    if options["remove"] and (name is None or release is not None):
+        raise click.UsageError("--remove wants the NAME of the alias, and nothing else")
+    with told_kindly():
+        from . import upkeep  # noqa: PLC0415 - as in `serve`
+
+        upkeep.alias(_load(config, _data(data)), options.pop("site"), name, release, **options)
 
 
 @main.command()
@@ -212,9 +286,9 @@ def gc(config: str | None, data: str | None, **options: Any) -> None:
 @_DATA
 @_SITE
 @click.option("--message", "-m", default="", metavar="M", help="Why, for those who are refused.")
-def lock(config: str | None, data: str | None, site: str, message: str) -> None:
+def lock(config: str | None, data: str | None, site: str | None, message: str) -> None:
     """Refuse promote, rollback and publish --prod until unlock."""
-    with _settings_errors():
+    with told_kindly():
         from . import upkeep  # noqa: PLC0415 - as in `serve`
 
         upkeep.lock(_load(config, _data(data)), site, message)
@@ -224,9 +298,9 @@ def lock(config: str | None, data: str | None, site: str, message: str) -> None:
 @_CONFIG
 @_DATA
 @_SITE
-def unlock(config: str | None, data: str | None, site: str) -> None:
+def unlock(config: str | None, data: str | None, site: str | None) -> None:
     """Allow promote, rollback and publish --prod again."""
-    with _settings_errors():
+    with told_kindly():
         from . import upkeep  # noqa: PLC0415 - as in `serve`
 
         upkeep.unlock(_load(config, _data(data)), site)
@@ -268,25 +342,3 @@ def _as_environment(config: str | None, overrides: dict[str, Any]) -> dict[str, 
         text = json.dumps(value) if isinstance(value, list) else str(value)
         variables["ASSETSERVER_" + name.upper().replace(".", "__")] = text
     return variables
-
-
-class _settings_errors:  # noqa: N801 - used as a statement
-    """Turns the errors that people can mend into one line on stderr and an exit code, 78 for a ``SettingsError``."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, SettingsError):
-            _fail(EX_CONFIG, str(error))
-        if isinstance(error, AssetServerError):
-            _fail(EX_FAILURE, str(error))
-        if isinstance(error, OSError) and error.errno in _DISK_IS_FULL:
-            what = f"the disk is full: {error.filename or 'a file'} cannot be written ({error.strerror})"
-            _fail(EX_FAILURE, f"{what}; what was live stays live. Make room, also with assetserver gc, then try again")
-
-
-def _fail(code: int, message: str) -> NoReturn:
-    click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-    click.echo(message, err=True)
-    raise SystemExit(code)

@@ -2,26 +2,71 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Callable
 
-from .errors import SignatureError
+from .errors import PublishError, ReleaseMissingError, SignatureError
 from .releases.checks import CheckPolicy
 from .releases.library import Library
 from .releases.manifest import SHORT, ReleaseId
 from .releases.publish import PublishOptions
 from .releases.signing import SUFFIX, parse_public_key, verify_signature
+from .releases.sites import Site
 from .settings import Settings
 from .settingtables import SiteSettings
 from .storage.files import FileBlobs
+from .wording import short_path
 
 DEFAULT_FOLDER = "data"
 
 
 def open_library(settings: Settings) -> Library:
-    """Return the releases of ``settings``: in ``data.path``, else ``$STATE_DIRECTORY`` (systemd), else ``./data``."""
+    """Return the releases of ``settings``, none yet or many: ``data.path``, else ``$STATE_DIRECTORY``, else ``./data``."""
     folder = settings.data.path or os.environ.get("STATE_DIRECTORY", "").partition(":")[0] or DEFAULT_FOLDER
     return Library(folder, FileBlobs(os.path.join(folder, "blobs")))
+
+
+def open_kept(settings: Settings) -> Library:
+    """As ``open_library``, for who wants what is there. Raises ``ReleaseMissingError`` if there is no data folder."""
+    library = open_library(settings)
+    if not os.path.exists(library.folder):
+        problem = f"there is no data folder {short_path(library.folder)}; nothing was ever published there"
+        raise ReleaseMissingError(f"{problem}. If it is elsewhere, name it with --data")
+    check_folder(library)
+    return library
+
+
+def check_folder(library: Library) -> None:
+    """Raise ``PublishError`` if a file is where the data folder should be."""
+    if os.path.exists(library.folder) and not os.path.isdir(library.folder):
+        raise PublishError(f"the data folder {short_path(library.folder)} is a file; name another with --data")
+
+
+def choose_site(settings: Settings, wanted: str | None) -> str:
+    """Return the name of the site that is meant: ``wanted``, or without it the only one there is.
+
+    Raises ``ReleaseMissingError`` for one that the settings do not name: nobody would ever see what is published there.
+    """
+    names = list(dict.fromkeys(one.name for one in settings.sites)) or [SiteSettings().name]
+    if wanted in names:
+        return wanted
+    listed = ", ".join(names)
+    if wanted is None:
+        if len(names) > 1:
+            raise ReleaseMissingError(f"there are {len(names)} sites; say which with --site: {listed}")
+        return names[0]
+    near = difflib.get_close_matches(wanted.lower(), names, 1)
+    guess = f"; did you mean {near[0]}?" if near else ";"
+    known = f"the settings name {listed}" if settings.sites else f"without [[sites]] in the settings there is only {listed}"
+    raise ReleaseMissingError(f"there is no site {wanted!r}{guess} {known}")
+
+
+def open_site(settings: Settings, wanted: str | None) -> tuple[Library, Site]:
+    """Return the releases that are kept, and the site that is meant. Raises what ``open_kept`` and ``choose_site`` do."""
+    name = choose_site(settings, wanted)
+    library = open_kept(settings)
+    return library, library.site(name)
 
 
 def served_sites(settings: Settings) -> tuple[SiteSettings, ...]:

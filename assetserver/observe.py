@@ -42,21 +42,39 @@ class Record(NamedTuple):
     started: float
     duration_s: float
     scope: Scope
+    client: tuple[str, int] | None
     status: int
     sent: int
     fields: list[tuple[bytes, bytes]]
     request_id: str
 
 
-class AccessLog:
-    """Pure ASGI middleware: one record per request, and ``X-Request-ID`` on every answer if ``request_id``."""
+class RequestIds:
+    """Identifiers of requests: a random prefix for the process, and a number."""
 
-    def __init__(self, app: ASGIApp, writer: LogWriter | None = None, *, request_id: bool = True) -> None:
+    def __init__(self) -> None:
+        self._prefix = os.urandom(5).hex()
+        self._encoded = self._prefix.encode()
+        self._numbers = count(1)
+        self._last = 0
+
+    def take(self) -> bytes:
+        """Return the next identifier."""
+        self._last = next(self._numbers)
+        return b"%b-%x" % (self._encoded, self._last)
+
+    def last(self) -> str:
+        """Return the identifier that was taken last."""
+        return f"{self._prefix}-{self._last:x}"
+
+
+class AccessLog:
+    """Pure ASGI middleware: one record per request, and ``X-Request-ID`` on every answer if there are ``ids``."""
+
+    def __init__(self, app: ASGIApp, writer: LogWriter | None = None, ids: RequestIds | None = None) -> None:
         self.app = app
         self._writer = writer
-        self._wants_id = request_id
-        self._prefix = os.urandom(5).hex()
-        self._numbers = count(1)
+        self._ids = ids
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, as ASGI."""
@@ -65,7 +83,7 @@ class AccessLog:
             return
         started = time.time()
         begun = time.perf_counter()
-        request_id = f"{self._prefix}-{next(self._numbers):x}" if self._wants_id else ""
+        request_id = self._ids.take().decode() if self._ids else ""
         status = sent = 0
         fields: list[tuple[bytes, bytes]] = []
 
@@ -78,7 +96,10 @@ class AccessLog:
                     fields.append((REQUEST_ID, request_id.encode()))
             elif message["type"] == "http.response.body" and scope["method"] != "HEAD":
                 sent += len(message.get("body", b""))
-            await send(message)
+            try:
+                await send(message)
+            finally:  # of a file, the server notes what it sent
+                sent += message.get("sent", 0)
 
         scope["assetserver.request_id"] = request_id
         try:
@@ -91,7 +112,7 @@ class AccessLog:
         finally:
             if self._writer is not None:
                 duration_s = time.perf_counter() - begun
-                self._writer.append(Record(started, duration_s, scope, status, sent, fields, request_id))
+                self._writer.append(Record(started, duration_s, scope, scope.get("client"), status, sent, fields, request_id))
 
 
 class LogWriter:
@@ -162,7 +183,7 @@ def format_combined(record: Record) -> str:
     date = _common_date(int(record.started))
     line = f"{scope['method']} {_target(scope)} HTTP/{scope['http_version']}"
     return (
-        f'{_client(scope)} - - [{date}] "{_quoted(line)}" {record.status} {record.sent or "-"} '
+        f'{_client(record)} - - [{date}] "{_quoted(line)}" {record.status} {record.sent or "-"} '
         f'"{_quoted(asked.get(b"referer", "-"))}" "{_quoted(asked.get(b"user-agent", "-"))}"'
     )
 
@@ -175,7 +196,7 @@ def format_json(record: Record) -> str:
     row: Mapping[str, Any] = {
         "ts": f"{time.strftime('%Y-%m-%dT%H:%M:%S', when)}.{int(record.started % 1 * 1000):03}Z",
         "request_id": record.request_id,
-        "client_ip": _client(scope),
+        "client_ip": _client(record),
         "method": scope["method"],
         "host": asked.get(b"host", ""),
         "path": scope["path"],
@@ -208,9 +229,8 @@ def _common_date(seconds: int) -> str:
     return f"{when.tm_mday:02}/{_MONTHS[when.tm_mon - 1]}/{when.tm_year}:{time.strftime('%H:%M:%S', when)} +0000"
 
 
-def _client(scope: Scope) -> str:
-    client = scope.get("client")
-    return client[0] if client else "-"
+def _client(record: Record) -> str:
+    return record.client[0] if record.client else "-"
 
 
 def _target(scope: Scope) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -13,7 +12,11 @@ from typing import Any
 
 import click
 
-from .data import check_signature, open_library, publish_options
+from .addresses import live_url, preview_url
+from .data import check_folder, check_signature, choose_site, open_library, open_site, publish_options, served_sites
+from .endings import StoppedError, with_options
+from .errors import PublishError
+from .progress import Progress
 from .releases.activation import activate_release, keep_release
 from .releases.collect import publishing_lock
 from .releases.integrity import format_integrity, integrity_of
@@ -22,108 +25,124 @@ from .releases.manifest import SHORT, ReleaseId
 from .releases.publish import PublishReport, publish_folder
 from .releases.serving import explain_names
 from .releases.signing import SUFFIX, SecretKey, format_trusted_comment, load_secret_key, sign
-from .releases.sites import Site, SiteState, previous_release
+from .releases.sites import Site, SiteState, parse_alias, previous_release
 from .settings import Settings
 from .storage.durable import replace_durably
-from .wording import in_units
+from .wording import escape, in_units, in_utc, plural, short_path
 
 _PASSWORD = "ASSETSERVER_SIGN_PASSWORD"  # noqa: S105 - the name of a variable
-_BAR = 24
+_STDOUT = "-"
 
 
 def publish(settings: Settings, directory: str, options: dict[str, Any]) -> None:
-    """Publish ``directory`` and say what was done; with ``prod``, serve it from now on."""
-    library, site = _open(settings, options["site"])
-    key = _load_key(options["sign"]) if options["sign"] else None  # a wrong password is told before the work
+    """Publish ``directory`` and say what was done; with ``prod``, serve it from now on.
+
+    What can be told to be wrong before the work is. Raises ``StoppedError`` for Ctrl+C.
+    """
+    library = open_library(settings)
+    site = library.site(choose_site(settings, options["site"]))
+    options = options | {"alias": parse_alias(options["alias"]) if options["alias"] else ""}
+    _check_folders(library, directory)
+    _check_integrity(options)
+    before = site.read()
     progress = Progress()
+    try:
+        key = _load_key(options["sign"]) if options["sign"] else None  # a wrong password is told before the work
+        report = _publish(settings, library, site, directory, progress, key, options)
+    except (KeyboardInterrupt, click.Abort) as error:
+        progress.finish()
+        raise StoppedError(_describe_stop(before, site.read())) from error
+    lines = _summarize(settings, site.name, report, before, options)
+    if options["as_json"]:
+        lines = iter([json.dumps(_as_json(settings, site, report, options))])
+    for line in lines:
+        click.echo(line, err=options["integrity"] == _STDOUT and not options["dry_run"])
+
+
+def _publish(
+    settings: Settings,
+    library: Library,
+    site: Site,
+    directory: str,
+    progress: Progress,
+    key: SecretKey | None,
+    options: dict[str, Any],
+) -> PublishReport:
     with nullcontext() if options["dry_run"] else publishing_lock(library.folder, _tell_waiting):
         report = publish_folder(library, directory, progress, publish_options(settings, site.name), dry_run=options["dry_run"])
         progress.finish()
         if not options["dry_run"]:
             _finish(settings, library, site, report.release, key, options)
             report.fingerprints = explain_names(library, site, report.release)
-    if options["as_json"]:
-        click.echo(json.dumps(_as_json(settings, report, site.read())))
+    return report
+
+
+def _check_folders(library: Library, directory: str) -> None:
+    """Raise ``PublishError`` if what is published would hold the data folder, or that is none."""
+    check_folder(library)
+    outer, inner = os.path.realpath(directory), os.path.realpath(library.folder)
+    if os.path.commonpath([outer, inner]) == outer:
+        problem = f"the data folder {short_path(library.folder)} is inside {directory}, and would be published with it"
+        raise PublishError(f"{problem}; name the folder that the build wrote, or another data folder with --data")
+
+
+def _check_integrity(options: dict[str, Any]) -> None:
+    """Raise ``PublishError`` if the integrity values cannot be written where they should be."""
+    path = options["integrity"]
+    if path == _STDOUT and options["as_json"]:
+        raise PublishError("--json and --integrity - would both write to stdout; give --integrity a file")
+    if not path or path == _STDOUT:
         return
-    for line in _summarize(settings, report, options):
-        click.echo(line)
+    folder = os.path.dirname(path) or os.curdir
+    if not os.path.isdir(folder):
+        raise PublishError(f"--integrity {path}: there is no folder {folder}; make it first")
+    if os.path.isdir(path):
+        raise PublishError(f"--integrity {path} is a folder; name a file in it")
 
 
-def promote(settings: Settings, site_name: str, release: str) -> None:
+def _describe_stop(before: SiteState, after: SiteState) -> str:
+    if after.generation == before.generation:
+        return "stopped; nothing went live, and the site is as it was; publish again to go on"
+    return "stopped when the site had changed already; see what is live now: assetserver releases"
+
+
+def promote(settings: Settings, site_name: str | None, release: str) -> None:
     """Serve ``release`` (an id, its beginning, or an alias) from now on."""
-    library, site = _open(settings, site_name)
+    library, site = open_site(settings, site_name)
     wanted = site.read().resolve(release)
     before, after = activate_release(library, site, wanted, check=check_signature(settings, library))
     same = before.active == after.active
     click.echo(f"{wanted[:SHORT]} is active" + (", as it was" if same else f"; before it was {_short(before.active)}"))
+    _warn_unless_served(settings, site.name)
 
 
-def rollback(settings: Settings, site_name: str, release: str | None) -> None:
+def rollback(settings: Settings, site_name: str | None, release: str | None) -> None:
     """Serve what was active before, or ``release``; once more goes further back, and ``promote`` forward again."""
-    library, site = _open(settings, site_name)
+    library, site = open_site(settings, site_name)
     state = site.read()
-    wanted = state.resolve(release) if release else previous_release(state)
+    wanted = state.resolve(release) if release is not None else previous_release(state)
     check = check_signature(settings, library)
     before, _ = activate_release(library, site, wanted, if_active=state.active or "", going_back=True, check=check)
     click.echo(f"rolled back from {_short(before.active)} to {wanted[:SHORT]}")
+    _warn_unless_served(settings, site.name)
 
 
-def list_releases(settings: Settings, site_name: str, *, as_json: bool) -> None:
+def list_releases(settings: Settings, site_name: str | None, *, as_json: bool) -> None:
     """List the kept releases of a site, the newest first."""
-    _, site = _open(settings, site_name)
+    _, site = open_site(settings, site_name)
     state = site.read()
     if as_json:
         click.echo(json.dumps([_describe(one.id, state) for one in reversed(state.releases)]))
         return
     if not state.releases:
-        click.echo(f"nothing is published to {site.name} yet: assetserver publish ./dist --prod")
+        click.echo(with_options(f"nothing is published to {site.name} yet: assetserver publish ./dist --prod"))
     for one in reversed(state.releases):
         mark = "*" if one.id == state.active else " "
         names = " ".join(f"@{alias}" for alias in _aliases(one.id, state))
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one.published))
-        click.echo(f"{mark} {one.id[:SHORT]}  {when}  {' '.join(filter(None, (names, one.message)))}".rstrip())
+        notes = " ".join(filter(None, (names, escape(one.message))))
+        click.echo(f"{mark} {one.id[:SHORT]}  {in_utc(one.published)}  {notes}".rstrip())
     if state.lock:
-        click.echo(f"locked: {state.lock}")
-
-
-class Progress:
-    """A line that shows how far something long is, and how long it will take; only where someone can see it."""
-
-    def __init__(self) -> None:
-        self._what = ""
-        self._begun_s = time.monotonic()
-        self._shown_s = 0.0
-        self._is_shown = sys.stderr.isatty()
-
-    def __call__(self, what: str, size: int, total: int, files: int = 0, all_files: int = 0) -> None:
-        """Show that ``size`` of ``total`` bytes, and ``files`` of ``all_files``, are ``what``."""
-        now_s = time.monotonic()
-        if what != self._what:
-            self._what, self._begun_s = what, now_s
-        if not self._is_shown or (now_s - self._shown_s < 0.1 and size < total):  # noqa: PLR2004 - ten times a second
-            return
-        self._shown_s = now_s
-        share = size / total if total else 1
-        bar = ("━" * int(share * _BAR)).ljust(_BAR, "─")
-        line = f"{what:<11} {bar} {share:4.0%}  {f'{files:,} of {all_files:,} files, ' if all_files else ''}{in_units(size)}"
-        line += f" of {in_units(total)}{_time_left(now_s - self._begun_s, share)}"
-        click.echo(f"\r{line[: shutil.get_terminal_size().columns - 1]}\x1b[K", err=True, nl=False)
-
-    def finish(self) -> None:
-        """Clear the line."""
-        if self._is_shown:
-            click.echo("\r\x1b[K", err=True, nl=False)
-
-
-def preview_url(settings: Settings, release: ReleaseId) -> str:
-    """Return where a release can be looked at before it goes live, or "" if nowhere."""
-    if settings.previews.host:
-        return f"https://{release[:SHORT]}.{settings.previews.host}/"
-    if not settings.previews.enabled:
-        return ""
-    server = settings.server
-    host = f"[{server.host}]" if ":" in server.host else server.host
-    return f"http://{host}:{server.port}/-/releases/{release[:SHORT]}/"
+        click.echo(f"locked: {escape(state.lock)}")
 
 
 def _finish(
@@ -139,8 +158,15 @@ def _finish(
     if options["prod"]:
         activate_release(library, site, release, check=check_signature(settings, library))
     if options["integrity"]:
-        files = library.load_manifest(release).files
-        replace_durably(options["integrity"], format_integrity(integrity_of(library.blobs, files)))
+        content = format_integrity(integrity_of(library.blobs, library.load_manifest(release).files))
+        _write_integrity(options["integrity"], content)
+
+
+def _write_integrity(path: str, content: bytes) -> None:
+    if path == _STDOUT:
+        click.echo(content, nl=False)
+    else:
+        replace_durably(path, content)
 
 
 def _load_key(path: str) -> SecretKey:
@@ -152,40 +178,92 @@ def _load_key(path: str) -> SecretKey:
     return load_secret_key(path, password.encode() if password else None)
 
 
-def _open(settings: Settings, site_name: str) -> tuple[Library, Site]:
-    library = open_library(settings)
-    return library, library.site(site_name)
-
-
 def _tell_waiting() -> None:
     click.echo("waiting for gc or verify, which is running", err=True)
 
 
-def _summarize(settings: Settings, report: PublishReport, options: dict[str, Any]) -> Iterator[str]:
+def _warn_unless_served(settings: Settings, site_name: str) -> None:
+    if problem := _describe_unserved(settings, site_name):
+        click.echo(f"warning: {problem}", err=True)
+
+
+def _describe_unserved(settings: Settings, site_name: str) -> str:
+    """Return why nobody sees what is published to a site, or "" if it is served."""
+    if any(one.name == site_name for one in served_sites(settings)):
+        return ""
+    problem = "no site is served, for the settings have [[mounts]] and no [[sites]]"
+    return f'{problem}; to serve this one add [[sites]] with name = "{site_name}"'
+
+
+def _summarize(
+    settings: Settings, site_name: str, report: PublishReport, before: SiteState, options: dict[str, Any]
+) -> Iterator[str]:
     short = report.release[:SHORT]
-    yield f"{'would publish' if options['dry_run'] else 'published'} {short}: {report.files:,} files, {in_units(report.size)}"
+    verb, files = "would publish" if options["dry_run"] else "published", plural(report.files, "file")
+    yield f"{verb} {short}: {report.files:,} {files}, {in_units(report.size)}"
     yield f"  {report.new_blobs:,} new ({in_units(report.new_bytes)}), {report.files - report.new_blobs:,} known"
     if report.saved:
         yield "  spares visitors " + ", ".join(f"{in_units(saved)} with {name}" for name, saved in report.saved.items())
     yield from (f"  {one.level}: {one.message}" for one in report.findings)
+    if problem := _describe_unserved(settings, site_name):
+        yield f"  warning: {problem}"
     if options["dry_run"]:
+        yield from _describe_plan(settings, site_name, report.release, before, options)
         return
-    if url := preview_url(settings, report.release):
+    if url := preview_url(settings, site_name, report.release):
         yield f"  preview {url}"
-    yield "  live now" if options["prod"] else f"  not live yet: assetserver promote {short}"
+        if options["alias"]:
+            yield f"  preview {preview_url(settings, site_name, report.release, options['alias'])}"
+        if report.has_rooted_references and not (options["prod"] or settings.previews.host):
+            yield "  note: pages address files from /, where the live site is; previews.host gives previews hosts of their own"
+    if not options["prod"]:
+        yield with_options(f"  not live yet: assetserver promote {short}")
+    else:
+        url = live_url(settings, site_name)
+        yield f"  live now at {url}" if url else "  active now, and served by nobody"
 
 
-def _as_json(settings: Settings, report: PublishReport, state: SiteState) -> dict[str, Any]:
+def _describe_plan(
+    settings: Settings, site_name: str, release: ReleaseId, state: SiteState, options: dict[str, Any]
+) -> Iterator[str]:
+    """Yield what publishing without ``--dry-run`` would change of a site in ``state``."""
+    if alias := options["alias"]:
+        meant = state.aliases.get(alias)
+        if meant is None:
+            yield f"  would set @{alias}"
+        else:
+            yield f"  @{alias} means it already" if meant == release else f"  would move @{alias} from {meant[:SHORT]}"
+    if options["prod"] and state.lock:
+        yield with_options(f"  would not go live: the site is locked: {escape(state.lock)}; assetserver unlock")
+    elif options["prod"] and state.active == release:
+        yield "  is live already"
+    elif options["prod"]:
+        url = live_url(settings, site_name)
+        yield f"  would go live{f' at {url}' if url else ''}; now it is {_short(state.active)}"
+    if options["integrity"]:
+        yield "  the integrity would be written, too; a dry run writes nothing"
+
+
+def _as_json(settings: Settings, site: Site, report: PublishReport, options: dict[str, Any]) -> dict[str, Any]:
+    state = site.read()
+    kept = next((one.message for one in state.releases if one.id == report.release), "")
+    is_active = state.active == report.release
     return {
+        "ok": True,
         "id": report.release,
+        "site": site.name,
+        "message": options["message"] or kept,
+        "dry_run": options["dry_run"],
         "files": report.files,
         "bytes": report.size,
         "new": report.new_blobs,
         "new_bytes": report.new_bytes,
-        "saved": report.saved,
-        "active": state.active == report.release,
-        "preview": preview_url(settings, report.release),
-        "fingerprints": report.fingerprints,
+        "saved": None if report.saved is None else dict(sorted(report.saved.items())),
+        "active": is_active,
+        "aliases": _aliases(report.release, state),
+        "preview": preview_url(settings, site.name, report.release),
+        "url": live_url(settings, site.name) if is_active else "",
+        "fingerprints": dict(sorted(report.fingerprints.items())),
         "findings": [
             {"level": one.level, "code": one.code, "path": one.path, "line": one.line, "message": one.message}
             for one in report.findings
@@ -205,16 +283,8 @@ def _describe(release: ReleaseId, state: SiteState) -> dict[str, Any]:
 
 
 def _aliases(release: ReleaseId, state: SiteState) -> list[str]:
-    return [alias for alias, meant in state.aliases.items() if meant == release]
+    return sorted(alias for alias, meant in state.aliases.items() if meant == release)
 
 
 def _short(release: str | None) -> str:
     return release[:SHORT] if release else "nothing"
-
-
-def _time_left(spent_s: float, share: float) -> str:
-    """Return how long the rest will take, if the first second has shown it and it is worth saying."""
-    if spent_s < 1 or not 0 < share < 1:
-        return ""
-    left_s = spent_s / share - spent_s
-    return f", {int(left_s // 60)} min {int(left_s % 60)} s left" if left_s >= 60 else f", {left_s:.0f} s left"  # noqa: PLR2004

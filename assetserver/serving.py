@@ -18,6 +18,7 @@ from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from .app import create_app
 from .data import open_library, served_sites
+from .endings import with_options
 from .releases.manifest import SHORT
 from .settings import Settings
 from .settingtables import SiteSettings
@@ -105,7 +106,9 @@ def describe_mounts(settings: Settings) -> Iterator[str]:
 def _describe_site(settings: Settings, site: SiteSettings) -> str:
     library = open_library(settings)
     active = library.site(site.name).read().active
-    what = f"release {active[:SHORT]}" if active else "nothing yet: assetserver publish ./dist --prod"
+    several = f" --site {site.name}" if len(served_sites(settings)) > 1 else ""
+    hint = with_options(f"nothing yet: assetserver publish ./dist --prod{several}")
+    what = f"release {active[:SHORT]}" if active else hint
     return f"{what}  (site {site.name}, in {_shorten(library.folder)})"
 
 
@@ -130,7 +133,7 @@ def _config(app: Starlette, settings: Settings, *, reload: bool) -> uvicorn.Conf
     server = settings.server
     return uvicorn.Config(
         _APP if reload or server.workers > 1 else app,  # other processes make their own, from the environment
-        http="httptools",  # the strictest framing of Uvicorn's parsers; "auto" would fall back on h11 silently
+        http=_http_protocol(),
         backlog=BACKLOG,
         log_level="error",  # warnings there are about what clients send, and name none of them
         access_log=False,
@@ -144,6 +147,19 @@ def _config(app: Starlette, settings: Settings, *, reload: bool) -> uvicorn.Conf
         reload_dirs=[str(Path(__file__).parent)] if reload else None,
         lifespan="on",
     )
+
+
+def _http_protocol() -> str:
+    """Return the protocol to speak: ours, or where this Uvicorn is not the one that we know, its own.
+
+    httptools has the strictest framing of Uvicorn's parsers; "auto" would fall back on h11 silently.
+    """
+    from .delivery import protocol  # noqa: PLC0415 - it may not even import
+
+    if missing := protocol.what_is_missing():
+        click.echo(f"this Uvicorn has no {missing}; serving without the hot path, deadlines and limits", err=True)
+        return "httptools"
+    return "assetserver.delivery.protocol:AssetProtocol"
 
 
 def _open_unix(path: str) -> socket.socket:

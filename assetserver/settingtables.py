@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 _MIB, _GIB, _TIB = 1 << 20, 1 << 30, 1 << 40
+_LAST_PORT = 65535
 
 
 class Form(NamedTuple):
@@ -45,6 +46,11 @@ def _is_prefix(text: str) -> bool:
     return text == "/" or (len(text) > 1 and text[0] == "/" and clean and _is_inside(text[1:]))
 
 
+def _is_public(text: str) -> bool:
+    found = re.fullmatch(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]+))?", text)
+    return not text or (found is not None and 0 < int(found[1] or 1) <= _LAST_PORT)
+
+
 _ANY = Form("", lambda _: True)
 _ADDRESS = Form('be a host name or IP address, such as "127.0.0.1"', _matches(r"[!-.0-~]+"))
 _DIRECTORY = Form("name a folder", _matches(r"[^\0]+"), is_path=True)
@@ -58,6 +64,7 @@ _ORIGIN = Form(
     'be "", "*" or one lower-case origin such as "https://example.com"',
     _matches(r"(\*|[a-z][a-z0-9+.-]*://[a-z0-9._:\[\]-]+)?"),
 )
+_PUBLIC = Form('be "" or a lower-case origin such as "https://www.example.com", without a path', _is_public)
 _PATH = Form("be a path without null characters", _matches(r"[^\0]*"), is_path=True)
 _PREFIX = Form('start with "/", not end with it, and have no "?", "#", "%", "{", "}", empty, "." or ".." segment', _is_prefix)
 _SITE = Form("be lower-case letters, digits, dots and hyphens", _matches(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?"))
@@ -76,7 +83,10 @@ class ServerSettings(Table, frozen=True, kw_only=True):
     """``[server]``: where to listen, and how connections are kept."""
 
     host: Annotated[str, _about("Address to listen on.", _ADDRESS)] = "127.0.0.1"
-    port: Annotated[int, _about("TCP port to listen on; 0 takes any free one.", ge=0, le=65535)] = 8000
+    port: Annotated[int, _about("TCP port to listen on; 0 takes any free one.", ge=0, le=_LAST_PORT)] = 8000
+    public_url: Annotated[
+        str, _about("Where visitors come in, for the URLs that commands print; empty for http://HOST:PORT.", _PUBLIC)
+    ] = ""
     uds: Annotated[str, _about("Unix socket to listen on, instead of host and port.", _PATH)] = ""
     fd: Annotated[int, _about("Inherited listening socket, by number; -1 for none.", ge=-1, le=_MIB)] = -1
     workers: Annotated[int, _about("Worker processes.", ge=1, le=64)] = 1
@@ -151,6 +161,7 @@ class MemorySettings(Table, frozen=True, kw_only=True):
 
     limit_bytes: Annotated[int, _about("Most bytes held.", ge=0, le=64 * _GIB)] = 64 * _MIB
     file_limit_bytes: Annotated[int, _about("Larger files are not held.", ge=0, le=_GIB)] = 2 * _MIB
+    hot_limit_bytes: Annotated[int, _about("Most bytes of rendered answers held.", ge=0, le=64 * _GIB)] = 256 * _MIB
 
 
 class DataSettings(Table, frozen=True, kw_only=True):

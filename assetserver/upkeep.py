@@ -1,4 +1,4 @@
-"""The commands that keep releases in order: ``diff``, ``verify``, ``gc``, ``lock``, ``unlock``."""
+"""The commands that keep releases in order: ``diff``, ``verify``, ``gc``, ``alias``, ``lock``, ``unlock``."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from collections.abc import Iterable
 import click
 import msgspec
 
-from .data import check_signature, open_library
+from .data import check_signature, open_kept, open_site
+from .endings import with_options
 from .errors import ReleaseMissingError
-from .publishing import Progress
+from .progress import Progress
 from .releases.collect import CollectReport, Retention, collect
 from .releases.compare import Comparison, FileChange, Kind, Weight, compare_releases
-from .releases.library import Library
 from .releases.manifest import SHORT, ReleaseId
-from .releases.sites import Site, SiteState, lock_site, unlock_site
+from .releases.sites import SiteState, lock_site, parse_alias, remove_alias, set_alias, unlock_site
 from .releases.verify import Fault, VerifyReport
 from .releases.verify import verify as verify_releases
 from .settings import Settings
-from .wording import escape, in_units, plural
+from .wording import escape, in_units, in_utc, plural
 
 _LISTED = 10
 """Files of each kind that ``diff`` lists, unless all are wanted."""
@@ -29,57 +29,82 @@ _NAMED = 3
 """Paths, and releases, that are named with a fault."""
 
 
-def diff(settings: Settings, site_name: str, old: str, new: str | None, *, is_long: bool, as_json: bool) -> None:
+def diff(settings: Settings, site_name: str | None, old: str, new: str | None, *, is_long: bool, as_json: bool) -> None:
     """Say what leads from release ``old`` to ``new``; without ``new``, from the active release to ``old``."""
-    library, site = _open(settings, site_name)
+    library, site = open_site(settings, site_name)
     state = site.read()
     before, after = (state.resolve(old), state.resolve(new)) if new else (_active(state), state.resolve(old))
     found = compare_releases(library, before, after)
     if as_json:
-        click.echo(json.dumps(msgspec.to_builtins(found)))
+        click.echo(json.dumps({"ok": True, **msgspec.to_builtins(found)}))
         return
     for line in _describe_comparison(found, state, None if is_long else _LISTED):
         click.echo(line)
 
 
-def verify(settings: Settings, site_name: str, release: str | None, *, repair: bool, as_json: bool) -> bool:
+def verify(settings: Settings, site_name: str | None, release: str | None, *, repair: bool, as_json: bool) -> bool:
     """Read everything again, or ``release``; say what is wrong and return whether nothing is."""
-    library, site = _open(settings, site_name)
-    wanted = site.read().resolve(release) if release else None
+    library, wanted = open_kept(settings), None
+    if release is not None or site_name is not None:  # all sites are read, so none has to be named
+        state = open_site(settings, site_name)[1].read()
+        wanted = state.resolve(release) if release is not None else None
     progress = Progress()
     check = check_signature(settings, library)
     report = verify_releases(library, progress, wanted, repair=repair, check_manifest=check, on_wait=_tell_waiting)
     progress.finish()
     if as_json:
-        click.echo(json.dumps({"sound": not report.faults, **msgspec.to_builtins(report)}))
+        click.echo(json.dumps({"ok": not report.faults, "sound": not report.faults, **msgspec.to_builtins(report)}))
     else:
         for line in _describe_verification(report):
-            click.echo(line)
+            click.echo(with_options(line))
     return not report.faults
 
 
 def gc(settings: Settings, *, keep: int, keep_days: float, dry_run: bool, as_json: bool) -> None:
     """Remove what no site needs any more, and say what that was."""
-    library = open_library(settings)
+    library = open_kept(settings)
     report = collect(library, Retention(keep, keep_days), dry_run=dry_run, on_wait=_tell_waiting)
     if as_json:
-        click.echo(json.dumps({"dry_run": dry_run, **msgspec.to_builtins(report)}))
+        click.echo(json.dumps({"ok": True, "dry_run": dry_run, **msgspec.to_builtins(report)}))
         return
     for line in _describe_collection(report, dry_run=dry_run):
         click.echo(line)
 
 
-def lock(settings: Settings, site_name: str, message: str) -> None:
+def alias(
+    settings: Settings, site_name: str | None, name: str | None, release: str | None, *, remove: bool, as_json: bool
+) -> None:
+    """List the aliases of a site; or say what ``name`` means, make it mean ``release``, or ``remove`` it."""
+    _, site = open_site(settings, site_name)
+    before = site.read()
+    if name is not None and release is not None:
+        wanted = parse_alias(name)
+        after = site.change(lambda state: set_alias(state, wanted, release))
+        line = f"@{wanted} means {after.aliases[wanted][:SHORT]}"
+        line += f"; before it was {before.aliases[wanted][:SHORT]}" if wanted in before.aliases else ""
+    elif name is not None and remove:
+        after = site.change(lambda state: remove_alias(state, name))
+        line = f"@{name.removeprefix('@')} is removed; what it meant stays until gc"
+    elif name is not None:
+        after, line = before, f"@{name.removeprefix('@')} means {before.resolve('@' + name.removeprefix('@'))[:SHORT]}"
+    else:
+        after = before
+        rows = [f"@{one} {meant[:SHORT]}" for one, meant in sorted(before.aliases.items())]
+        line = "\n".join(rows) or with_options(f"site {site.name} has no aliases: assetserver alias NAME RELEASE")
+    click.echo(json.dumps({"ok": True, "site": site.name, "aliases": dict(sorted(after.aliases.items()))}) if as_json else line)
+
+
+def lock(settings: Settings, site_name: str | None, message: str) -> None:
     """Refuse activations of a site, for the reason ``message``, until it is unlocked."""
-    _, site = _open(settings, site_name)
-    reason = message or time.strftime("since %Y-%m-%d %H:%M")
+    _, site = open_site(settings, site_name)
+    reason = message or f"since {in_utc(time.time())}"
     site.change(lambda state: lock_site(state, reason))
-    click.echo(f"site {site.name} is locked: {reason}")
+    click.echo(f"site {site.name} is locked: {escape(reason)}")
 
 
-def unlock(settings: Settings, site_name: str) -> None:
+def unlock(settings: Settings, site_name: str | None) -> None:
     """Allow activations of a site again."""
-    _, site = _open(settings, site_name)
+    _, site = open_site(settings, site_name)
     before = SiteState()
 
     def how(state: SiteState) -> SiteState:
@@ -89,13 +114,10 @@ def unlock(settings: Settings, site_name: str) -> None:
 
     site.change(how)
     click.echo(
-        f"site {site.name} is unlocked; it was locked: {before.lock}" if before.lock else f"site {site.name} was not locked"
+        f"site {site.name} is unlocked; it was locked: {escape(before.lock)}"
+        if before.lock
+        else f"site {site.name} was not locked"
     )
-
-
-def _open(settings: Settings, site_name: str) -> tuple[Library, Site]:
-    library = open_library(settings)
-    return library, library.site(site_name)
 
 
 def _active(state: SiteState) -> ReleaseId:

@@ -19,7 +19,8 @@ ROWS = (
     {"releases", "jobs"},
     {"delivery", "uploads", "images", "console"},
     {"database"},
-    {"app", "cli", "serving", "data", "publishing", "upkeep", "routes", "wording", "__main__", "__init__"},
+    {"app", "cli", "serving", "data", "publishing", "upkeep", "routes", "wording", "__main__", "__init__"}
+    | {"addresses", "endings", "progress"},
 )
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 SHARED_GROUND = {"semantics", "errors", "tomllines", "settingtables"}

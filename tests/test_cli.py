@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import NoReturn, Self
 
 import httpx
 import pytest
@@ -18,6 +20,19 @@ from click.testing import CliRunner
 from assetserver.cli import main
 
 DEADLINE_S = 15
+WANT_DATA = (
+    "promote abcd",
+    "rollback",
+    "releases",
+    "diff abcd",
+    "verify",
+    "gc",
+    "alias",
+    "lock",
+    "unlock",
+    "gc --dry-run",
+    "releases --json",
+)
 
 
 @pytest.fixture
@@ -162,10 +177,24 @@ def test_a_taken_port_is_said_with_the_remedy(site: Path) -> None:
         (["serve", "site", "--port", "70000"], 78, "--port: server.port is 70000; it must be between 0 and 65535"),
         (["serve", "site", "--config", "gone.toml"], 78, "gone.toml"),
         (["publish", "gone"], 1, "gone is not a folder"),
-        (["promote", "abcd"], 1, "there is no release abcd; there are none yet"),
-        (["rollback"], 1, "there is nothing to roll back to"),
-        (["publish", "site", "--site", "No Name"], 1, "cannot name a site"),
-        (["serve", "site", "--prot", "1"], 2, "No such option '--prot'"),
+        (["publish", ".", "--dry-run"], 1, "the data folder data is inside ., and would be published with it"),
+        (["publish", "site", "--data", "site/d"], 1, "the data folder site/d is inside site, and would be"),
+        (["publish", "site", "--data", "site/file.txt"], 1, "the data folder site/file.txt is a file; name another"),
+        (["releases", "--data", "site/file.txt"], 1, "the data folder site/file.txt is a file; name another"),
+        (["publish", "site", "--data", "/proc/gone/d"], 1, "no such file or directory; make the folder that it should be in"),
+        (["publish", "site", "--site", "No Name"], 1, "there is no site 'No Name'; without [[sites]]"),
+        (["publish", "site", "--alias", "Feature/X"], 1, "write feature-x"),
+        (["publish", "site", "--integrity", "gone/i.json"], 1, "there is no folder gone; make it first"),
+        (["publish", "site", "--integrity", "site"], 1, "--integrity site is a folder; name a file in it"),
+        (["publish", "site", "--integrity", "-", "--json"], 1, "both write to stdout"),
+        *((line.split(), 1, "there is no data folder data; nothing was ever published there") for line in WANT_DATA),
+        (["alias", "--remove"], 2, "--remove wants the NAME of the alias"),
+        (["deploy", "site"], 2, "did you mean publish?"),
+        (["list"], 2, "did you mean releases?"),
+        (["undo"], 2, "did you mean rollback?"),
+        (["promot"], 2, "did you mean promote?"),
+        (["zzz"], 2, "there is no command zzz; there are serve, check, publish"),
+        (["serve", "site", "--prot", "1"], 2, "No such option '--prot'. Did you mean '--port'?"),
     ],
 )
 def test_mistakes_are_told_kindly_and_exit_with_their_code(site: Path, arguments: list[str], code: int, message: str) -> None:
@@ -173,6 +202,53 @@ def test_mistakes_are_told_kindly_and_exit_with_their_code(site: Path, arguments
     assert result.exit_code == code, result.output
     assert message in result.output
     assert "Traceback" not in result.output
+
+
+def test_an_option_is_suggested_only_if_it_is_nearly_what_was_written(site: Path) -> None:
+    result = CliRunner().invoke(main, ["publish", "site", "--port", "80"])
+    assert (result.exit_code, "--prod" in result.output) == (2, False)
+    assert "Did you mean '--message'?" in CliRunner().invoke(main, ["publish", "site", "--mesage", "x"]).output
+
+
+def test_what_nobody_may_write_is_told_in_one_line(site: Path, missing: Callable[[str], NoReturn]) -> None:
+    disk = site / "disk"
+    disk.mkdir()
+    command = [shutil.which("mount") or "/bin/mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(disk)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        missing("the right to mount a tmpfs")
+    try:
+        result = CliRunner().invoke(main, ["publish", "site", "--data", "disk/data"])
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
+    assert result.output.startswith(f"error: {disk}/data: read-only file system; mount it so that it can be written, or")
+
+
+def test_failures_are_told_in_json_where_that_is_wanted(site: Path) -> None:
+    (site / "site/.env").write_text("SECRET=1")
+    (site / "site/id_rsa").write_text("-----BEGIN OPENSSH PRIVATE KEY-----")
+    result = CliRunner().invoke(main, ["publish", "site", "--json"])
+    told = json.loads(result.stdout)
+    assert (result.exit_code, told["ok"]) == (1, False)
+    assert [one["level"] for one in told["findings"]] == ["error", "error"]
+    assert told["error"].splitlines() == [one["message"] for one in told["findings"]]
+    assert result.stderr.startswith("error: ")
+    gone = CliRunner().invoke(main, ["gc", "--data", "gone", "--json"])
+    assert json.loads(gone.stdout)["error"].startswith("there is no data folder gone;")
+
+
+def test_ctrl_c_in_publish_says_that_nothing_went_live(site: Path) -> None:
+    os.mkfifo(site / "key")  # whoever reads it waits
+    command = [sys.executable, "-m", "assetserver", "publish", "site", "--prod", "--sign", "key", "--json"]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
+        (site / "key").open("wb"),  # waits until the command has it open
+    ):
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=DEADLINE_S)
+    text = "stopped; nothing went live, and the site is as it was; publish again to go on"
+    assert (process.returncode, errors) == (130, f"error: {text}\n")
+    assert json.loads(output) == {"ok": False, "error": text, "findings": []}
 
 
 def test_check_says_what_would_be_served_and_changes_nothing(site: Path) -> None:

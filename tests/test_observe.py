@@ -25,7 +25,7 @@ SCOPE: dict[str, Any] = {
 
 def record(**changes: Any) -> Record:
     scope = {**SCOPE, **changes}
-    return Record(1795374000.25, 0.0015, scope, 200, 1024, [(b"content-encoding", b"br")], "ab-1")
+    return Record(1795374000.25, 0.0015, scope, scope.get("client"), 200, 1024, [(b"content-encoding", b"br")], "ab-1")
 
 
 def test_combined_lines_are_those_of_apache_and_nginx() -> None:

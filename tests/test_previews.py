@@ -165,3 +165,13 @@ def test_a_release_is_made_of_the_settings_of_its_site(tmp_path, data):
     assert "assets/app.js.map" in stopped.output
     assert "publish.source_maps" in stopped.output
     assert not Path(data, "sites", "docs", "lock.new").exists()
+
+
+def test_a_preview_that_shows_files_of_the_live_site_is_told(tmp_path, data):
+    (tmp_path / "dist").mkdir()
+    (tmp_path / "dist/app.css").write_text("a {}")
+    told = []
+    for page in ('<link rel="stylesheet" href="/app.css">', '<link rel="stylesheet" href="app.css">'):
+        (tmp_path / "dist/index.html").write_text(page)
+        told.append(CliRunner().invoke(main, ["publish", str(tmp_path / "dist"), "--data", data]).output)
+    assert ["previews.host" in output for output in told] == [True, False]

@@ -344,7 +344,7 @@ TOP += '"headers.", "compression.", "memory."'
         ("\n\n[server]\n\n\n\nprot = 1", '7: unknown key "prot" in [server]; did you mean "port"?'),
         ("\n[server]\nport = 70000", "3: server.port is 70000; it must be between 0 and 65535"),
         ("server.port = -1", "1: server.port is -1; it must be between 0 and 65535"),
-        ("[server]\nzzz = 1", ('2: unknown key "zzz" in [server]; known: "host", "port", "uds", "fd", "workers", '
+        ("[server]\nzzz = 1", ('2: unknown key "zzz" in [server]; known: "host", "port", "public_url", "uds", "fd", "workers", '
          '"access_log", "keep_alive_s", "graceful_shutdown_s", "trusted_proxies", "request_id"')),
         ('[cdn]\n"pro\\nfile" = 1', '2: unknown key "pro\\nfile" in [cdn]; did you mean "profile"?'),
         ("[servr]\nport = 1", '1: unknown table "servr"; did you mean "server"?'),
@@ -392,6 +392,10 @@ TOP += '"headers.", "compression.", "memory."'
          '3: cache[0].tags[0] is "a b"; it must be printable ASCII without space or comma'),
         ("[headers]\ncors = 'https://a.example/'", ('2: headers.cors is "https://a.example/"; '
          'it must be "", "*" or one lower-case origin such as "https://example.com"')),
+        ("[server]\npublic_url = 'https://a.example/'", ('2: server.public_url is "https://a.example/"; '
+         'it must be "" or a lower-case origin such as "https://www.example.com", without a path')),
+        ("[server]\npublic_url = 'http://a:65536'", ('2: server.public_url is "http://a:65536"; '
+         'it must be "" or a lower-case origin such as "https://www.example.com", without a path')),
         ("[server]\nport = 0x" + "f" * 9000, f"2: server.port is 0x{'f' * 77}…; it must be between 0 and 65535"),
         ("[server]\nport = 1\nport 2", "3: not TOML at column 6: expected '=' after a key in a key/value pair"),
         ("[server]\nport =", "2: not TOML at column 7: invalid value"),

@@ -53,7 +53,8 @@ def manifest_of(tmp_path: Path) -> Path:
 def test_an_unsigned_release_is_kept_and_does_not_go_live(run, dist, tmp_path):
     code, output = run("publish", str(dist), "--prod")
     assert code == 1
-    assert "is not signed, and data.trusted_keys wants it: assetserver publish --sign KEY" in output
+    config = tmp_path / "assetserver.toml"
+    assert f"is not signed, and data.trusted_keys wants it: assetserver publish --config {config} --sign KEY" in output
     assert json.loads(run("releases", "--json")[1])[0]["active"] is False
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -185,8 +186,39 @@ def test_a_lock_refuses_with_its_reason_until_it_is_opened(call, run, publish):
     assert run("rollback") == f"rolled back from {two} to {one}\n"
 
 
-def test_a_lock_without_a_reason_says_since_when(run):
-    assert run("lock").startswith("site default is locked: since 20")
+def test_a_lock_without_a_reason_says_since_when(run, publish):
+    publish({"a": b"1"})
+    assert re.fullmatch(r"site default is locked: since 20..-..-.. ..:..:..Z\n", run("lock"))
+
+
+def test_aliases_are_set_listed_told_and_removed(call, run, publish):
+    one, two = publish({"a": b"1"}), publish({"a": b"2"})
+    assert run("alias") == "site default has no aliases: assetserver alias NAME RELEASE\n"
+    assert run("alias", "staging", one) == f"@staging means {one}\n"
+    assert run("alias", "@qa", "@staging") == f"@qa means {one}\n"
+    assert run("alias", "@staging", two) == f"@staging means {two}; before it was {one}\n"
+    assert run("alias") == f"@qa {one}\n@staging {two}\n"
+    assert run("alias", "staging") == f"@staging means {two}\n"
+    assert {name: meant[:12] for name, meant in json.loads(run("alias", "--json"))["aliases"].items()} == {
+        "qa": one,
+        "staging": two,
+    }
+    refuse(call("alias", "stagin"), "did you mean @staging?")
+    refuse(call("alias", "QA 2", one), "write qa-2")
+    refuse(call("alias", "qa", "9999"), "there is no release 9999")
+    refuse(call("alias", "--remove", "prod"), "there is no alias @prod; there are @qa, @staging")
+    assert "2 releases stay" in run("gc", "--keep", "0", "--keep-days", "0")
+    assert run("alias", "--remove", "@qa") == "@qa is removed; what it meant stays until gc\n"
+    assert f"dropped {one}" in run("gc", "--keep", "0", "--keep-days", "0")
+
+
+def test_what_is_kept_is_read_whole_without_a_site_being_named(run, tmp_path):
+    (tmp_path / "assetserver.toml").write_text('[[sites]]\nname = "a"\n[[sites]]\nname = "b"\nprefix = "/b"\n')
+    (tmp_path / "dist").mkdir()
+    (tmp_path / "dist/index.html").write_text("1")
+    run("publish", "dist", "--site", "b")
+    assert "checked 1 release" in run("verify")
+    assert "1 release stays" in run("gc")
 
 
 def test_a_collection_waits_for_publishing_and_says_so(publish, tmp_path):

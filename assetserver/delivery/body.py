@@ -1,13 +1,16 @@
-"""Plans become bytes on a connection: content from memory, or a file read in pieces through one descriptor.
+"""Plans become bytes on a connection: content from memory, or from a file, through one descriptor.
 
-Files are read with aiofiles on asyncio and with anyio on trio, 1 MiB at a time; a slow reader holds one piece.
+A server that can have the kernel send files is told which bytes (``sendfile``). For others, files are read with aiofiles on
+asyncio and with anyio on trio, 1 MiB at a time; a slow reader holds one piece.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import aiofiles
@@ -22,6 +25,7 @@ from assetserver.semantics.respond import NoBody, Parts, ResponsePlan, Slice, Wh
 from assetserver.storage.signatures import Signature, sign
 
 from .files import OPEN_FLAGS, PIECE_BYTES, runs_on_asyncio
+from .sendfile import FILE, takes_files
 
 OpenFile = Any
 """An asynchronous file of aiofiles or anyio: both read, seek, close and tell their ``fileno``."""
@@ -62,17 +66,14 @@ class AssetResponse(Response):
         Raises ``FileChangedError`` when the file was cut short or written to meanwhile: the server then closes the connection,
         and the client sees an incomplete message (RFC 9112 §8). Padding would be a lie, and so would the bytes of two versions.
         """
-        del scope  # everything the answer depends on is in the plan
         start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         if self._file is None:
             await send(start)
             await send({"type": "http.response.body", "body": b"".join(self._from_memory())})
         else:
             try:
-                async with _until_disconnect(receive):
-                    await send(start)
-                    await self._send_file(self._file, send)
-                    await send({"type": "http.response.body", "body": b""})
+                await send(start)
+                await self._send_file(self._file, scope, receive, send)
             finally:
                 with anyio.CancelScope(shield=True):
                     await _close(self._file)
@@ -99,27 +100,61 @@ class AssetResponse(Response):
                     yield content[found.start : found.stop]
                 yield tail
 
-    async def _send_file(self, file: OpenFile, send: Send) -> None:
+    async def _send_file(self, file: OpenFile, scope: Scope, receive: Receive, send: Send) -> None:
+        pieces = deque(self._pieces())
+        if takes_files(scope, receive):
+            await self._hand_over(file, pieces, send)
+        if pieces:
+            async with _until_disconnect(receive):
+                await self._stream(file, pieces, send)
+        await send({"type": "http.response.body", "body": b""})
+
+    def _pieces(self) -> Iterator[bytes | ByteRange]:
         match self.plan.body:
             case Whole():
-                await self._send_range(file, ByteRange(0, self.plan.representation.length), send)
+                yield ByteRange(0, self.plan.representation.length)
             case Slice(found):
-                await self._send_range(file, found, send)
+                yield found
             case Parts(parts, tail):
                 for head, found in parts:
-                    await _send_piece(head, send)
-                    await self._send_range(file, found, send)
-                await _send_piece(tail, send)
+                    yield head
+                    yield found
+                yield tail
+
+    async def _hand_over(self, file: OpenFile, pieces: deque[bytes | ByteRange], send: Send) -> None:
+        """Have the server send all, or what it takes, off the left. When the client leaves, it ends that itself."""
+        while pieces:
+            piece = pieces[0]
+            if isinstance(piece, bytes):
+                await _send_piece(piece, send)
+            else:
+                count = piece.stop - piece.start
+                check = partial(self._check, file)
+                message = {"type": FILE, "file": file.fileno(), "offset": piece.start, "count": count, "check": check}
+                await send(message)
+                if "sent" not in message:
+                    return
+            pieces.popleft()
+
+    async def _stream(self, file: OpenFile, pieces: Iterable[bytes | ByteRange], send: Send) -> None:
+        for piece in pieces:
+            if isinstance(piece, bytes):
+                await _send_piece(piece, send)
+            else:
+                await self._send_range(file, piece, send)
 
     async def _send_range(self, file: OpenFile, found: ByteRange, send: Send) -> None:
         position = found.start
         await file.seek(position)
         while position < found.stop:
             piece = await file.read(min(PIECE_BYTES, found.stop - position))
-            if not piece or _last_write(file) != self._written:
-                raise FileChangedError(f"{file.name} changed while it was sent, at byte {position}; the connection is closed")
+            self._check(file, position, is_cut=not piece)
             position += len(piece)
             await _send_piece(piece, send)
+
+    def _check(self, file: OpenFile, position: int, *, is_cut: bool = False) -> None:
+        if is_cut or _last_write(file) != self._written:
+            raise FileChangedError(f"{file.name} changed while it was sent, at byte {position}; the connection is closed")
 
 
 async def _send_piece(piece: bytes, send: Send) -> None:

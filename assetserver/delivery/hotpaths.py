@@ -14,6 +14,7 @@ from assetserver.semantics.representation import ContentCoding, Field
 from assetserver.semantics.respond import AssetResponses
 from assetserver.semantics.targets import AssetPath
 
+from .hotcache import OFFER, Claim
 from .livefolder import LIMIT_PATH_BYTES, Entry
 from .memory import MemoryCache
 from .requests import DECIDING
@@ -97,7 +98,12 @@ class HotPaths:
                     return None
         if dated and match is None:
             return None
+        self._offer(scope, hot)
         return self._repeat(hot, accept, match)
+
+    def _offer(self, scope: Scope, hot: _HotPath) -> None:
+        if (offer := scope.get(OFFER)) is not None:
+            offer(Claim(self._folder.get, hot.entry.path, hot.entry, self._folder.clock_s, hot.deadline_s))
 
     def _repeat(self, hot: _HotPath, accept: bytes | None, match: bytes | None) -> Messages | None:
         if self._folder.get(hot.entry.path) is not hot.entry:

@@ -25,7 +25,7 @@ from .facts import Facts
 from .manifest import FileRecord
 from .nearnames import NearNames
 from .references import find_file, resolve
-from .secretfiles import holds_secret, secret_by_name
+from .secretfiles import holds_secret, secret_by_name, stray_by_name
 
 __all__ = ["CheckPolicy", "CheckedRelease", "Finding", "check_release", "holds_secret", "is_left_out", "is_source_map"]
 
@@ -34,7 +34,11 @@ Level = Literal["error", "warning"]
 SHOWN = 5
 """Findings of one kind that are listed before the rest is only counted."""
 
+LISTED = 3
+"""Files that a finding about many of them names."""
+
 _MIB = 1 << 20
+_NOWHERE = "a-page-that/is-not/there"
 _WORDS_OR_NUMBER = re.compile(r"[a-z_-]+|[0-9_-]+")
 
 
@@ -73,6 +77,7 @@ class CheckedRelease:
     out. ``secrets``: what ``holds_secret`` found, by path. ``immutable_by_rule``: whether a rule of the operator makes a
     path immutable. ``answered``: whether something other than a file answers a path (redirects, rewrites, other mounts).
     ``fallback``: whether a page answers what is not there. ``mount``: the URL path of the release, ending in "/".
+    ``catch_all``: the target of a rule that answers whatever is not there with 200, "" for none.
     """
 
     files: Mapping[str, FileRecord]
@@ -83,6 +88,7 @@ class CheckedRelease:
     answered: Callable[[str], bool] = _never
     fallback: bool = False
     mount: str = "/"
+    catch_all: str = ""
 
 
 def is_left_out(path: str, policy: CheckPolicy, secret: str | None = None) -> bool:
@@ -104,6 +110,7 @@ def check_release(release: CheckedRelease, policy: CheckPolicy) -> list[Finding]
     """
     found = [
         *_check_secrets(release, policy),
+        *_check_strays(release),
         *_check_source_maps(release, policy),
         *_check_references(release, policy),
         *_check_rules(release),
@@ -141,17 +148,26 @@ def _check_secrets(release: CheckedRelease, policy: CheckPolicy) -> Iterator[Fin
         yield Finding("error", "secret", path, 0, f"{_shown(path)} looks like {what}; {remedy}")
 
 
+def _check_strays(release: CheckedRelease) -> Iterator[Finding]:
+    kinds: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for path in sorted(release.files):
+        if stray := stray_by_name(path):
+            kinds[stray].append(path)
+    for (code, what), paths in kinds.items():
+        yield Finding("warning", code, paths[0], 0, f"{_listed(paths)}: {what}", len(paths))
+
+
 def _check_source_maps(release: CheckedRelease, policy: CheckPolicy) -> Iterator[Finding]:
-    if policy.source_maps in ("publish", "leave-out"):
+    paths = sorted(filter(is_source_map, release.files))
+    if not paths or policy.source_maps in ("publish", "leave-out"):
         return
-    for path in filter(is_source_map, release.files):
-        message = f"{_shown(path)} shows your sources to everyone"
-        if policy.source_maps == "stop":
-            yield Finding("error", "source-map", path, 0, f'{message}; remove it, or set publish.source_maps = "leave-out"')
-        else:
-            yield Finding(
-                "warning", "source-map", path, 0, f'{message}; publish.source_maps = "publish" or "leave-out" decides'
-            )
+    message = f"{_listed(paths)} {'shows' if len(paths) == 1 else 'show'} your sources to everyone"
+    if policy.source_maps == "stop":
+        message += f'; remove {"it" if len(paths) == 1 else "them"}, or set publish.source_maps = "leave-out"'
+        yield Finding("error", "source-map", paths[0], 0, message, len(paths))
+    else:
+        message += '; publish.source_maps = "publish" or "leave-out" decides'
+        yield Finding("warning", "source-map", paths[0], 0, message, len(paths))
 
 
 def _check_references(release: CheckedRelease, policy: CheckPolicy) -> Iterator[Finding]:
@@ -216,16 +232,25 @@ def _may_be_hashed(path: str) -> bool:
 def _check_sizes(release: CheckedRelease, policy: CheckPolicy) -> Iterator[Finding]:
     for path, record in release.files.items():
         if record.size > policy.huge_file_bytes:
-            limit = f"publish.huge_file_bytes is {policy.huge_file_bytes:,}"
-            yield Finding("warning", "huge-file", path, 0, f"{_shown(path)} has {record.size / _MIB:,.0f} MiB; {limit}")
+            message = f"{_shown(path)} has {_in_units(record.size)}, more than {_in_units(policy.huge_file_bytes)}"
+            yield Finding("warning", "huge-file", path, 0, f"{message}; raise publish.huge_file_bytes if it is meant")
 
 
 def _check_not_found_page(release: CheckedRelease, policy: CheckPolicy) -> Iterator[Finding]:
     has_pages = any(path.endswith((".html", ".htm")) for path in release.files)
-    if policy.not_found_page == "off" or release.fallback or not has_pages or "404.html" in release.files:
+    if policy.not_found_page == "off" or not has_pages:
         return
-    message = "404.html is missing: visitors who follow an old link see a bare page; add one, or set a fallback"
-    yield Finding("warning", "not-found-page", "404.html", 0, message)
+    if release.catch_all:
+        remedy = (
+            "remove that rule: the fallback of the site"
+            if release.fallback
+            else f'use fallback = "{_shown(release.catch_all.lstrip("/"))}" in [[sites]] instead, which'
+        )
+        message = f"missing scripts and images get {_shown(release.catch_all)} with 200, by /* in _redirects; {remedy}"
+        yield Finding("warning", "catch-all", "_redirects", 0, f"{message} answers 404 for those")
+    elif not release.fallback and "404.html" not in release.files and not release.answered(_NOWHERE):
+        message = "404.html is missing: visitors who follow an old link see a bare page; add one, or set a fallback"
+        yield Finding("warning", "not-found-page", "404.html", 0, message)
 
 
 def _check_spellings(release: CheckedRelease) -> Iterator[Finding]:
@@ -241,6 +266,20 @@ def _check_spellings(release: CheckedRelease) -> Iterator[Finding]:
 def _shown(path: str) -> str:
     """Return a path for people; what a terminal would obey, or cannot print, is escaped."""
     return path if path.isprintable() else _escaped(path)
+
+
+def _listed(paths: list[str]) -> str:
+    """Return the first three of ``paths``, and how many more there are."""
+    names = [_shown(path) for path in paths[:LISTED]]
+    if rest := len(paths) - len(names):
+        return f"{', '.join(names)} and {rest:,} more"
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _in_units(size: int) -> str:
+    """Return a size in the decimal units of the summary: ``125.8 MB``."""
+    scale, unit = (1_000_000_000, "GB") if size >= 1_000_000_000 else (1_000_000, "MB")  # noqa: PLR2004 - decimal units
+    return f"{size / scale:,.1f} {unit}" if size >= 1_000_000 else f"{size:,} bytes"  # noqa: PLR2004
 
 
 def _escaped(path: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Protocol
 
 import msgspec
@@ -15,7 +16,7 @@ import msgspec
 from assetserver.errors import PublishError, ReleaseMissingError
 from assetserver.semantics.representation import ContentCoding
 from assetserver.storage.blobs import BlobStore, Digest, LocalBlobs
-from assetserver.storage.durable import replace_durably, replace_quickly, sync_folder
+from assetserver.storage.durable import make_durable_folder, replace_durably, replace_quickly, sync_folder
 
 from .facts import FACTS_VERSION, Facts
 from .manifest import SHORT, Manifest, ReleaseId, decode_manifest
@@ -49,6 +50,19 @@ class Library:
         """Return the names of the sites that were published to."""
         folder = os.path.join(self.folder, "sites")
         return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+
+    def confirm_folders(self) -> None:
+        """Make the folders of releases; on return their names survive a crash, whoever made them. May be repeated.
+
+        Who makes a folder may be killed before its name is synced, and nobody else would ever do that.
+        """
+        sites = os.path.join(self.folder, "sites")
+        for folder in (os.path.join(self.folder, "codings"), os.path.join(self.folder, "releases"), sites):
+            make_durable_folder(folder)
+        with suppress(PermissionError):  # a service need not be allowed to read what is above its data
+            sync_folder(os.path.dirname(os.path.abspath(self.folder)))
+        sync_folder(self.folder)
+        sync_folder(sites)
 
     def save_manifest(self, manifest: Manifest) -> bool:
         """Keep a manifest durably; False if it was there, whole. Its blobs must be durable already."""
@@ -92,8 +106,10 @@ class Library:
         paths = {self._codings_path(digest): forms for digest, forms in made.items()}
         for path, forms in paths.items():
             replace_durably(path, msgspec.json.encode(forms), confirmed=False)
-        for folder in {os.path.dirname(path) for path in paths}:
+        for folder in sorted({os.path.dirname(path) for path in paths}):
             sync_folder(folder)
+        if paths:
+            sync_folder(os.path.join(self.folder, "codings"))  # the folders' own names, whoever made them
 
     def delete_codings(self, digest: Digest) -> None:
         """Forget the compressed forms of a blob; may be repeated."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
-from assetserver.errors import PublishError
+from assetserver.errors import FileChangedError, PublishError
 from assetserver.semantics.caching import compile_glob
 from assetserver.semantics.fingerprints import DECLARED, PROVED, REFERENCED, split_name
+from assetserver.storage.signatures import read_signed
 
 from .activation import write_release_index
 from .bundlers import EntryChunks, declared_names
@@ -24,10 +26,14 @@ from .links import link_fields
 from .manifest import FileRecord, Manifest, ReleaseId
 from .patterns import Dialect
 from .redirectsfile import RedirectTable, parse_redirects
-from .scan import Scan, scan_folder
+from .references import join_base
+from .scan import FoundFile, Scan, scan_folder
 from .siterules import HEADERS_FILE, NO_RULES, REDIRECTS_FILE, SiteRules
 from .storing import Progress, StoredFile, store_files
 from .survey import survey_files
+
+_NOT_FOUND_PAGE = "404.html"
+"""Served at any depth: it cannot but address files from "/"."""
 
 _RULES_LIMIT_BYTES = 1 << 20
 
@@ -50,7 +56,9 @@ class PublishOptions:
 class PublishReport:
     """What publishing did: files and bytes; ``saved`` is what each coding spares visitors, in bytes over all files.
 
-    ``fingerprints``: why names are taken for fingerprints, by path. ``findings``: what people should look at.
+    ``saved`` is None in a dry run, where nothing is compressed. ``fingerprints``: why names are taken for fingerprints, by path
+    in order. ``findings``: what people should look at. ``has_rooted_references``: a page or style sheet refers to "/…", which,
+    in a preview under another path than the site's, leads to what is live.
     """
 
     release: ReleaseId
@@ -60,9 +68,10 @@ class PublishReport:
     new_bytes: int = 0
     compressed: int = 0
     existed: bool = False
-    saved: dict[str, int] = field(default_factory=dict)
+    saved: dict[str, int] | None = None
     fingerprints: dict[str, str] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+    has_rooted_references: bool = False
 
 
 _DEFAULTS = PublishOptions()
@@ -85,8 +94,10 @@ def publish_folder(
     findings = (*warnings, *_check(taken, records, facts, rules, options))
     manifest = Manifest(records, rules, _links(folder, records, facts, options.mount))
     report = _report(manifest, stored, findings)
+    report.has_rooted_references = any(_is_rooted(one) for path, one in facts.items() if path != _NOT_FOUND_PAGE)
     if dry_run:
         return report
+    library.confirm_folders()  # before anything durable is named in them
     sizes = {path: (record.digest, record.size) for path, record in records.items()}
     forms, report.compressed = compress_blobs(library, sizes, progress)
     library.blobs.confirm(
@@ -133,12 +144,23 @@ def _check(
         answered=lambda path: bool(rules.redirects) and redirects.select("/" + path, "") is not None,
         fallback=options.fallback,
         mount=options.mount,
+        catch_all=_catch_all(rules),
     )
     findings = check_release(release, options.policy)
     findings += _reserved(records, options.mount)
     if errors := [one.message for one in findings if one.level == "error"]:
         raise PublishError("\n".join(errors))
     return findings
+
+
+def _catch_all(rules: SiteRules) -> str:
+    """Return the page that a rule answers everything with that is not there, with status 200; "" if there is none."""
+    rewrites = (one for one in rules.redirects if one.source == "/*" and one.status == HTTPStatus.OK and not one.query)
+    return next((one.target for one in rewrites if ":" not in one.target), "")
+
+
+def _is_rooted(facts: Facts) -> bool:
+    return any(join_base(facts.base, one.url).startswith(("/", "\\")) for one in facts.references)
 
 
 def _reserved(records: Mapping[str, FileRecord], mount: str) -> list[Finding]:
@@ -163,15 +185,16 @@ def _read_rules(scan: Scan, dialect: Dialect) -> tuple[SiteRules, tuple[Finding,
     return SiteRules(dialect, header_rules, redirect_rules), findings
 
 
-def _read_text(path: str | None) -> str:
-    if path is None:
+def _read_text(found: FoundFile | None) -> str:
+    if found is None:
         return ""
+    path = found.full
+    if found.size > _RULES_LIMIT_BYTES:
+        raise PublishError(f"{path} is larger than {_RULES_LIMIT_BYTES:,} bytes; join rules with patterns")
     try:
-        with open(path, "rb") as file:
-            content = file.read(_RULES_LIMIT_BYTES + 1)
-        if len(content) > _RULES_LIMIT_BYTES:
-            raise PublishError(f"{path} is larger than {_RULES_LIMIT_BYTES:,} bytes; join rules with patterns")
-        return content.decode()
+        return b"".join(read_signed(path, found.signature)).decode()
+    except FileChangedError as error:
+        raise PublishError(f"{path} changed while it was read; publish again when the build is done") from error
     except OSError as error:
         raise PublishError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -226,7 +249,7 @@ def _report(manifest: Manifest, stored: list[StoredFile], findings: tuple[Findin
         size=sum(one.found.size for one in stored),
         new_blobs=len(new),
         new_bytes=sum(new.values()),
-        fingerprints={path: one.fingerprint for path, one in manifest.files.items() if one.fingerprint},
+        fingerprints={path: one.fingerprint for path, one in sorted(manifest.files.items()) if one.fingerprint},
         findings=findings,
     )
 

@@ -33,12 +33,12 @@ class FoundFile:
 class Scan:
     """What a folder holds: files to publish, sorted by path; names left out, for they begin with a dot; and its rule files.
 
-    ``rule_files``: where ``_headers`` and ``_redirects`` lie, by name, if they are there: they are read, and not served.
+    ``rule_files``: ``_headers`` and ``_redirects`` by name, if they are there: they are read, and not served.
     """
 
     files: tuple[FoundFile, ...]
     left_out: tuple[str, ...] = ()
-    rule_files: Mapping[str, str] = field(default_factory=dict)
+    rule_files: Mapping[str, FoundFile] = field(default_factory=dict)
 
 
 def scan_folder(folder: str, rule_names: tuple[str, ...] = ()) -> Scan:
@@ -56,7 +56,7 @@ def scan_folder(folder: str, rule_names: tuple[str, ...] = ()) -> Scan:
     left_out: list[str] = []
     found = sorted(_walk(root, root, "", left_out), key=lambda one: one.path)
     names = {one.path for one in found}
-    rules: dict[str, str] = {one.path: one.full for one in found if one.path in rule_names}
+    rules: dict[str, FoundFile] = {one.path: one for one in found if one.path in rule_names}
     kept = tuple(one for one in found if one.path not in rules and not _is_sidecar(one.path, names))
     if not kept:
         raise PublishError(f"{folder} holds no files to publish")

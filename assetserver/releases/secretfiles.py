@@ -36,11 +36,28 @@ _FOLDERS = {
 }
 _EXTENSIONS = dict.fromkeys(("p12", "pfx", "jks", "keystore", "kdbx", "ppk"), "a key store")
 
+_DATABASES = (".sql", ".sqlite", ".sqlite3", ".db")
+_PLATFORM_FILES = ("netlify.toml", "wrangler.toml")
+_SCRIPTS = (".js", ".mjs", ".cjs", ".ts", ".mts")
+_STRAYS = {
+    "node_modules": "packages for the build, not for visitors; publish the folder that the build wrote",
+    "functions": "code for a server, which nothing runs here: visitors can read it; keep it out of this folder",
+    "platform-file": "settings of a host, which nothing reads here; assetserver.toml has them; keep it out of this folder",
+    "database": "a database, which everybody can download; remove it unless that is meant",
+}
+
 _ENV = re.compile(r"\.env(?:rc|[.-].*)?", re.DOTALL)
 _PEM = re.compile(
-    rb"-----BEGIN [A-Z0-9 ]{0,32}PRIVATE KEY(?: BLOCK)?-----(?:\s|\\[nr])*+"
-    rb"(?:[A-Z][A-Za-z-]{1,32}:[^\n\\]{0,128}(?:\s|\\[nr])++){0,8}+[A-Za-z0-9+/]{40}"
+    rb"-----BEGIN [A-Z0-9 ]{0,32}PRIVATE KEY(?: BLOCK)?-----(?:\s|\\+[nr]|[\"'`+,])*+"
+    rb"(?:[A-Z][A-Za-z-]{1,32}:[^\n\\]{0,128}(?:\s|\\+[nr]|[\"'`+,])++){0,8}+[A-Za-z0-9+/]{40}"
 )
+"""Between its lines stand line ends, or, where it is a string, what ends one line of that and begins the next."""
+_PEM_NAMES = (".pem", ".key")
+_PEM_OF_NAME = re.compile(
+    rb"^[ \t]*-----BEGIN [A-Z0-9 ]{0,32}PRIVATE KEY(?: BLOCK)?-----[ \t]*\r?\n\s*+[A-Za-z0-9+/]", re.MULTILINE
+)
+"""In a file that is called a key, its beginning is enough: whoever cut it, or made it for a test, learns of the rule."""
+
 _AGE = re.compile(rb"AGE-SECRET-KEY-(?:PQ-)?1[0-9A-Z]{58}")
 _MINISIGN = re.compile(rb"untrusted comment: [^\n]{0,1024}\n(?:RWQAAEIy|RWRTY0Iy)[A-Za-z0-9+/]{40}")
 _MARKS = (
@@ -63,13 +80,30 @@ def secret_by_name(path: str) -> str | None:
     return _NAMES.get(name) or (_EXTENSIONS.get(name.rpartition(".")[2]) if "." in name else None)
 
 
-def holds_secret(head: bytes) -> str | None:
+def holds_secret(head: bytes, path: str = "") -> str | None:
     """Return what secret ``head``, the first bytes of a file (1 MiB of them count), holds: "a private key"; or None.
 
-    Never raises; linear in time.
+    In a file that ``path`` calls a key (``.pem``, ``.key``), a few signs of one are enough. Never raises; linear in time.
     """
     head = head[:LIMIT_HEAD]
     for mark, expression, what in _MARKS:
         if mark in head and expression.search(head):
             return what
+    if path.lower().endswith(_PEM_NAMES) and _PEM_OF_NAME.search(head):
+        return "a private key"
     return None
+
+
+def stray_by_name(path: str) -> tuple[str, str] | None:
+    """Return what kind of file that a build seldom writes on purpose this is, and what to do about it; or None.
+
+    These are no secrets as such: a demonstration may well hold a database.
+    """
+    *folders, name = path.lower().split("/")
+    if folders[:1] == ["node_modules"]:
+        return "node_modules", _STRAYS["node_modules"]
+    if (folders[:1] == ["functions"] or folders[:2] == ["netlify", "functions"]) and name.endswith(_SCRIPTS):
+        return "functions", _STRAYS["functions"]
+    if name in _PLATFORM_FILES:
+        return "platform-file", _STRAYS["platform-file"]
+    return ("database", _STRAYS["database"]) if name.endswith(_DATABASES) else None

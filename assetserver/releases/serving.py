@@ -82,4 +82,5 @@ def open_release(library: Library, release: ReleaseId, beside: Site | None = Non
 def explain_names(library: Library, site: Site, release: ReleaseId) -> dict[str, str]:
     """Return which names of a kept release are taken for fingerprints, and why, in the light of all that ``site`` keeps."""
     index = open_release(library, release, site)
-    return {entry.path: found.reason for entry in index if entry.reason and (found := index.get(entry.path))}
+    reasons = {entry.path: found.reason for entry in index if entry.reason and (found := index.get(entry.path))}
+    return dict(sorted(reasons.items()))

@@ -6,6 +6,7 @@ activation or the one after. A state never names a release whose manifest, blobs
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import time
@@ -21,7 +22,10 @@ from assetserver.storage.durable import locked, replace_durably
 from .manifest import SHORT, ReleaseId
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
+_ALIAS = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_DIGITS = re.compile(r"[0-9a-f]+")
 _SHORTEST = 4
+_LONGEST = 63
 _LOCK = "lock"
 
 
@@ -48,17 +52,28 @@ class SiteState:
     def resolve(self, name: str) -> ReleaseId:
         """Return the release that ``name`` means: an id, its first four or more digits, or an alias (``@staging``).
 
-        Raises ``ReleaseMissingError``, with what there is.
+        An id wins over an alias of the same letters, unless that is written with ``@``. Raises ``ReleaseMissingError``, with
+        what there is.
         """
-        if alias := self.aliases.get(name.removeprefix("@")):
-            return alias
-        found = {one.id for one in self.releases if len(name) >= _SHORTEST and one.id.startswith(name.lower())}
+        digits = name.lower()
+        found = {one.id for one in self.releases if len(name) >= _SHORTEST and one.id.startswith(digits)}
         if len(found) == 1:
             return found.pop()
         if found:
             raise ReleaseMissingError(f"{name} is the beginning of {len(found)} releases; write more of it")
-        known = ", ".join([one.id[:SHORT] for one in self.releases[-3:]] + [f"@{alias}" for alias in self.aliases])
-        raise ReleaseMissingError(f"there is no release {name}; there are {known or 'none yet'}")
+        if alias := self.aliases.get(name.removeprefix("@")):
+            return alias
+        known = ", ".join([one.id[:SHORT] for one in self.releases[-3:]] + [f"@{alias}" for alias in sorted(self.aliases)])
+        raise ReleaseMissingError(f"{self._explain_missing(name)} there are {known or 'none yet'}")
+
+    def _explain_missing(self, name: str) -> str:
+        alias = name.removeprefix("@")
+        if not alias:
+            return "no release is named; write an id, its first 4 or more digits, or an @alias;"
+        if len(name) < _SHORTEST and _DIGITS.fullmatch(name.lower()):
+            return f"{name} is too short; write at least {_SHORTEST} digits of the id;"
+        near = difflib.get_close_matches(alias, self.aliases, 1)
+        return f"there is no release {name}" + (f"; did you mean @{near[0]}?" if near else ";")
 
 
 class Site:
@@ -102,13 +117,54 @@ class Site:
             return after
 
 
+def parse_alias(text: str) -> str:
+    """Return the alias that ``text`` is, without a leading ``@``: it stands in URLs and host names, and is never an id.
+
+    Raises ``PublishError`` for another, with one that would do.
+    """
+    alias = text.removeprefix("@")
+    is_id = len(alias) >= _SHORTEST and _DIGITS.fullmatch(alias)
+    if _ALIAS.fullmatch(alias) and not is_id:
+        return alias
+    slug = re.sub(r"[^a-z0-9]+", "-", alias.lower()).strip("-")[:_LONGEST].rstrip("-")
+    if is_id or (len(slug) >= _SHORTEST and _DIGITS.fullmatch(slug)):
+        slug = f"at-{slug}"[:_LONGEST]
+    problem = "reads as the beginning of a release's id" if is_id else "can be no part of a URL and a host name"
+    remedy = f"; write {slug}" if slug else ""
+    raise PublishError(f"{text!r} cannot be an alias, for it {problem}: lower-case letters, digits and hyphens can{remedy}")
+
+
 def add_release(state: SiteState, release: ReleaseId, message: str, alias: str, *, now: float | None = None) -> SiteState:
-    """Return the state with ``release`` kept, as the newest; one that is kept already stays where it is."""
-    releases = state.releases
-    if all(one.id != release for one in releases):
-        releases = (*releases, Published(release, round(time.time() if now is None else now, 3), message))
-    aliases = {**state.aliases, alias: release} if alias else state.aliases
+    """Return the state with ``release`` kept, as the newest, and meant by ``alias``, if any.
+
+    One that is the newest already keeps its date. A ``message`` takes the place of what was said of it before. Raises
+    ``PublishError`` for what cannot be an alias.
+    """
+    known = next((one for one in state.releases if one.id == release), None)
+    published = time.time() if now is None else now
+    if known is not None and known is state.releases[-1]:
+        published = known.published
+    newest = Published(release, round(published, 3), message or (known.message if known else ""))
+    releases = (*(one for one in state.releases if one.id != release), newest)
+    aliases = {**state.aliases, parse_alias(alias): release} if alias else state.aliases
     return replace(state, releases=releases, aliases=aliases)
+
+
+def set_alias(state: SiteState, alias: str, release: str) -> SiteState:
+    """Return the state where ``alias`` means ``release``: an id, its beginning, or another alias.
+
+    Raises ``PublishError`` for what cannot be an alias, and ``ReleaseMissingError`` for what means no kept release.
+    """
+    return replace(state, aliases={**state.aliases, parse_alias(alias): state.resolve(release)})
+
+
+def remove_alias(state: SiteState, alias: str) -> SiteState:
+    """Return the state without ``alias``; what it meant stays kept. Raises ``ReleaseMissingError`` if there is none."""
+    name = alias.removeprefix("@")
+    if name not in state.aliases:
+        known = ", ".join(f"@{one}" for one in sorted(state.aliases))
+        raise ReleaseMissingError(f"there is no alias @{name}; there are {known or 'none'}")
+    return replace(state, aliases={one: meant for one, meant in state.aliases.items() if one != name})
 
 
 def activate(state: SiteState, release: ReleaseId, *, if_active: str | None = None, going_back: bool = False) -> SiteState:
@@ -139,7 +195,12 @@ def previous_release(state: SiteState) -> ReleaseId:
     for release in state.history[1:]:
         if release in kept:
             return release
-    raise ReleaseMissingError("there is nothing to roll back to: no other release was active before")
+    if not state.releases or state.releases[-1].id == state.active:
+        raise ReleaseMissingError("there is nothing to roll back to: no other release was active before")
+    raise ReleaseMissingError(
+        f"there is nothing to roll back to: nothing older was active; to go forward: "
+        f"assetserver promote {state.releases[-1].id[:SHORT]}"
+    )
 
 
 def lock_site(state: SiteState, reason: str) -> SiteState:

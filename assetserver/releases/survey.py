@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import closing
 from hashlib import sha256
 
-from assetserver.errors import PublishError
+from assetserver.errors import FileChangedError, PublishError
 from assetserver.storage.blobs import Digest
+from assetserver.storage.signatures import Signature, read_signed
 
 from .crew import run_all
 from .examine import LIMIT_BYTES, Kind, examine, kind_of
@@ -21,7 +23,7 @@ LITTLE_BYTES = 8 << 20
 BATCH = 64
 
 _Subject = tuple[Digest, Kind]
-_Batch = list[tuple[_Subject, str]]
+_Batch = list[tuple[_Subject, str, Signature]]
 _Found = list[tuple[_Subject, Facts]]
 
 
@@ -46,34 +48,41 @@ def survey_files(library: Library, stored: Iterable[StoredFile], progress: Progr
         else:
             found[subject] = known
     total, size = sum(one.size for one in wanted.values()), 0
-    for count, (subject, facts) in enumerate(_examine_all(wanted, total), 1):
-        if not dry_run:
-            library.save_facts(*subject, facts)
-        found[subject] = facts
-        size += wanted[subject].size
-        progress("checking", size, total, count, len(wanted))
+    with closing(_examine_all(wanted, total)) as results:
+        for count, (subject, facts) in enumerate(results, 1):
+            if not dry_run:
+                library.save_facts(*subject, facts)
+            found[subject] = facts
+            size += wanted[subject].size
+            progress("checking", size, total, count, len(wanted))
     return {path: found[subject] for path, subject in subjects.items()}
 
 
-def _examine_all(wanted: Mapping[_Subject, FoundFile], total: int) -> Iterator[tuple[_Subject, Facts]]:
-    tasks = [(subject, one.full) for subject, one in wanted.items()]
+def _examine_all(wanted: Mapping[_Subject, FoundFile], total: int) -> Generator[tuple[_Subject, Facts], None, None]:
+    tasks = [(subject, one.full, one.signature) for subject, one in wanted.items()]
     batches = [tasks[at : at + BATCH] for at in range(0, len(tasks), BATCH)]
-    for results in run_all(examine_batch, batches, is_little=total <= LITTLE_BYTES):
-        yield from results
+    with closing(run_all(examine_batch, batches, is_little=total <= LITTLE_BYTES)) as done:
+        for results in done:
+            yield from results
 
 
 def examine_batch(batch: _Batch) -> _Found:
     """Return what is in the files of a batch, by what they hold and are. Runs in a child process."""
-    return [(subject, examine(subject[1], _read(subject[0], full))) for subject, full in batch]
+    return [(subject, examine(subject[1], _read(subject[0], full, signature))) for subject, full, signature in batch]
 
 
-def _read(digest: Digest, full: str) -> bytes:
+def _read(digest: Digest, full: str, signature: Signature) -> bytes:
     """Return the content of a file that was hashed a moment ago."""
     try:
-        with open(full, "rb") as file:
-            content = file.read()
+        content = b"".join(read_signed(full, signature))
+    except FileChangedError as error:
+        raise _changed(full) from error
     except OSError as error:
         raise PublishError(f"{full} cannot be read: {error.strerror}") from error
     if sha256(content).hexdigest() != digest:
-        raise PublishError(f"{full} changed while it was read; publish again when the build is done")
+        raise _changed(full)
     return content
+
+
+def _changed(full: str) -> PublishError:
+    return PublishError(f"{full} changed while it was read; publish again when the build is done")

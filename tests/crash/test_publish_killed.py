@@ -68,6 +68,11 @@ def litter_of(data: str) -> list[str]:
     return [name for _, _, names in os.walk(data) for name in names if name.startswith((".new-", "tmp"))]
 
 
+def seen_in(data: str) -> int:
+    folder = os.path.join(data, "seen")
+    return len(os.listdir(folder)) if os.path.isdir(folder) else 0
+
+
 @pytest.fixture(scope="module")
 def live(tmp_path_factory) -> Path:
     """A data folder with the first version live, and both folders to publish."""
@@ -86,6 +91,7 @@ def finished(live) -> tuple[int, str]:
     assert answer.returncode == 0, answer.stderr
     assert fetch(str(data)) == V2
     assert litter_of(str(data)) == []
+    assert seen_in(str(data)) == seen_in(str(live / "data")) + 1  # that the folder is remembered is a step, too
     state = Library(str(data), FileBlobs(str(data / "blobs"))).site("main").read()
     return int(answer.stdout), state.active
 
@@ -94,6 +100,8 @@ def finished(live) -> tuple[int, str]:
 def test_killed_before_any_durable_step_a_site_stays_whole_and_goes_on(live, finished, tmp_path):
     steps, release = finished
     assert steps > 20
+    shutil.copytree(live / "data", tmp_path / "again")
+    assert int(run(tmp_path / "again", live / "v2", 0).stdout) == steps
     switched = []
     for step in range(1, steps + 1):
         data = str(tmp_path / f"data-{step}")

@@ -1,9 +1,13 @@
 """Checks at publish: what stops and how to go on, what is only said, and how much of it."""
 
+import json
 from itertools import permutations
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -213,11 +217,65 @@ def test_secret_by_content(head, what):
     assert holds_secret(head) == what
 
 
+def real_keys() -> dict[str, str]:
+    """Private keys as programs write them, by what they are."""
+    formats = {"pkcs8": PrivateFormat.PKCS8, "traditional": PrivateFormat.TraditionalOpenSSL, "ssh": PrivateFormat.OpenSSH}
+    keys = {"rsa": rsa.generate_private_key(65537, 2048), "ec": ec.generate_private_key(ec.SECP256R1())}
+    found = {
+        f"{kind} {name}{' encrypted' if password else ''}": key.private_bytes(
+            Encoding.PEM, form, BestAvailableEncryption(password) if password else NoEncryption()
+        )
+        for kind, key in keys.items()
+        for name, form in formats.items()
+        for password in ((b"", b"secret") if name != "ssh" else (b"",))
+    }
+    for name in ("pkcs8", "ssh"):
+        found[f"ed25519 {name}"] = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, formats[name], NoEncryption())
+    return {name: content.decode() for name, content in found.items()}
+
+
+def test_real_keys_are_found_in_whatever_they_are_written():
+    for name, key in real_keys().items():
+        lines = key.splitlines()
+        written = {
+            "pem": key,
+            "windows": key.replace("\n", "\r\n"),
+            "json": json.dumps({"private_key": key}),
+            "json in json": json.dumps(json.dumps({"private_key": key})),
+            "lines in json": json.dumps(lines, indent=1),
+            "env": "A=1\nKEY=" + json.dumps(key),
+            "env of several lines": f'KEY="{key}"',
+            "yaml": "key: |\n" + "".join(f"    {line}\n" for line in lines),
+            "script": "const key = " + " +\n".join(json.dumps(line + "\n") for line in lines),
+        }
+        missed = [how for how, text in written.items() if holds_secret(text.encode()) != "a private key"]
+        assert missed == [], name
+
+
+@pytest.mark.parametrize("path", ["key.pem", "tls/server.KEY"])
+@pytest.mark.parametrize(
+    ("text", "is_key"),
+    [
+        ("-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\n", True),
+        ("Bag Attributes\r\n-----BEGIN PRIVATE KEY-----\r\nabc", True),
+        ("-----BEGIN PRIVATE KEY-----\n...", False),
+        ("# it begins with -----BEGIN PRIVATE KEY-----\nMIIE", False),
+        ("-----BEGIN CERTIFICATE-----\nMIIE\n", False),
+    ],
+)
+def test_in_a_file_that_is_called_a_key_its_beginning_is_enough(path, text, is_key):
+    assert holds_secret(text.encode(), path) == ("a private key" if is_key else None)
+    assert holds_secret(text.encode(), "manual.md") is None
+
+
 @pytest.mark.parametrize(
     "piece", [b"-----BEGIN ", b"-----BEGIN PRIVATE KEY-----", b"-----BEGIN PRIVATE KEY-----\nA: ", b"PRIVATE KEY\n"]
 )
 def test_hostile_heads_come_to_an_end(piece):
-    assert holds_secret(b"-----BEGIN PRIVATE KEY-----" + b"\n" * 500_000 + piece * (500_000 // len(piece))) is None
+    head = b"-----BEGIN PRIVATE KEY-----" + b"\n" * 500_000 + piece * (500_000 // len(piece))
+    assert holds_secret(head) is None
+    assert holds_secret(b"x" + head + b"\n", "a.md") is None
+    assert holds_secret(b"x-----BEGIN PRIVATE KEY-----" + b" \t" * 250_000 + b"\n" * 500_000, "a.pem") is None
 
 
 @settings(max_examples=200, deadline=None)
@@ -254,6 +312,45 @@ def test_policy_of_source_maps(policy, expected):
     assert is_left_out("a.js.map", CheckPolicy(source_maps=policy)) is (policy == "leave-out")
 
 
+@pytest.mark.parametrize(
+    ("count", "names"),
+    [
+        (2, "a0.js.map and a1.js.map"),
+        (3, "a0.js.map, a1.js.map and a2.js.map"),
+        (40, "a0.js.map, a1.js.map, a10.js.map and 37 more"),
+    ],
+)
+def test_many_source_maps_are_one_line(count, names):
+    (found,) = check({f"a{number}.js.map": "" for number in range(count)})
+    assert found.message == f'{names} show your sources to everyone; publish.source_maps = "publish" or "leave-out" decides'
+    assert (found.path, found.count) == ("a0.js.map", count)
+
+
+@pytest.mark.parametrize(
+    ("paths", "code", "beginning"),
+    [
+        (["node_modules/a/b.js", "node_modules/c.css"], "node_modules", "node_modules/a/b.js and node_modules/c.css: packages"),
+        (["dump.SQL"], "database", "dump.SQL: a database, which everybody can download; remove it"),
+        (["data/a.sqlite", "data/b.db"], "database", "data/a.sqlite and data/b.db: a database"),
+        (["netlify.toml"], "platform-file", "netlify.toml: settings of a host, which nothing reads here"),
+        (["sub/wrangler.toml"], "platform-file", "sub/wrangler.toml: settings"),
+        (["functions/api.ts"], "functions", "functions/api.ts: code for a server, which nothing runs here"),
+        (["netlify/functions/a.mjs"], "functions", "netlify/functions/a.mjs: code"),
+    ],
+)
+def test_what_a_build_seldom_writes_is_a_warning_with_what_to_do(paths, code, beginning):
+    (found,) = check(dict.fromkeys(paths, ""))
+    assert (found.level, found.code, found.count) == ("warning", code, len(paths))
+    assert found.message.startswith(beginning)
+
+
+@pytest.mark.parametrize(
+    "path", ["functions/index.html", "docs/functions/a.js", "assets/node_modules/a.png", "node_modules", "app.toml", "sql.html"]
+)
+def test_what_a_build_may_well_write_is_not_told(path):
+    assert check({path: ""}) == []
+
+
 def test_what_a_source_map_is():
     assert is_source_map("assets/A.CSS.MAP")
     assert not is_source_map("world.map")
@@ -279,8 +376,8 @@ def test_huge_files_are_a_warning_over_the_limit():
     files = {"a.iso": record(101 << 20), "b.iso": record(100 << 20), "c.iso": record(5 << 30)}
     found = check_release(CheckedRelease(files), CheckPolicy())
     assert [one.message for one in found] == [
-        "a.iso has 101 MiB; publish.huge_file_bytes is 104,857,600",
-        "c.iso has 5,120 MiB; publish.huge_file_bytes is 104,857,600",
+        "a.iso has 105.9 MB, more than 104.9 MB; raise publish.huge_file_bytes if it is meant",
+        "c.iso has 5.4 GB, more than 104.9 MB; raise publish.huge_file_bytes if it is meant",
     ]
     assert {one.level for one in found} == {"warning"}
 
@@ -291,6 +388,22 @@ def test_site_without_a_page_for_what_is_not_found():
     assert check({"index.html": ""}, bare=True, fallback=True) == []
     assert check({"index.html": ""}, CheckPolicy(not_found_page="off"), bare=True) == []
     assert check({"dist/a.js": ""}, bare=True) == []
+
+
+def test_a_rule_that_answers_everything_is_told_with_what_to_do_instead_of_a_missing_404_page():
+    def answered(_: str) -> bool:
+        return True
+
+    (found,) = check({"index.html": ""}, bare=True, catch_all="/index.html", answered=answered)
+    assert (found.level, found.code) == ("warning", "catch-all")
+    assert found.message == (
+        "missing scripts and images get /index.html with 200, by /* in _redirects; "
+        'use fallback = "index.html" in [[sites]] instead, which answers 404 for those'
+    )
+    (found,) = check({"index.html": ""}, catch_all="/index.html", answered=answered, fallback=True)
+    assert found.message.endswith("_redirects; remove that rule: the fallback of the site answers 404 for those")
+    assert check({"index.html": ""}, bare=True, answered=answered) == []
+    assert check({"index.html": ""}, CheckPolicy(not_found_page="off"), bare=True, catch_all="/index.html") == []
 
 
 def test_names_that_get_lost_on_other_machines():

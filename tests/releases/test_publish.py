@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from hashlib import md5, sha256
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from assetserver.errors import PublishError
@@ -14,6 +15,8 @@ from assetserver.releases import publish as publishing
 from assetserver.releases.checks import CheckPolicy
 from assetserver.releases.library import CODINGS, Library
 from assetserver.releases.publish import PublishOptions, publish_folder
+from assetserver.releases.scan import scan_folder
+from assetserver.releases.survey import examine_batch
 from assetserver.semantics.representation import ContentCoding
 from assetserver.storage.blobs import Digest
 from assetserver.storage.codecs import decode
@@ -104,6 +107,7 @@ def test_a_dry_run_tells_the_same_and_stores_nothing(library, publish):
     report = publish(SMALL | {"app.css": CSS}, dry_run=True)
     assert files_below(library.folder) == {}
     assert (report.new_blobs, report.new_bytes) == (4, 14 + len(CSS))
+    assert report.saved is None  # nobody knows yet
     assert publish(SMALL | {"app.css": CSS}).release == report.release
 
 
@@ -126,6 +130,21 @@ def test_progress_ends_at_all_bytes(tmp_path, library):
     assert told["storing"][-1] == (4 + len(CSS), 4 + len(CSS), 2, 2)
     assert told["checking"] == [(len(CSS), len(CSS), 1, 1)]
     assert told["compressing"] == [(len(CSS), len(CSS), 1, 1)]
+
+
+def test_progress_moves_with_each_coding_and_counts_a_file_when_all_are_made(tmp_path, library, monkeypatch):
+    monkeypatch.setattr(compressing, "BATCH_BYTES", 1000)  # codings of larger ones are made apart
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "app.css").write_bytes(CSS)
+    told: list[tuple[int, ...]] = []
+    publish_folder(
+        library, str(tmp_path / "site"), lambda what, *amounts: told.append(amounts) if what == "compressing" else None
+    )
+    sizes, files = [one[0] for one in told], [one[2] for one in told]
+    assert sizes == sorted(set(sizes))
+    assert (sizes[-1], files) == (len(CSS), [0, 0, 1])
+    assert sum(compressing.SHARES.values()) == 100
+    assert compressing.SHARES.keys() == set(CODINGS)
 
 
 class Meddled(FileBlobs):
@@ -261,3 +280,142 @@ def test_what_was_remembered_of_a_secret_holds_under_another_policy(library, tmp
             with pytest.raises(PublishError, match=r"notes\.txt looks like a private key"):
                 publish_folder(library, str(site), lambda *_: None, options)
             assert library.blobs.size_of(digest_of(key)) is None
+
+
+@pytest.mark.parametrize("name", ["index.html", "_headers"])
+def test_a_file_that_a_fifo_replaces_is_an_error_and_nobody_waits(tmp_path, library, monkeypatch, name):
+    site = tmp_path / "site"
+    site.mkdir()
+    for one in ("index.html", "_headers"):
+        (site / one).write_bytes(b"")
+    real = publishing.scan_folder
+
+    def scan_then_replace(*arguments: object) -> object:
+        found = real(*arguments)
+        (site / name).unlink()
+        os.mkfifo(site / name)
+        return found
+
+    monkeypatch.setattr(publishing, "scan_folder", scan_then_replace)
+    with pytest.raises(PublishError, match=f"{name} changed while it was read"):
+        publish_folder(library, str(site), lambda *_: None)
+
+
+def test_a_file_that_a_fifo_replaces_before_it_is_looked_into_is_an_error(tmp_path):
+    (tmp_path / "index.html").write_bytes(b"<p>")
+    (found,) = scan_folder(str(tmp_path)).files
+    (tmp_path / "index.html").unlink()
+    os.mkfifo(tmp_path / "index.html")
+    with pytest.raises(PublishError, match=r"index\.html changed while it was read"):
+        examine_batch([((digest_of(b"<p>"), "html"), found.full, found.signature)])
+
+
+@pytest.fixture
+def settled(library, tmp_path, monkeypatch) -> Path:
+    """A folder that was published, and is remembered; its memory is the one file below ``seen``."""
+    monkeypatch.setattr(storing, "SETTLED_NS", -(1 << 62))
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "a.txt").write_bytes(b"content")
+    publish_folder(library, str(tmp_path / "site"), lambda *_: None)
+    return tmp_path / "site"
+
+
+def memory_of(library: Library) -> Path:
+    (path,) = Path(library.folder, "seen").iterdir()
+    return path
+
+
+def test_a_memory_with_any_bit_flipped_is_none(library, settled):
+    path = memory_of(library)
+    sound = path.read_bytes()
+    for at in range(len(sound) * 8):
+        damaged = bytearray(sound)
+        damaged[at // 8] ^= 1 << at % 8
+        path.write_bytes(damaged)
+        assert storing._recall(str(path)) == {}
+    path.write_bytes(sound[:-1])
+    assert storing._recall(str(path)) == {}
+    path.write_bytes(sound)
+    assert list(storing._recall(str(path))) == ["a.txt"]
+
+
+def test_what_another_version_remembered_is_read_again(library, settled, monkeypatch):
+    monkeypatch.setattr(storing, "SEEN_VERSION", storing.SEEN_VERSION + 1)
+    assert storing._recall(str(memory_of(library))) == {}
+
+
+def test_a_wrong_memory_does_not_keep_a_folder_from_being_published(library, settled):
+    path = str(memory_of(library))
+    known = storing._recall(path)["a.txt"]
+    wrong = msgspec.structs.replace(known, digest=digest_of(b"something else"))
+    storing._remember(path, {"a.txt": wrong})
+    report = publish_folder(library, str(settled), lambda *_: None)
+    assert library.load_manifest(report.release).files["a.txt"].digest == digest_of(b"content")
+    assert storing._recall(path)["a.txt"].digest == digest_of(b"content")
+
+
+def test_folders_are_synced_before_anything_durable_is_named_in_them(library, publish, monkeypatch):
+    """Whoever made them may have been killed before it came to that."""
+    for name in ("blobs", "codings", "releases", "sites"):
+        os.makedirs(os.path.join(library.folder, name))
+    steps: list[str] = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda one: (steps.append(os.readlink(f"/proc/self/fd/{one}")), fsync(one))[1])
+    monkeypatch.setattr(os, "replace", lambda source, target: (steps.append("-> " + target), replace(source, target))[1])
+    publish({"app.css": CSS})
+    first = next(number for number, one in enumerate(steps) if one.startswith("-> ") and "/codings/" in one)
+    data = library.folder
+    assert {os.path.dirname(data), data, f"{data}/sites"} <= set(steps[:first])
+    manifest = next(
+        number for number, one in enumerate(steps) if one.startswith("-> ") and one.endswith(".json") and "/releases/" in one
+    )
+    assert {f"{data}/codings", f"{data}/blobs"} <= set(steps[first:manifest])
+
+
+def test_data_whose_folder_above_may_not_be_read_are_published_to(library, publish, monkeypatch):
+    real = os.open
+
+    def refuse(path: str, flags: int, mode: int = 0o777) -> int:
+        if path == os.path.dirname(library.folder):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path, flags, mode)
+
+    os.makedirs(library.folder)
+    monkeypatch.setattr(os, "open", refuse)
+    assert publish(SMALL).files == 3
+
+
+@pytest.mark.parametrize(
+    ("files", "is_rooted"),
+    [
+        ({"index.html": b"<script src=/app.js></script>"}, True),
+        ({"a/b.html": b'<base href="/"><img src=x.png>'}, True),
+        ({"app.css": b"a{background:url(/x.png)}"}, True),
+        (
+            {"index.html": b"<script src=app.js></script><a href=./>home</a><img src=//example.com/x.png>", "app.js": b"'/a'"},
+            False,
+        ),
+    ],
+)
+def test_the_report_tells_whether_pages_refer_to_the_root(publish, files, is_rooted):
+    assert publish(files).has_rooted_references is is_rooted
+    assert publish(files, dry_run=True).has_rooted_references is is_rooted
+
+
+def test_fingerprints_are_told_in_the_order_of_paths(publish):
+    names = [f"{folder}/app.{sha256(CSS).hexdigest()[:12]}.css" for folder in ("b", "a", "c", "a/d", "a-")]
+    assert list(publish(dict.fromkeys(names, CSS)).fingerprints) == sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("rules", "codes"),
+    [
+        (b"/* /index.html 200", ["catch-all"]),
+        (b"/* /gone.html 404", []),
+        (b"/old/* /index.html 200", ["not-found-page"]),
+        (b"/* q=:q /index.html 200", ["not-found-page"]),
+    ],
+)
+def test_a_rule_that_answers_everything_takes_the_place_of_a_404_page(publish, rules, codes):
+    findings = publish({"index.html": b"<p>", "_redirects": rules}).findings
+    assert [one.code for one in findings] == codes

@@ -18,7 +18,10 @@ from assetserver.releases.sites import (
     drop_releases,
     lock_site,
     needed_releases,
+    parse_alias,
     previous_release,
+    remove_alias,
+    set_alias,
     unlock_site,
 )
 
@@ -48,9 +51,83 @@ def test_releases_are_kept_in_the_order_of_publishing():
     assert keep(TWO, ONE).releases == (Published(TWO, 0.0, "message 0"), Published(ONE, 1.0, "message 1"))
 
 
-def test_a_release_kept_already_stays_where_it_is():
+def test_publishing_the_newest_release_again_changes_nothing_but_what_is_said_of_it():
     state = keep(ONE, TWO)
-    assert add_release(state, ONE, "again", "", now=9.0) == state
+    assert add_release(state, TWO, "", "", now=9.0) == state
+    assert add_release(state, TWO, "again", "", now=9.0).releases[-1] == Published(TWO, 1.0, "again")
+
+
+def test_a_release_that_is_published_again_is_the_newest():
+    state = add_release(keep(ONE, TWO), ONE, "", "", now=9.0)
+    assert state.releases == (Published(TWO, 1.0, "message 1"), Published(ONE, 9.0, "message 0"))
+    assert [one.id for one in drop_releases(state, 1, 9.5).releases] == [ONE]
+
+
+@pytest.mark.parametrize("text", ["staging", "@staging", "a", "7", "123", "feature-x", "abcdeg", "beef-1", "z" * 63])
+def test_what_can_stand_in_a_url_and_a_host_name_may_be_an_alias(text):
+    assert parse_alias(text) == text.removeprefix("@")
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("Feature/X", "write feature-x"),
+        ("STAGING", "write staging"),
+        ("-a-", "write a"),
+        ("a.b", "write a-b"),
+        ("@@a", "write a"),
+        ("beef", "write at-beef"),
+        ("2024", "write at-2024"),
+        ("20.24", "write 20-24"),
+        ("BEEF", "write at-beef"),
+        ("1" * 64, "write at-1"),
+        ("z" * 70, "write " + "z" * 63 + "$"),
+        ("ü", "can$"),
+        ("", "can$"),
+        ("a\n", "write a"),
+    ],
+)
+def test_no_other_may_and_one_that_may_is_suggested(text, remedy):
+    with pytest.raises(PublishError, match=remedy) as refused:
+        parse_alias(text)
+    slug = str(refused.value).partition("write ")[2]
+    assert not slug or parse_alias(slug) == slug
+    if text:
+        with pytest.raises(PublishError):
+            add_release(keep(ONE), ONE, "", text)
+
+
+def test_an_alias_is_set_on_a_kept_release_and_removed():
+    state = set_alias(keep(ONE, TWO), "@qa", ONE[:8])
+    assert state.aliases == {"qa": ONE}
+    assert set_alias(state, "staging", "@qa").aliases == {"qa": ONE, "staging": ONE}
+    assert remove_alias(state, "@qa").aliases == remove_alias(state, "qa").aliases == {}
+    with pytest.raises(ReleaseMissingError, match="there is no alias @prod; there are @qa"):
+        remove_alias(state, "prod")
+    with pytest.raises(ReleaseMissingError, match="there is no release 9999"):
+        set_alias(state, "qa", "9999")
+
+
+def test_an_alias_of_an_older_version_never_hides_an_id():
+    state = replace(keep(ONE, TWO), aliases={"1111": TWO, ONE: TWO})
+    assert state.resolve("1111") == state.resolve(ONE) == ONE
+    assert state.resolve("@1111") == TWO
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [("c", "c is too short; write at least 4 digits"), ("", "no release is named"), ("@stagin", r"did you mean @staging\?")],
+)
+def test_what_is_nearly_a_name_is_refused_with_the_remedy(name, remedy):
+    with pytest.raises(ReleaseMissingError, match=remedy):
+        replace(keep(ONE), aliases={"staging": ONE}).resolve(name)
+
+
+def test_who_cannot_go_further_back_is_told_how_to_go_forward():
+    state = activate(activate(keep(ONE, TWO), ONE), TWO)
+    back = activate(state, ONE, going_back=True)
+    with pytest.raises(ReleaseMissingError, match=f"nothing older was active; to go forward: assetserver promote {TWO[:12]}$"):
+        previous_release(back)
 
 
 def test_an_alias_moves_to_what_is_published_under_it():

@@ -1,0 +1,257 @@
+"""Bytes of files go by the kernel: ``os.sendfile`` onto a duplicate of the connection's descriptor.
+
+Laws:
+- One window per turn of the loop and connection: many downloads do not keep the others waiting.
+- The loop never waits for the disk: pages that are not in memory are read ahead on a thread. A file system that cannot be asked
+  (NFS, FUSE, tmpfs: ``EOPNOTSUPP``) is taken for one whose pages are not.
+- Nothing else writes on the connection meanwhile; the caller lets all that is buffered leave first.
+- The kernel sends the file's own pages. One that is cut or replaced leaves those on their way as they were; one that is written
+  over in place, without being cut first, may change those not yet received: only content that never changes is safe from that.
+
+Source: sendfile(2), preadv2(2) for ``RWF_NOWAIT``; ASGI extensions, "Path Send".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
+from typing import NamedTuple
+
+from starlette.types import Receive, Scope, Send
+
+from assetserver.errors import FileChangedError, OverloadedError
+
+from .files import PIECE_BYTES, FilePool, open_regular, wait_future
+
+FILE = "assetserver.response.file"
+"""A message of ours: send ``count`` bytes of the descriptor ``file`` from ``offset``, in order with the body messages.
+
+``check(position)`` raises ``FileChangedError`` when the file is not the one that was promised. Who takes the message notes in
+its ``sent`` how much went out, in bytes; no ``sent`` afterwards: nobody took it, send the bytes yourself. It ends no response.
+"""
+
+PATH = "http.response.pathsend"
+"""The message of the ASGI specification: send the whole file at ``path``, and end the response. Ours notes ``sent``, too."""
+
+WINDOW_BYTES = 256 << 10
+"""What one connection sends in one turn of the loop, at most."""
+
+AHEAD_BYTES = 1 << 20
+_AHEAD_S = 1.0
+"""How long pages that were just read are taken to be in memory."""
+
+_PROBE_BYTES = 64 << 10
+_BUFFER_BYTES = 64 << 10
+_READERS = 4
+_NOT_HERE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOVERFLOW, errno.EOPNOTSUPP, errno.EMFILE, errno.ENFILE})
+"""The kernel cannot send this file, or there is no descriptor left: the rest can still be streamed."""
+
+_pool = FilePool("assetserver-ahead", _READERS)
+
+
+class FilePart(NamedTuple):
+    """Some bytes of an open file, and what raises ``FileChangedError`` when they are no longer those."""
+
+    descriptor: int
+    offset: int
+    length: int
+    check: Callable[[int], None]
+
+
+def can_sendfile() -> bool:
+    """Tell whether this platform has what this module builds on."""
+    return hasattr(os, "sendfile") and hasattr(os, "RWF_NOWAIT")
+
+
+def takes_files(scope: Scope, receive: Receive) -> bool:
+    """Tell whether ``FILE`` messages may be sent: the server takes them, and nobody who buffers stands in between.
+
+    Who turns answers into streams of their own (Starlette's ``BaseHTTPMiddleware``) knows no other messages than the
+    specification's. They hand on another ``receive``, too, and are known by that.
+    """
+    offer = scope.get("extensions", {}).get(FILE)
+    return offer is not None and offer["receive"] is receive
+
+
+class FileSender:
+    """Sends ``part`` over the connection with the descriptor ``connection``, which stays open and is not used itself."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, connection: int, part: FilePart) -> None:
+        self.sent = 0
+        self._loop = loop
+        self._part = part
+        self._done: asyncio.Future[bool] = loop.create_future()
+        self._socket = os.dup(connection)  # uvloop watches no descriptor that one of its transports has
+        self._is_watching = False
+        self._is_reading = False
+        self._active_s = loop.time()
+        self._ahead = 0
+        self._ahead_s = 0.0
+
+    async def run(self) -> bool:
+        """Send all of it; return False where the rest must be streamed. ``sent`` tells how much went out.
+
+        Stops without an error, and with less sent, after ``stop``, or when the client is gone.
+        Raises ``FileChangedError``, and ``OSError`` when the file cannot be read. To be called once.
+        """
+        try:
+            self._step()
+            return await self._done
+        finally:
+            self._unwatch()
+            os.close(self._socket)
+
+    def stop(self) -> None:
+        """End: the connection is lost."""
+        self._end(is_possible=True)
+
+    def idle_s(self, now_s: float) -> float:
+        """Return for how long the client has taken nothing, in seconds; 0 while we wait for the disk."""
+        return 0.0 if self._is_reading else now_s - self._active_s
+
+    def _step(self) -> None:
+        """Send a window, or wait for what it needs."""
+        if self._done.done():
+            return
+        try:
+            self._send_window()
+        except BlockingIOError:
+            self._watch()
+        except (FileChangedError, OSError) as error:
+            self._fail(error)
+
+    def _send_window(self) -> None:
+        position, count = self._part.offset + self.sent, min(WINDOW_BYTES, self._part.length - self.sent)
+        if count and not self._is_at_hand(position, count):
+            self._read_ahead(position)
+            return
+        self._part.check(position)
+        moved = os.sendfile(self._socket, self._part.descriptor, position, count) if count else 0
+        if count and not moved:
+            raise FileChangedError(f"a file was cut while it was sent, at byte {position}; the connection is closed")
+        self.sent += moved
+        self._active_s = self._loop.time()
+        if self.sent < self._part.length:
+            self._watch()
+            return
+        self._part.check(position + moved)
+        self._end(is_possible=True)
+
+    def _is_at_hand(self, position: int, count: int) -> bool:
+        if position + count <= self._ahead and self._loop.time() - self._ahead_s < _AHEAD_S:
+            return True
+        return is_in_memory(self._part.descriptor, position, count)
+
+    def _read_ahead(self, position: int) -> None:
+        self._unwatch()
+        self._is_reading = True
+        descriptor = os.dup(self._part.descriptor)  # the file may be closed while the thread still reads
+        count = min(AHEAD_BYTES, self._part.offset + self._part.length - position)
+        reading = _pool.submit(read_ahead, descriptor, position, count)
+        reading.add_done_callback(lambda _: os.close(descriptor))
+        reading.add_done_callback(lambda done: self._call(done, position + count))
+
+    def _call(self, reading: Future[None], end: int) -> None:
+        with suppress(RuntimeError):  # the loop is gone, and with it whoever waited
+            self._loop.call_soon_threadsafe(self._on_read, reading, end)
+
+    def _on_read(self, reading: Future[None], end: int) -> None:
+        self._is_reading = False
+        self._active_s = self._ahead_s = self._loop.time()
+        self._ahead = end
+        try:
+            reading.result()
+        except (OSError, CancelledError) as error:
+            self._fail(error if isinstance(error, OSError) else OSError(errno.EINTR, "the server is stopping"))
+        else:
+            self._step()
+
+    def _fail(self, error: FileChangedError | OSError) -> None:
+        self._unwatch()
+        if self._done.done():
+            return
+        if isinstance(error, FileChangedError) or error.errno in (errno.EIO, errno.ESTALE, errno.EINTR):
+            self._done.set_exception(error)
+        else:  # what remains is about the connection
+            self._end(is_possible=error.errno not in _NOT_HERE)
+
+    def _end(self, *, is_possible: bool) -> None:
+        self._unwatch()
+        if not self._done.done():
+            self._done.set_result(is_possible)
+
+    def _watch(self) -> None:
+        if not self._is_watching:
+            self._is_watching = True
+            self._loop.add_writer(self._socket, self._step)
+
+    def _unwatch(self) -> None:
+        if self._is_watching:
+            self._is_watching = False
+            self._loop.remove_writer(self._socket)
+
+
+def is_in_memory(descriptor: int, position: int, count: int) -> bool:
+    """Tell whether these bytes can be read without waiting for a disk, by a byte of each 64 KiB and the last one.
+
+    What is kept and dropped are runs of pages, so that more samples would find little more, and reading all of it would
+    cost as much as sending it. Also True where the file ends before.
+    """
+    sample = [bytearray(1)]
+    try:
+        for at in (*range(position, position + count, _PROBE_BYTES), position + count - 1):
+            os.preadv(descriptor, sample, at, os.RWF_NOWAIT)
+    except OSError:  # EAGAIN: not there; EOPNOTSUPP: cannot be asked
+        return False
+    return True
+
+
+def read_ahead(descriptor: int, position: int, count: int) -> None:
+    """Read bytes of a file so that the kernel has them in memory, and have it begin with as many that follow. Blocks."""
+    with suppress(OSError):  # no more than a hint
+        os.posix_fadvise(descriptor, position, 2 * count, os.POSIX_FADV_WILLNEED)
+    buffer, end = memoryview(bytearray(_BUFFER_BYTES)), position + count
+    while position < end:
+        read = os.preadv(descriptor, [buffer[: end - position]], position)
+        if not read:
+            return
+        position += read
+
+
+async def stream_part(part: FilePart, send: Send) -> None:
+    """Send a part of a file as body messages, piece by piece: where the kernel cannot. Raises ``FileChangedError``."""
+    position, end = part.offset, part.offset + part.length
+    while position < end:
+        piece = await wait_future(_pool.submit(os.pread, part.descriptor, min(PIECE_BYTES, end - position), position))
+        part.check(position)
+        if not piece:
+            raise FileChangedError(f"a file was cut while it was sent, at byte {position}; the connection is closed")
+        position += len(piece)
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+
+
+async def open_path(path: str) -> FilePart:
+    """Open a file to be sent whole; the caller closes its descriptor. Raises ``OSError`` as ``open(2)`` does."""
+    opening = _pool.submit(open_regular, path)
+    try:
+        descriptor, status = await wait_future(opening)
+    except (asyncio.CancelledError, OverloadedError):
+        opening.add_done_callback(_close_opened)
+        raise
+    written = status.st_size, status.st_mtime_ns
+
+    def check(position: int) -> None:
+        now = os.fstat(descriptor)
+        if (now.st_size, now.st_mtime_ns) != written:
+            raise FileChangedError(f"{path} changed while it was sent, at byte {position}; the connection is closed")
+
+    return FilePart(descriptor, 0, status.st_size, check)
+
+
+def _close_opened(opening: Future[tuple[int, os.stat_result]]) -> None:
+    with suppress(OSError, CancelledError):
+        os.close(opening.result()[0])
