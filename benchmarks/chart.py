@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-LABEL_PX, PLOT_PX, ROW_PX, TOP_PX, RIGHT_PX = 300, 420, 24, 44, 70
+LABEL_PX, PLOT_PX, ROW_PX, TOP_PX, RIGHT_PX = 330, 400, 24, 44, 70
 LIMIT = 2.0
 """Longer bars are cut, and their number says how long they are."""
 

@@ -98,6 +98,9 @@ def _ask(connection: socket.socket, request: bytes) -> Answer:
     status, *lines = head.decode("latin-1").split("\r\n")
     fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     code = int(status.split()[1])
+    if fields.get("transfer-encoding") == "chunked":
+        length = _receive_chunks(connection, body)
+        return Answer(code, len(head) + 4, length, fields.get("etag", ""), fields.get("content-encoding", ""))
     wanted = 0 if code == 304 else int(fields.get("content-length", -1))
     if wanted < 0:
         raise InvalidMeasurementError(f"an answer without a length: {head!r}")
@@ -105,6 +108,22 @@ def _ask(connection: socket.socket, request: bytes) -> Answer:
     while length < wanted:
         length += len(_receive(connection, min(MIB, wanted - length)))
     return Answer(code, len(head) + 4, length, fields.get("etag", ""), fields.get("content-encoding", ""))
+
+
+def _receive_chunks(connection: socket.socket, body: bytes) -> int:
+    """Return the length of a chunked content (RFC 9112 §7.1), of which ``body`` has come; without trailers."""
+    length = 0
+    while True:
+        while b"\r\n" not in body:
+            body += _receive(connection, 64 * KIB)
+        size, _, body = body.partition(b"\r\n")
+        chunk = int(size.partition(b";")[0], 16)
+        while len(body) < chunk + 2:
+            body += _receive(connection, MIB)
+        body = body[chunk + 2 :]
+        length += chunk
+        if not chunk:
+            return length
 
 
 def _receive(connection: socket.socket, limit: int) -> bytes:
@@ -121,8 +140,8 @@ def prepare(server: Running, row: Row, folder: str) -> Answer:
     """
     deadline_s = time.monotonic() + READY_LIMIT_S
     while True:
-        etag = ask(server.port, make_requests(row, server.port, '"none"')[:1])[0].etag
-        requests = make_requests(row, server.port, etag)
+        etag = ask(server.port, make_requests(row, server.port, '"none"', server.peer.prefix)[:1])[0].etag
+        requests = make_requests(row, server.port, etag, server.peer.prefix)
         answers = ask(server.port, requests[:CHECKED])
         wrong = next((answer for answer in answers if not _is_right(answer, row)), None)
         if wrong is None:

@@ -145,13 +145,14 @@ def make_trace() -> tuple[str, ...]:
 # --- Requests ----------------------------------------------------------------------------------------------------------------
 
 
-def make_requests(row: Row, port: int, etag: str) -> list[bytes]:
+def make_requests(row: Row, port: int, etag: str, prefix: str = "") -> list[bytes]:
     """Return the requests of a row, in the order in which they are sent, again and again."""
+    paths = [prefix + path for path in row.paths]
     fields = {**row.fields, **({"If-None-Match": etag} if row.status == 304 else {})}
     if not row.differing:
-        return [format_request(path, port, fields) for path in row.paths]
-    count = max(DIFFERING, len(row.paths))
-    return [format_request(row.paths[one % len(row.paths)], port, vary(fields, one)) for one in range(count)]
+        return [format_request(path, port, fields) for path in paths]
+    count = max(DIFFERING, len(paths))
+    return [format_request(paths[one % len(paths)], port, vary(fields, one)) for one in range(count)]
 
 
 def vary(fields: Mapping[str, str], number: int) -> dict[str, str]:

@@ -143,13 +143,17 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Peer:
-    """A server to be. ``command`` writes what it needs and returns its command line; ``needs`` names its program."""
+    """A server to be. ``command`` writes what it needs and returns its command line; ``needs`` names its program.
+
+    ``prefix`` stands before every path, for those that cannot serve files at the root.
+    """
 
     name: str
     command: Callable[[Site, Place], Sequence[str]]
     needs: str = ""
     workers: int = 1
     settle_s: float = 0.2
+    prefix: str = ""
 
     def what_is_missing(self) -> str:
         """Return how to get what it needs, or ""."""
@@ -230,7 +234,9 @@ def _whitenoise(site: Site, place: Place) -> Sequence[str]:
 
 def _granian(site: Site, place: Place) -> Sequence[str]:
     place.write("granian_app.py", GRANIAN.format())
-    options = f"--interface asgi --host 127.0.0.1 --port {place.port} --no-access-log --log-level error --static-path-route /"
+    options = (
+        f"--interface asgi --host 127.0.0.1 --port {place.port} --no-access-log --log-level error --static-path-route /static"
+    )
     return find("granian"), "granian_app:app", *options.split(), "--static-path-mount", site.root
 
 
@@ -239,7 +245,7 @@ OTHERS = (
     Peer("lighttpd", _lighttpd, "lighttpd"),
     Peer("stock StaticFiles, Uvicorn", _starlette, "uvicorn"),
     Peer("WhiteNoise, Gunicorn", _whitenoise, "gunicorn"),
-    Peer("granian, static files", _granian, "granian"),
+    Peer("granian, static files", _granian, "granian", prefix="static/"),
 )
 
 

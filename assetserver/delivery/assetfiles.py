@@ -131,7 +131,7 @@ class AssetFiles(StaticFiles):
         self.roots = Roots(tuple(os.path.abspath(folder) for folder in self.all_directories), follow_symlink, dotfiles)
         self.folder = self._open_folder()
         self._listings = Listings(self.folder, self._resources.listings)
-        self._hot = HotPaths(self.folder, self._resources.memory, (_HIT,) if cache_status else ())
+        self._hot = self._open_hot_paths((_HIT,) if cache_status else ())
         self._may_be_hot = (type(self).get_response, type(self).get_path) == (AssetFiles.get_response, AssetFiles.get_path)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -239,6 +239,9 @@ class AssetFiles(StaticFiles):
         if self.html and self.clean_urls:
             return await self._file(AssetPath(path + ".html"))
         return None
+
+    def _open_hot_paths(self, mark: tuple[Field, ...]) -> HotPaths:
+        return HotPaths(self.folder, self._resources.memory, mark)
 
     def _open_folder(self) -> AssetFolder:
         return LiveFolder(

@@ -21,7 +21,7 @@ HOT = "assetserver.hot"
 OFFER = "assetserver.offer"
 """Under this name a scope may hold a function that takes a ``Claim``: the answer to come may be repeated."""
 
-LIMIT_ANSWERS = 8192
+LIMIT_ANSWERS = 65_536
 LIMIT_REQUESTS = 8192
 LIMIT_REQUEST_BYTES = 1024
 LIMIT_BODY_BYTES = 1 << 20
@@ -31,6 +31,10 @@ LIMIT_BODY_BYTES = 1 << 20
 _OVERHEAD_BYTES = 1024
 _Key = tuple[bytes | None, bytes, bytes | None, bytes | None]
 """Host, target and ``Variant``."""
+
+
+_TOLD = frozenset({b"content-encoding", b"cache-status"})
+"""Fields of an answer that the access log tells."""
 
 
 class Claim(NamedTuple):
@@ -60,19 +64,19 @@ class Variant(NamedTuple):
 class Answer:
     """One rendered answer: ``head`` is all before the date, ``fields`` all after it, but for the request's id.
 
-    ``stamped`` holds both and the date ``second``; ``is_used`` since eviction last passed by.
+    ``stamped`` holds both, and between them the ``common`` fields; ``is_used`` since eviction last passed by.
     """
 
-    __slots__ = ("body", "claim", "fields", "head", "is_used", "second", "stamped", "status", "told")
+    __slots__ = ("body", "claim", "common", "fields", "head", "is_used", "stamped", "status", "told")
 
     def __init__(self, claim: Claim, status: int, head: bytes, fields: list[Field], body: bytes) -> None:
         self.claim: Claim | None = claim
         self.status = status
-        self.told = fields
+        self.told = [field for field in fields if field[0] in _TOLD]
         self.head = head
         self.fields = b"".join(b"%b: %b\r\n" % field for field in fields)
         self.body = body
-        self.second = b""
+        self.common: list[Field] = []
         self.stamped = b""
         self.is_used = False
 
@@ -139,8 +143,10 @@ class HotCache:
         return None
 
     def admit(self, host: bytes | None, target: bytes, variant: Variant, answer: Answer) -> None:
-        """Keep an answer of the slow path."""
+        """Keep an answer of the slow path; misses and redirects when they come a second time: anybody can make them up."""
         key = host, target, *variant
+        if answer.status not in _OF_FILES and not self._comes_again(hash(key)):
+            return
         self._remove(key)
         self._answers[key] = answer
         self._bytes += answer.size
@@ -162,20 +168,25 @@ class HotCache:
         """Keep what a request of these bytes gets, if it comes a second time; ``scope`` is what the log is written from."""
         if len(data) > LIMIT_REQUEST_BYTES:
             return
-        if (mark := hash(data)) not in self._seen:
-            if len(self._seen) >= LIMIT_REQUESTS:
-                self._seen.clear()
-            self._seen.add(mark)
+        if not self._comes_again(hash(data)):
             return
         if len(self._requests) >= LIMIT_REQUESTS:
             self._requests.pop(next(iter(self._requests)))
         self._requests[data] = Known(answer, scope)
 
-    def render(self, answer: Answer, date: bytes) -> bytes:
-        """Return the whole answer as it goes over the connection now; ``date`` is the current value of ``Date``."""
-        if answer.second is not date:  # a new object every second
-            answer.second = date
-            answer.stamped = b"%bdate: %b\r\n%b" % (answer.head, date, answer.fields)
+    def _comes_again(self, mark: int) -> bool:
+        if mark in self._seen:
+            return True
+        if len(self._seen) >= LIMIT_REQUESTS:
+            self._seen.clear()
+        self._seen.add(mark)
+        return False
+
+    def render(self, answer: Answer, common: list[Field]) -> bytes:
+        """Return the whole answer as it goes over the connection now; ``common`` are the fields of all answers, as ``Date``."""
+        if answer.common is not common:  # a new list every second
+            answer.common = common
+            answer.stamped = answer.head + b"".join(b"%b: %b\r\n" % field for field in common) + answer.fields
         if self._ids is None:
             return answer.stamped + b"\r\n" + answer.body
         return b"%bx-request-id: %b\r\n\r\n%b" % (answer.stamped, self._ids.take(), answer.body)
@@ -189,8 +200,13 @@ class HotCache:
             )
 
 
+_OF_FILES = frozenset({200, 304})
+_REPEATABLE = frozenset({200, 301, 302, 303, 304, 307, 308, 404, 410})
+_OWN = frozenset({b"set-cookie", b"connection", b"transfer-encoding"})
+
+
 def is_repeatable(status: int, fields: Iterable[Field], body: bytes) -> bool:
     """Tell whether an answer may be kept: whole, of a known length, and setting nothing for one client alone."""
-    names = {name for name, _ in fields}
-    small = len(body) <= LIMIT_BODY_BYTES and b"content-length" in names
-    return (status == 304 or (status == 200 and small)) and not names & {b"set-cookie", b"connection", b"transfer-encoding"}  # noqa: PLR2004
+    values = dict(fields)
+    is_whole = len(body) <= LIMIT_BODY_BYTES and values.get(b"content-length") == b"%d" % len(body)
+    return status in _REPEATABLE and (is_whole or status == 304) and _OWN.isdisjoint(values)  # noqa: PLR2004 - Not Modified

@@ -50,12 +50,22 @@ class _HotPath(NamedTuple):
 
 
 class HotPaths:
-    """The URLs of one ``AssetFiles``; ``mark`` is added to every answer, to say that it came from here."""
+    """The URLs of one ``AssetFiles``; ``mark`` is added to every answer, to say that it came from here.
 
-    def __init__(self, folder: Known, memory: MemoryCache, mark: tuple[Field, ...]) -> None:
+    ``claim`` says why an answer may be repeated; if not given, as long as the folder's entry stands.
+    """
+
+    def __init__(
+        self,
+        folder: Known,
+        memory: MemoryCache,
+        mark: tuple[Field, ...],
+        claim: Callable[[Entry, float], Claim] | None = None,
+    ) -> None:
         self._folder = folder
         self._memory = memory
         self._mark = mark
+        self._claim = claim or self._claim_entry
         self._paths: dict[_Key, _HotPath] = {}
 
     def __len__(self) -> int:
@@ -73,7 +83,8 @@ class HotPaths:
             return
         if len(self._paths) >= LIMIT_PATHS:
             self._paths.pop(next(iter(self._paths)), None)
-        self._paths[key] = _HotPath(entry, responses, deadline_s, {})
+        hot = self._paths[key] = _HotPath(entry, responses, deadline_s, {})
+        self._offer(scope, hot)
 
     def answer(self, scope: Scope) -> Messages | None:
         """Return the messages for a plain GET of a known URL, or None.
@@ -98,12 +109,17 @@ class HotPaths:
                     return None
         if dated and match is None:
             return None
-        self._offer(scope, hot)
-        return self._repeat(hot, accept, match)
+        messages = self._repeat(hot, accept, match)
+        if messages is not None:
+            self._offer(scope, hot)
+        return messages
 
     def _offer(self, scope: Scope, hot: _HotPath) -> None:
         if (offer := scope.get(OFFER)) is not None:
-            offer(Claim(self._folder.get, hot.entry.path, hot.entry, self._folder.clock_s, hot.deadline_s))
+            offer(self._claim(hot.entry, hot.deadline_s))
+
+    def _claim_entry(self, entry: Entry, deadline_s: float) -> Claim:
+        return Claim(self._folder.get, entry.path, entry, self._folder.clock_s, deadline_s)
 
     def _repeat(self, hot: _HotPath, accept: bytes | None, match: bytes | None) -> Messages | None:
         if self._folder.get(hot.entry.path) is not hot.entry:

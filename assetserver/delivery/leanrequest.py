@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import httptools
 
@@ -68,7 +69,10 @@ class LeanRequest:
     def read(self, data: bytes) -> tuple[bytes, bytes, Variant] | None:
         """Return Host, target and variant, as sent, if ``data`` is exactly one GET that the hot path may answer; else None."""
         end = data.find(b"\r\n")
-        if not data.startswith(b"GET ") or data[end - 9 : end] != b" HTTP/1.1" or not data.endswith(b"\r\n\r\n"):
+        target = data[4 : end - 9]
+        if not data.startswith(b"GET /") or data[end - 9 : end] != b" HTTP/1.1" or not data.endswith(b"\r\n\r\n"):
+            return None
+        if b" " in target or b"#" in target:
             return None
         count = data.count(b"\n") - 2  # field lines, if this is one request: of two, more lines than fields would be counted
         fields = self._fields
@@ -82,15 +86,17 @@ class LeanRequest:
                 return None
             self._blank = dict.fromkeys(fields)
             self._verdict = _judge(fields, self._left)
-        verdict = self._verdict
-        if verdict is None:
-            return None
+        return self._pick(target) if self._verdict else None
+
+    def _pick(self, target: bytes) -> tuple[bytes, bytes, Variant] | None:
+        verdict, fields = self._verdict, self._fields
+        assert verdict is not None  # noqa: S101 - asked by the caller
         host = fields[verdict.host]
         kept = fields.get(verdict.connection)
         if host is None or (kept is not None and kept.lower() != b"keep-alive"):
             self._parser = None  # it has seen the end of the connection
             return None
-        return host, data[4 : end - 9], Variant(fields.get(verdict.accept_encoding), fields.get(verdict.if_none_match))
+        return host, target, Variant(fields.get(verdict.accept_encoding), fields.get(verdict.if_none_match))
 
     def describe(self, target: bytes) -> dict[str, Any]:
         """Return of the request that was read last what the access log writes, as an ASGI scope has it."""
@@ -99,7 +105,7 @@ class LeanRequest:
         return {
             "method": "GET",
             "http_version": "1.1",
-            "path": path.decode("latin-1"),
+            "path": unquote(path.decode("latin-1")),
             "raw_path": path,
             "query_string": query,
             "headers": [field for field in named if field[0] in _LOGGED],

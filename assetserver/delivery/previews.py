@@ -17,6 +17,7 @@ from starlette.websockets import WebSocketClose
 from assetserver.errors import PublishError, ReleaseMissingError
 from assetserver.semantics.caching import ERROR, PAGE, CachePolicy, CacheRule, CacheTable
 
+from .hotcache import OFFER
 from .releasefiles import ReleaseFiles
 from .requests import host_of
 
@@ -61,6 +62,7 @@ class Previews:
         if scope["type"] == "websocket":
             await WebSocketClose()(scope, receive, send)
             return
+        scope.pop(OFFER, None)  # what a name means may change, and the hot path would not notice
         host = host_of(scope) if scope.get("root_path") else None
         await self._find(scope["path_params"]["release"], host)(scope, receive, send)
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
@@ -25,10 +24,12 @@ from assetserver.errors import FileChangedError
 from .hotcache import HOT, OFFER, Answer, Claim, HotCache, is_repeatable
 from .leanrequest import LeanRequest
 from .sendfile import FILE, PATH, FilePart, FileSender, can_sendfile, open_path, stream_part
+from .upgrades import without_upgrade
 
 LIMIT_URL_BYTES = 16 << 10
 LIMIT_FIELDS = 128
 LIMIT_HEADER_BYTES = 64 << 10
+LIMIT_UNREAD_BYTES = LIMIT_URL_BYTES + LIMIT_HEADER_BYTES + 4 * LIMIT_FIELDS
 
 HEADER_S = 10.0
 """How long a client may take for the header of a request."""
@@ -56,7 +57,7 @@ class AssetProtocol(HttpToolsProtocol):
         self._is_in_body = False
         self._is_over = False
         self._refused = 400
-        self._fields = self._header_bytes = 0
+        self._fields = self._header_bytes = self._unread_bytes = 0
         self._begun_s = self._active_s = self.loop.time()
         self._unsent = -1
         self._sender: FileSender | None = None
@@ -76,7 +77,7 @@ class AssetProtocol(HttpToolsProtocol):
         """Answer at once what is hot; pass all else on, as it came."""
         if self._is_over:
             return
-        if self._hot is not None and not self._is_receiving and (self.cycle is None or self.cycle.response_complete):
+        if self._hot is not None and self._is_free():
             known = self._hot.find_request(data)
             if known is not None:
                 self._repeat(known.answer, known.scope)
@@ -84,6 +85,10 @@ class AssetProtocol(HttpToolsProtocol):
             if self._answer_hot(data):
                 return
         self._feed(data)
+
+    def _is_free(self) -> bool:
+        """Tell whether nothing is unfinished: no request, no answer, and nothing that the client has yet to take."""
+        return not (self._is_receiving or self.flow.write_paused) and (self.cycle is None or self.cycle.response_complete)
 
     def _answer_hot(self, data: bytes) -> bool:
         """Answer a request whose target and deciding fields are known; return whether it was."""
@@ -102,7 +107,7 @@ class AssetProtocol(HttpToolsProtocol):
 
     def _repeat(self, answer: Answer, scope: dict[str, Any]) -> None:
         assert self._hot is not None  # noqa: S101 - asked by the caller
-        self.transport.write(self._hot.render(answer, self.server_state.default_headers[0][1]))
+        self.transport.write(self._hot.render(answer, self.server_state.default_headers))
         self._active_s = self.loop.time()
         self.server_state.total_requests += 1
         if self._hot.is_logging:
@@ -110,14 +115,15 @@ class AssetProtocol(HttpToolsProtocol):
 
     def _feed(self, data: bytes) -> None:
         """Pass bytes on to Uvicorn."""
-        self._active_s = self.loop.time()
-        if not self._is_receiving:
-            self._begun_s = self._active_s
-            if b"pgrade" in data:
-                data = without_upgrade(data)
-            self._data = data
+        self._unread_bytes += len(data)
+        if self._is_receiving:
+            self._active_s = self.loop.time()
+        else:
+            self._data = data = without_upgrade(data)
         super().data_received(data)
         self._data = None
+        if self._is_receiving and self._unread_bytes > LIMIT_UNREAD_BYTES and not self._is_over:
+            self._refuse(431)  # a name, a value or a trailer that does not end: the parser would only hand over all of it
 
     def send_400_response(self, msg: str) -> None:
         """Answer what cannot be parsed, or is beyond a limit."""
@@ -146,6 +152,9 @@ class AssetProtocol(HttpToolsProtocol):
                 start = {}
             elif claims and start:
                 self._keep(claims[-1], data, start, message.get("body", b""))
+            if self.transport.is_closing():  # Uvicorn would write to it
+                getattr(send, "__self__").disconnected = True  # noqa: B009 - a Send is a function to mypy
+                return
             await send(message)
 
         await self._slow_app(scope, receive, send_keeping)
@@ -158,7 +167,9 @@ class AssetProtocol(HttpToolsProtocol):
         if request is None:
             return
         host, target, variant = request
-        fields = [field for field in start["headers"] if field[0] != b"x-request-id"]
+        fields = [
+            _HIT if name == b"cache-status" else (name, value) for name, value in start["headers"] if name != b"x-request-id"
+        ]
         self._hot.admit(
             host, target, variant, Answer(claim, start["status"], STATUS_LINE[start["status"]], fields, bytes(body))
         )
@@ -241,7 +252,8 @@ class AssetProtocol(HttpToolsProtocol):
         """Begin a request."""
         super().on_message_begin()
         self._is_receiving, self._is_in_body = True, False
-        self._fields = self._header_bytes = 0
+        self._begun_s = self._active_s = self.loop.time()
+        self._fields = self._header_bytes = self._unread_bytes = 0
         self.scope["assetserver.data"] = self._data  # type: ignore[typeddict-unknown-key]
 
     def on_url(self, url: bytes) -> None:
@@ -262,8 +274,20 @@ class AssetProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Begin to answer."""
-        self._is_in_body = True
+        if self.parser.get_http_version() not in ("1.0", "1.1"):
+            raise self._limit(505)
+        if self.parser.should_upgrade() and not self._should_upgrade() and self._has_body():
+            raise self._limit(501)
         super().on_headers_complete()
+        self._is_in_body = True
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        self._unread_bytes = 0
+        super().on_body(body)
+
+    def _has_body(self) -> bool:
+        return any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers)
 
     def on_message_complete(self) -> None:
         """End a request."""
@@ -279,35 +303,50 @@ class AssetProtocol(HttpToolsProtocol):
     # Deadlines
 
     def check_deadline(self, now_s: float) -> None:
-        """End the connection if its client takes too long; called by the sweep."""
-        if self.transport is None or self.transport.is_closing():
-            return
+        """End the connection if its client takes too long; called by the sweep, which knows only those that were made."""
         idle_s = now_s - self._active_s
+        if self._is_sending(now_s, idle_s) or self.transport.is_closing():
+            return
         if self.cycle is not None and not self.cycle.response_complete:
             self._check_transfer(now_s, idle_s)
+        elif self._is_receiving and self._is_in_body:  # answered already: what is left of the body is nobody's
+            if idle_s > BODY_IDLE_S:
+                self.transport.close()
         elif self._is_receiving:
             if now_s - self._begun_s > HEADER_S:
                 self._refuse(408)
         elif idle_s > self.timeout_keep_alive:
             self.transport.close()
 
+    def _is_sending(self, now_s: float, idle_s: float) -> bool:
+        """Tell whether the client has yet to take what was written; end the connection if it takes nothing."""
+        waiting = self.transport.get_write_buffer_size()
+        if waiting != self._unsent:
+            self._unsent = waiting
+            self._active_s = now_s if waiting else self._active_s
+        elif waiting and idle_s > SEND_IDLE_S:
+            self.transport.abort()
+        return waiting > 0
+
     def _check_transfer(self, now_s: float, idle_s: float) -> None:
         if self._sender is not None:
             if self._sender.idle_s(now_s) > SEND_IDLE_S:
                 self.transport.abort()
-            return
-        waiting = self.transport.get_write_buffer_size()
-        if waiting and waiting == self._unsent:
-            if idle_s > SEND_IDLE_S:
-                self.transport.abort()
-        elif waiting:
-            self._unsent, self._active_s = waiting, now_s
         elif self._is_receiving and not self.flow.read_paused and idle_s > BODY_IDLE_S:
             self._refuse(408)
 
     def _refuse(self, status: int) -> None:
+        """End the connection; say why, unless that would stand in another answer, or be a second one."""
         self._is_over = True
-        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+        cycle = self.cycle
+        if cycle is not None:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        if self._is_receiving and self._is_in_body:  # of the newest request
+            is_free = not cycle.response_started
+        else:
+            is_free = cycle is None or cycle.response_complete
+        if is_free and not self.pipeline:
             self.transport.write(STATUS_LINE[status] + b"connection: close\r\ncontent-length: 0\r\n\r\n")
         self.transport.close()
 
@@ -317,32 +356,20 @@ class AssetProtocol(HttpToolsProtocol):
         return ValueError(STATUS_LINE[status])
 
 
+_HIT = b"cache-status", b"assetserver; hit"
+"""What an answer says that comes from memory, whatever it said when it was made."""
+
 _FILES = frozenset({FILE, PATH})
 
 _EXPECTED = (
     *("connection_made", "connection_lost", "data_received", "send_400_response", "on_message_begin", "on_url", "on_header"),
-    *("on_headers_complete", "on_message_complete", "on_response_complete", "_unset_keepalive_if_required"),
+    *("on_headers_complete", "on_body", "on_message_complete", "on_response_complete", "_unset_keepalive_if_required"),
 )
 
 
 def what_is_missing() -> str:
     """Return which method of Uvicorn's protocol that this module builds on is not there, or ""."""
     return next((name for name in _EXPECTED if not callable(getattr(HttpToolsProtocol, name, None))), "")
-
-
-def without_upgrade(data: bytes) -> bytes:
-    """Return the beginning of a request without its ``Upgrade`` fields, which a server may ignore (RFC 9110 §7.8).
-
-    The parser would stop after the header, and the body, if there is one, would be read as a request. WebSockets are left.
-    """
-    header, end, rest = data.partition(b"\r\n\r\n")
-    if not end or _WEBSOCKET.search(header):
-        return data
-    return _UPGRADE.sub(b"", header) + end + rest
-
-
-_UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:[^\r\n]*", re.IGNORECASE)
-_WEBSOCKET = re.compile(rb"\r\nupgrade:[ \t]*websocket[ \t]*(\r\n|\Z)", re.IGNORECASE)
 
 
 def _watch(state: ServerState, loop: asyncio.AbstractEventLoop) -> None:

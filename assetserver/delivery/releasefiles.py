@@ -28,6 +28,8 @@ from assetserver.semantics.targets import AssetPath, RefusedTarget, parse_target
 
 from .assetfiles import AssetFiles, asks_for_a_file
 from .body import AssetResponse
+from .hotcache import OFFER, Claim
+from .hotpaths import HotPaths
 from .livefolder import Entry
 from .releasefolder import OpenIndex, ReleaseFolder
 from .requests import encoded_prefix
@@ -86,6 +88,7 @@ class ReleaseFiles(AssetFiles):
                     raise
                 continue
             if self.folder.mark == mark:
+                self._offer(scope, mark)
                 return response
             if isinstance(response, AssetResponse):
                 await response.discard()
@@ -147,9 +150,24 @@ class ReleaseFiles(AssetFiles):
         self._dressed[key] = entry.responses, dressed
         return dressed
 
+    def _open_hot_paths(self, mark: tuple[Field, ...]) -> HotPaths:
+        return HotPaths(self.folder, self._resources.memory, mark, lambda *_: self._claim(self.folder.mark))
+
+    def _claim(self, mark: object) -> Claim:
+        """All answers of a release stand until another one is served; what entries are in memory does not matter."""
+        return Claim(lambda _: self.folder.mark, "", mark, self.folder.clock_s, float("inf"))
+
+    def _offer(self, scope: Scope, mark: object) -> None:
+        offer = scope.get(OFFER)
+        if offer is not None and not self._looks_at_queries():
+            offer(self._claim(mark))
+
+    def _looks_at_queries(self) -> bool:
+        return any(rule.query for rule in self.folder.rules.redirects)
+
     def _remember(self, scope: Scope, entry: Entry, responses: AssetResponses) -> None:
         """Not where rules look at the query: the short way does not."""
-        if not any(rule.query for rule in self.folder.rules.redirects):
+        if not self._looks_at_queries():
             super()._remember(scope, entry, responses)
 
     async def _missing(self, path: str, scope: Scope) -> Response:

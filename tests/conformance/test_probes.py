@@ -184,7 +184,8 @@ def statuses(received: bytes) -> list[int]:
     while received:
         head, end, rest = received.partition(b"\r\n\r\n")
         assert end, received[:300]
-        assert (line := re.match(rb"HTTP/1\.1 (\d{3}) ", head)), received[:300]
+        line = re.match(rb"HTTP/1\.1 (\d{3}) ", head)
+        assert line, received[:300]
         found.append(int(line[1]))
         size = re.search(rb"(?im)^content-length: *(\d+)", head)
         assert size or found[-1] in (100, 204, 304), head

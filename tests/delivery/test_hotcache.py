@@ -15,6 +15,7 @@ from assetserver.observe import LogWriter, RequestIds
 
 PLAIN = Variant(None, None)
 DATE = b"Mon, 01 Jan 2001 00:00:00 GMT"
+COMMON = [(b"date", DATE)]
 FIELDS = [(b"etag", b'"x"'), (b"content-length", b"4")]
 
 
@@ -163,7 +164,7 @@ def test_a_dropped_answer_holds_no_body_and_is_not_repeated(folder):
     hot = HotCache(limit_bytes=3000)
     first = folder.answer(b"x" * 1000)
     hot.admit(b"a", b"/1", PLAIN, first)
-    hot.render(first, DATE)
+    hot.render(first, COMMON)
     for _ in range(2):
         hot.admit_request(b"request", first, {})
     hot.admit(b"a", b"/2", PLAIN, folder.answer(b"x" * 1000))
@@ -203,7 +204,7 @@ def test_ten_thousand_requests_take_bounded_memory(folder):
 def test_the_answer_says_the_date_of_now_and_an_id_of_its_own(folder):
     hot = HotCache(RequestIds())
     answer = folder.answer()
-    first, second = hot.render(answer, DATE), hot.render(answer, DATE)
+    first, second = hot.render(answer, COMMON), hot.render(answer, COMMON)
     assert first != second
     for one in (first, second):
         head, _, body = one.partition(b"\r\n\r\n")
@@ -211,13 +212,13 @@ def test_the_answer_says_the_date_of_now_and_an_id_of_its_own(folder):
         assert lines[:4] == [b"HTTP/1.1 200 OK", b"date: " + DATE, b'etag: "x"', b"content-length: 4"]
         assert lines[4].startswith(b"x-request-id: ")
         assert (len(lines), body) == (5, b"body")
-    later = hot.render(answer, b"Tue, 02 Jan 2001 00:00:00 GMT")
+    later = hot.render(answer, [(b"date", b"Tue, 02 Jan 2001 00:00:00 GMT")])
     assert b"\r\ndate: Tue, 02 Jan 2001 00:00:00 GMT\r\n" in later
     assert DATE not in later
 
 
 def test_without_ids_there_is_none(folder):
-    assert HotCache().render(folder.answer(), DATE) == (
+    assert HotCache().render(folder.answer(), COMMON) == (
         b'HTTP/1.1 200 OK\r\ndate: %b\r\netag: "x"\r\ncontent-length: 4\r\n\r\nbody' % DATE
     )
 
@@ -225,7 +226,7 @@ def test_without_ids_there_is_none(folder):
 def test_ids_are_unique(folder):
     hot = HotCache(RequestIds())
     answer = folder.answer()
-    assert len({hot.render(answer, DATE) for _ in range(10_000)}) == 10_000
+    assert len({hot.render(answer, COMMON) for _ in range(10_000)}) == 10_000
 
 
 def test_the_log_has_the_id_that_was_sent(folder):
@@ -233,7 +234,7 @@ def test_the_log_has_the_id_that_was_sent(folder):
     writer = LogWriter("json", stream)
     hot = HotCache(RequestIds(), writer)
     scope = {"method": "GET", "http_version": "1.1", "path": "/", "raw_path": b"/", "query_string": b"a=1", "headers": []}
-    sent = hot.render(answer := folder.answer(), DATE)
+    sent = hot.render(answer := folder.answer(), COMMON)
     hot.note(answer, scope, ("127.0.0.1", 5))
     writer.flush()
     writer.close()
@@ -254,7 +255,9 @@ def test_the_log_has_the_id_that_was_sent(folder):
         (200, [(b"transfer-encoding", b"chunked")], b"body", False),
         (200, [], b"body", False),
         (206, [(b"content-length", b"4")], b"body", False),
-        (404, [(b"content-length", b"4")], b"body", False),
+        (404, [(b"content-length", b"4")], b"body", True),
+        (308, [(b"location", b"/a/"), (b"content-length", b"0")], b"", True),
+        (503, [(b"content-length", b"0")], b"", False),
         (200, [(b"content-length", str((1 << 20) + 1).encode())], b"x" * ((1 << 20) + 1), False),
         (200, [(b"content-length", b"3145728")], b"", False),  # sent in pieces, or by the kernel: this is the last one
         (200, [(b"content-length", b"5")], b"tail", False),

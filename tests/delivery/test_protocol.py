@@ -1,10 +1,11 @@
-"""The protocol on real connections: the same answers as stock Uvicorn's, deadlines, limits, and no memory for who does not read."""
+"""The protocol on real connections: the same answers as stock Uvicorn's, deadlines, limits, bounded memory."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import io
+import itertools
 import json
 import os
 import re
@@ -12,8 +13,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import pytest
 import uvicorn
@@ -70,7 +72,7 @@ class Wire:
         self.socket.connect(("127.0.0.1", port))
         self._rest = b""
 
-    def __enter__(self) -> Wire:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -366,7 +368,7 @@ def test_a_request_cut_anywhere_gets_the_same_answer(ours, stock):
 def test_any_requests_in_any_pieces_get_the_stock_answers(ours, stock, chosen, cuts):
     stream = b"".join(chosen) + END
     places = [0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]
-    pieces = [stream[start:stop] for start, stop in zip(places, places[1:], strict=False)]
+    pieces = [stream[start:stop] for start, stop in itertools.pairwise(places)]
     mine, theirs = (whole(server, *pieces, pause=True) for server in (ours, stock))
     assert alike(mine, first=True) == alike(theirs, first=True)
 
@@ -413,8 +415,19 @@ def test_trailers_are_no_fields_of_the_header(ours, line):
 HEAD = f"Connection: Upgrade\r\n{{}}\r\nContent-Length: {len(BODY)}\r\n"
 
 
-@pytest.mark.parametrize("line", ["Upgrade: h2c", "UPGRADE: h2c", "uPgRaDe:h2c", "Upgrade: websocket, h2c", "Upgrade: h2c, websocket", "CONNECTION",
-                                  "Upgrade: h2c\r\nUpgrade: h2c", "Upgrade: websocket"])  # fmt: skip
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Upgrade: h2c",
+        "UPGRADE: h2c",
+        "uPgRaDe:h2c",
+        "Upgrade: websocket, h2c",
+        "Upgrade: h2c, websocket",
+        "CONNECTION",
+        "Upgrade: h2c\r\nUpgrade: h2c",
+        "Upgrade: websocket",
+    ],
+)
 @pytest.mark.parametrize("cut", ["nowhere", "before the body", "in the header", "behind a request", "behind a body"])
 def test_the_body_of_a_request_to_upgrade_is_no_request(ours, line, cut):
     request = (
@@ -431,13 +444,14 @@ def test_the_body_of_a_request_to_upgrade_is_no_request(ours, line, cut):
             wire.send(b"dy" + request)
         else:
             wire.send(first + request + (BODY if cut == "nowhere" else b""))
-        if cut == "behind a request":
-            wire.read()
-        answer = wire.read(b"POST")
-        with contextlib.suppress(ConnectionError):
+        answers = []
+        with contextlib.suppress(EOFError, ConnectionError):  # it may be refused, whatever waits for an answer
+            if cut == "behind a request":
+                answers.append(wire.read())
+            answers.append(wire.read(b"POST"))
             wire.send(b"" if cut == "nowhere" else BODY, END)
-        rest = wire.read_all()
-    assert b" 404 " not in answer + rest, "what the body says was taken for a request"
+        received = b"".join(answers) + wire.read_all()
+    assert b" 404 " not in received, "what the body says was taken for a request"
 
 
 @pytest.mark.parametrize("fields", ["Upgrade : h2c\r\n", "Upgrade: a\0b\r\n", "X: 1\r\nUpgrade: a\r\n b\r\n"])
@@ -741,8 +755,11 @@ def test_what_is_too_long_is_refused(ours, request_, status):
     assert whole(ours, *cuts, *(() if status >= 400 else (END,)))[:12] == b"HTTP/1.1 %d" % status
 
 
-@pytest.mark.parametrize("start", [get(fields="X: ")[:-2], get()[:-2], b"GET /", post("Transfer-Encoding: chunked\r\n", b"0\r\nX: ")],
-                         ids=["a value", "a name", "a target", "a trailer"])  # fmt: skip
+@pytest.mark.parametrize(
+    "start",
+    [get(fields="X: ")[:-2], get()[:-2], b"GET /", post("Transfer-Encoding: chunked\r\n", b"0\r\nX: ")],
+    ids=["a value", "a name", "a target", "a trailer"],
+)
 def test_what_has_no_end_is_refused_before_it_fills_memory(ours, start):
     """A parser that hands over whole fields would collect it: 64 MiB here, in time that grows with its square."""
     sent = 0
@@ -759,7 +776,8 @@ def test_what_follows_is_not_written_into_an_answer_under_way(ours):
     with ours.connect(4096) as wire:
         wire.send(get("/big.bin", "X: 1\r\n"))  # not hot
         wait_for(
-            lambda: ours.connections and ours.connections[0].transport.get_write_buffer_size(), "the beginning of the answer"
+            lambda: ours.connections and (ours.connections[0]._sender or ours.connections[0].transport.get_write_buffer_size()),
+            "the beginning of the answer",
         )
         wire.send(get() + b"GARBAGE\r\n\r\n")
         content = body(wire.read_all())[: 3 << 20]

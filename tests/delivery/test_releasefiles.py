@@ -1,8 +1,10 @@
 """A release's own rules over HTTP: header blocks, redirects, rewrites, error pages, links; and what is counted."""
 
+import anyio
 import pytest
 
 from assetserver.delivery import releasefolder
+from assetserver.delivery.hotcache import OFFER
 
 PAGE = b'<!doctype html><link rel="stylesheet" href="/app.css"><script type="module" src="/app.js"></script><p>home'
 SITE = {
@@ -184,6 +186,30 @@ def test_a_request_is_answered_from_one_release_whatever_is_activated_meanwhile(
     served.app._file = switch_and_find
     answer = served.get("/j/x")
     assert (answer.status, answer.body, answer["x-release"]) == (200, b"two", "two")
+
+
+@pytest.mark.parametrize(
+    ("path", "rules", "claimed"),
+    [
+        ("/", "", True),
+        ("/nothing", "", True),
+        ("/docs", "", True),
+        ("/from", "/from /docs/ 301", True),
+        ("/from", "/find id=:id /docs/ 301", False),
+        ("/find", "/find id=:id /docs/ 301", False),
+    ],
+)
+def test_every_answer_of_a_release_may_be_repeated_until_another_one_is_served(
+    served, path, rules, claimed, exchange, make_scope
+):
+    one, two = served.publish(SITE | ({"_redirects": rules.encode()} if rules else {})), served.publish(SITE | {"a": b"a"})
+    served.activate(one)
+    offered = []
+    anyio.run(exchange, served.app, {**make_scope(path), OFFER: offered.append})
+    assert [claim.holds() for claim in offered[-1:]] == [True] * claimed
+    served.activate(two)
+    served.look()
+    assert [claim.holds() for claim in offered[-1:]] == [False] * claimed
 
 
 def test_a_page_announces_what_it_needs(site, served):

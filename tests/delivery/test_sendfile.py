@@ -165,15 +165,15 @@ def test_a_whole_file_goes_by_the_kernel(server, sent, lines, wait_until):
     answer, body = server.get("/big.bin")
     assert (answer.status, answer.headers["content-length"]) == (200, str(SIZE))
     assert body == CONTENT
-    assert sent == [SIZE]
+    wait_until(lambda: sent == [SIZE])
     wait_until(lambda: lines.records)
     assert lines.records[0].sent == SIZE
 
 
-def test_a_range_goes_by_the_kernel(server, sent):
+def test_a_range_goes_by_the_kernel(server, sent, wait_until):
     answer, body = server.get("/big.bin", range="bytes=1048570-3145739")
     assert (answer.status, body) == (206, CONTENT[1048570:3145740])
-    assert sent == [3145740 - 1048570]
+    wait_until(lambda: sent == [3145740 - 1048570])
 
 
 def test_parts_go_by_the_kernel_between_their_heads(server, sent, lines, wait_until):
@@ -183,7 +183,7 @@ def test_parts_go_by_the_kernel_between_their_heads(server, sent, lines, wait_un
     boundary = answer.headers["content-type"].split("boundary=")[1].encode()
     parts = [part.split(b"\r\n\r\n", 1)[1] for part in (b"\r\n" + body).split(b"\r\n--" + boundary)[1:-1]]
     assert parts == [CONTENT[4000000:5000001], CONTENT[10:2000001]]
-    assert sent == [1000001, 1999991]
+    wait_until(lambda: sent == [1000001, 1999991])
     wait_until(lambda: lines.records)
     assert lines.records[0].sent == len(body)
 
@@ -195,13 +195,13 @@ def test_head_sends_no_body(server, sent):
     assert sent == []
 
 
-def test_a_connection_is_kept_after_a_file(server, sent):
+def test_a_connection_is_kept_after_a_file(server, sent, wait_until):
     with server.connect() as made, made.makefile("rb") as stream:
         for path in ("/big.bin", "/response", "/none", "/big.bin"):
             made.sendall(ask(path))
             status, body = read_answer(stream)
             assert body == CONTENT if "200" in status else path == "/none"
-    assert sent == [SIZE] * 3
+    wait_until(lambda: sent == [SIZE] * 3)
 
 
 @pytest.mark.parametrize("has_sendfile", [True, False])
@@ -363,7 +363,7 @@ def test_a_file_response_of_starlette_goes_by_the_kernel(server, sent, lines, wa
     answer, body = server.get("/response")
     assert (answer.status, answer.headers["content-length"]) == (200, str(SIZE))
     assert body == CONTENT
-    assert sent == [SIZE]
+    wait_until(lambda: sent == [SIZE])
     wait_until(lambda: lines.records)
     assert lines.records[0].sent == SIZE
 

@@ -1,0 +1,23 @@
+"""``Upgrade`` fields of requests, which a server may ignore (RFC 9110 §7.8), and this one does. Pure.
+
+The parser stops after the header of a request that asks for an upgrade; its body, if it has one, would be read as a request.
+"""
+
+from __future__ import annotations
+
+import re
+
+_ASKS = re.compile(rb"upgrade:", re.IGNORECASE)
+_FIELD = re.compile(rb"\r\nupgrade:[\t\x20-\x7e\x80-\xff]*(?=\r\n(?![ \t])|\Z)", re.IGNORECASE)
+"""A sound field line: one that is not is left to the parser to refuse."""
+_WEBSOCKET = re.compile(rb"\r\nupgrade:[ \t]*websocket[ \t]*(\r\n|\Z)", re.IGNORECASE)
+
+
+def without_upgrade(data: bytes) -> bytes:
+    """Return the beginning of a request without its ``Upgrade`` fields; a WebSocket's are left, and a header that is cut."""
+    if _ASKS.search(data) is None:
+        return data
+    header, end, rest = data.partition(b"\r\n\r\n")
+    if not end or _WEBSOCKET.search(header):
+        return data
+    return _FIELD.sub(b"", header) + end + rest
