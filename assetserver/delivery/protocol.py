@@ -275,9 +275,9 @@ class AssetProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Begin to answer."""
         if self.parser.get_http_version() not in ("1.0", "1.1"):
-            raise self._limit(505)
+            raise self._limit(400)  # 505 is right, and would count as a failure of ours
         if self.parser.should_upgrade() and not self._should_upgrade() and self._has_body():
-            raise self._limit(501)
+            raise self._limit(400)
         super().on_headers_complete()
         self._is_in_body = True
 
