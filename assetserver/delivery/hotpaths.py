@@ -19,7 +19,7 @@ from .livefolder import LIMIT_PATH_BYTES, Entry
 from .memory import MemoryCache
 from .requests import DECIDING
 
-LIMIT_PATHS = 4096
+LIMIT_PATHS = 3072
 
 Messages = tuple[dict[str, Any], bytes]
 """The start of a response as ASGI sends it, and its whole body."""

@@ -36,8 +36,8 @@ LOOK_S = 0.5
 RETRY_S = 10.0
 """How long a damaged file is a miss before its blob is hashed again: publishing repairs it, and no activation follows."""
 
-LIMIT_ENTRIES = 4096
-"""An entry takes up to 4 kB once all its answers are made: in all 16 MB, whatever the release holds. One that has to be made
+LIMIT_ENTRIES = 3072
+"""An entry takes up to 4 kB once all its answers are made: in all 12 MB, whatever the release holds. One that has to be made
 again costs an index look-up and a hash of its blobs."""
 
 REMEMBERED_BYTES = 64 << 10

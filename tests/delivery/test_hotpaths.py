@@ -33,7 +33,7 @@ def remember(hot, make_scope) -> Callable[[str], None]:
 def test_their_number_is_bounded(hot, remember):
     for number in range(10_000):
         remember(f"/{number}")
-    assert len(hot) == 4096
+    assert len(hot) == 3072
 
 
 @pytest.mark.parametrize(
