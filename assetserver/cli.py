@@ -77,7 +77,7 @@ _CONFIG = click.option("--config", type=click.Path(), metavar="FILE", help="Sett
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(installed_version("assetserver"), "-V", "--version", message="assetserver %(version)s")
 def main() -> None:
-    """Serve static files with exact HTTP."""
+    """Publish websites and serve them, with exact HTTP."""
 
 
 @main.command()
@@ -92,7 +92,9 @@ def main() -> None:
 @click.option("--access-log", metavar="FORM", help="combined, json or off.  [combined]")
 @click.option("--reload", is_flag=True, help="Restart when the program's own code changes, for development.")
 def serve(directory: str | None, config: str | None, data: str | None, reload: bool, **flags: Any) -> None:
-    """Serve the folder DIR at /, or without DIR what the settings say, or else the active release of the data folder.
+    """Serve the folder DIR, or the active releases.
+
+    With DIR, that folder at /; without, what the settings say, or else the active release of the data folder.
 
     Changes in the folder show within a second; text is compressed, caching is set, nothing has to be configured.
     """
@@ -159,7 +161,10 @@ def publish(directory: str, config: str | None, data: str | None, **options: Any
 @_DATA
 @_SITE
 def promote(release: str, config: str | None, data: str | None, site: str | None) -> None:
-    """Serve RELEASE (an id, its first digits, or @alias) from now on, in one step."""
+    """Serve RELEASE from now on, in one step.
+
+    RELEASE is an id, its first digits, or @alias.
+    """
     with told_kindly():
         from . import publishing  # noqa: PLC0415 - as in `serve`
 
@@ -201,7 +206,10 @@ def releases(config: str | None, data: str | None, site: str | None, as_json: bo
 @click.option("--all", "is_long", is_flag=True, help="List every file, not the first of each kind.")
 @_JSON
 def diff(old: str, new: str | None, config: str | None, data: str | None, site: str | None, **options: Any) -> None:
-    """Compare releases A and B, in files and bytes; with A alone, what is active and A."""
+    """Compare two releases, in files and bytes.
+
+    With A alone: what is active, and A.
+    """
     with told_kindly():
         from . import upkeep  # noqa: PLC0415 - as in `serve`
 
@@ -269,7 +277,9 @@ def gc(config: str | None, data: str | None, **options: Any) -> None:
 @click.option("--remove", is_flag=True, help="Remove the alias NAME; its release stays until gc.")
 @_JSON
 def alias(name: str | None, release: str | None, config: str | None, data: str | None, **options: Any) -> None:
-    """Let NAME mean RELEASE from now on; without RELEASE, say what it means; without NAME, list all.
+    """Give a release a name, or list the names.
+
+    NAME means RELEASE from now on; without RELEASE, say what it means; without NAME, list all.
 
     What has an alias is kept by gc, and can be seen at /-/releases/@NAME/.
     """

@@ -172,7 +172,7 @@ def _describe_verification(report: VerifyReport) -> Iterable[str]:
     result = f"{wrong:,} {plural(wrong, 'fault')}" if wrong else "all sound"
     releases = f"{report.releases:,} {plural(report.releases, 'release')}, {report.blobs:,} {plural(report.blobs, 'blob')}"
     yield f"checked {releases}, {in_units(report.bytes)}, in {report.seconds:.1f} s: {result}"
-    if count := report.unkept:
+    if (count := report.unkept) and not report.faults:  # with a damaged state, nobody knows what is kept
         yield f"no site keeps {count:,} {plural(count, 'release')}: assetserver gc"
     if count := report.unreferenced:
         size = in_units(report.unreferenced_bytes)
