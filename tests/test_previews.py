@@ -76,12 +76,14 @@ def test_an_alias_follows_what_it_names(publish, client):
 
 def test_the_rules_of_a_release_make_a_preview_neither_stored_nor_indexed(publish, client):
     headers = b"/*\n  Cache-Control: public, max-age=31536000, immutable\n  X-Robots-Tag: all\n  x-own: 1\n"
-    publish(FIRST | {"_headers": headers, "_redirects": b"/from /docs/ 301\n"}, "--alias", "staging")
+    publish(FIRST | {"404.html": b"lost", "_headers": headers, "_redirects": b"/from /docs/ 301\n"}, "--alias", "staging")
     http = client()
     for path in ("/", "/index.html", "/from", "/docs", ""):
         answer = http.get(f"/-/releases/@staging{path}", follow_redirects=False)
         assert (answer.headers["cache-control"], answer.headers["x-robots-tag"]) == ("no-cache", "noindex")
     assert http.get("/-/releases/@staging/").headers["x-own"] == "1"
+    missing = http.get("/-/releases/@staging/nothing")
+    assert (missing.status_code, missing.headers["x-robots-tag"], missing.headers["x-own"]) == (404, "noindex", "1")
 
 
 def test_a_site_of_one_host_is_not_shown_at_another(publish, client):

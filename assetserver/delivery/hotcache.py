@@ -143,7 +143,7 @@ class HotCache:
         return None
 
     def admit(self, host: bytes | None, target: bytes, variant: Variant, answer: Answer) -> None:
-        """Keep an answer of the slow path; misses and redirects when they come a second time: anybody can make them up."""
+        """Keep an answer of the slow path; redirects when they come a second time: anybody can make them up."""
         key = host, target, *variant
         if answer.status not in _OF_FILES and not self._comes_again(hash(key)):
             return
@@ -201,7 +201,7 @@ class HotCache:
 
 
 _OF_FILES = frozenset({200, 304})
-_REPEATABLE = frozenset({200, 301, 302, 303, 304, 307, 308, 404, 410})
+_REPEATABLE = frozenset({200, 301, 302, 303, 304, 307, 308})
 _OWN = frozenset({b"set-cookie", b"connection", b"transfer-encoding"})
 
 

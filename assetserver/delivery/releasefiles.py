@@ -40,6 +40,7 @@ LIMIT_DRESSED = 4096
 TELL_EVERY_S = 60.0
 _ATTEMPTS = 3
 _PERMANENT = (301, 308)
+_ERRORS = 400
 _OF_THE_PAGE = frozenset({b"content-type"})
 PERSONAL = "private, no-cache"
 
@@ -88,7 +89,7 @@ class ReleaseFiles(AssetFiles):
                     raise
                 continue
             if self.folder.mark == mark:
-                self._offer(scope, mark)
+                self._offer(scope, mark, response.status_code)
                 return response
             if isinstance(response, AssetResponse):
                 await response.discard()
@@ -143,7 +144,7 @@ class ReleaseFiles(AssetFiles):
         known = self._dressed.get(key)
         if known is not None and known[0] is entry.responses:
             return known[1]
-        own = _OF_THE_PAGE if is_error else self.own_fields
+        own = self.own_fields | _OF_THE_PAGE if is_error else self.own_fields
         dressed = AssetResponses(change_fields(entry.responses.asset, changes, own))
         while len(self._dressed) >= LIMIT_DRESSED:
             self._dressed.pop(next(iter(self._dressed)))
@@ -157,9 +158,10 @@ class ReleaseFiles(AssetFiles):
         """All answers of a release stand until another one is served; what entries are in memory does not matter."""
         return Claim(lambda _: self.folder.mark, "", mark, self.folder.clock_s, float("inf"))
 
-    def _offer(self, scope: Scope, mark: object) -> None:
+    def _offer(self, scope: Scope, mark: object, status: int) -> None:
+        """Let an answer be repeated, but for errors: misses are counted, and a damaged file may be mended at any time."""
         offer = scope.get(OFFER)
-        if offer is not None and not self._looks_at_queries():
+        if offer is not None and status < _ERRORS and not self._looks_at_queries():
             offer(self._claim(mark))
 
     def _looks_at_queries(self) -> bool:

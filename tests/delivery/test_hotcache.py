@@ -255,7 +255,7 @@ def test_the_log_has_the_id_that_was_sent(folder):
         (200, [(b"transfer-encoding", b"chunked")], b"body", False),
         (200, [], b"body", False),
         (206, [(b"content-length", b"4")], b"body", False),
-        (404, [(b"content-length", b"4")], b"body", True),
+        (404, [(b"content-length", b"4")], b"body", False),
         (308, [(b"location", b"/a/"), (b"content-length", b"0")], b"", True),
         (503, [(b"content-length", b"0")], b"", False),
         (200, [(b"content-length", str((1 << 20) + 1).encode())], b"x" * ((1 << 20) + 1), False),

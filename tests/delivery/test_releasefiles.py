@@ -192,14 +192,16 @@ def test_a_request_is_answered_from_one_release_whatever_is_activated_meanwhile(
     ("path", "rules", "claimed"),
     [
         ("/", "", True),
-        ("/nothing", "", True),
+        ("/nothing", "", False),
+        ("/chunk.0123456789ab.js", "", False),
+        ("/was", "/was /gone.html 410", False),
         ("/docs", "", True),
         ("/from", "/from /docs/ 301", True),
         ("/from", "/find id=:id /docs/ 301", False),
         ("/find", "/find id=:id /docs/ 301", False),
     ],
 )
-def test_every_answer_of_a_release_may_be_repeated_until_another_one_is_served(
+def test_every_answer_but_an_error_may_be_repeated_until_another_one_is_served(
     served, path, rules, claimed, exchange, make_scope
 ):
     one, two = served.publish(SITE | ({"_redirects": rules.encode()} if rules else {})), served.publish(SITE | {"a": b"a"})
