@@ -45,12 +45,13 @@ def create_app(settings: Settings | None = None) -> Starlette:
     """
     settings = settings or find_settings()
     resources = _resources(settings)
-    writer = None if settings.server.access_log == "off" else LogWriter(settings.server.access_log)
     ids = RequestIds() if settings.server.request_id else None
+    writer = None if settings.server.access_log == "off" else LogWriter(settings.server.access_log, ids=ids)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
-        yield {HOT: HotCache(ids, writer, settings.memory.hot_limit_bytes)}
+        is_behind_proxy = bool(settings.server.trusted_proxies)
+        yield {HOT: HotCache(ids, writer, settings.memory.hot_limit_bytes, is_behind_proxy=is_behind_proxy)}
         resources.close()
         if writer is not None:
             writer.close()

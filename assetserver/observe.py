@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from io import TextIOWrapper
-from itertools import count
 from typing import Any, NamedTuple, TextIO
+from urllib.parse import unquote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 REQUEST_ID = b"x-request-id"
 FLUSH_S = 0.5
+BATCH_LINES = 1000
+TURN_LINES = 50
 PATIENCE_S = 2.0
 _FAILED = 500
 LIMIT_RECORDS = 100_000
@@ -49,23 +51,43 @@ class Record(NamedTuple):
     request_id: str
 
 
+class Told(NamedTuple):
+    """What the log tells of an answer that is given many times: status, bytes of body, and the fields it looks at."""
+
+    status: int
+    sent: int
+    fields: tuple[tuple[bytes, bytes], ...]
+
+
+class Asked(NamedTuple):
+    """What the log tells of a request; ``line`` is method and target, the others are fields, None where there is none."""
+
+    line: bytes
+    host: bytes
+    referer: bytes | None
+    user_agent: bytes | None
+
+
+Brief = tuple[float, tuple[str, int] | None, Told, Callable[[Any], Asked], Any, int]
+"""A request whose answer was repeated: when (seconds since 1970), client, answer, what describes the request when it is given the
+next, and the number of its identifier. A plain tuple: making a named one takes as long as all the rest (measured 2026-11-27)."""
+
+
 class RequestIds:
     """Identifiers of requests: a random prefix for the process, and a number."""
 
     def __init__(self) -> None:
-        self._prefix = os.urandom(5).hex()
-        self._encoded = self._prefix.encode()
-        self._numbers = count(1)
-        self._last = 0
+        self.prefix = os.urandom(5).hex().encode()
+        self.last_number = 0
+
+    def next_number(self) -> int:
+        """Return the number of the next identifier."""
+        self.last_number += 1
+        return self.last_number
 
     def take(self) -> bytes:
         """Return the next identifier."""
-        self._last = next(self._numbers)
-        return b"%b-%x" % (self._encoded, self._last)
-
-    def last(self) -> str:
-        """Return the identifier that was taken last."""
-        return f"{self._prefix}-{self._last:x}"
+        return b"%b-%x" % (self.prefix, self.next_number())
 
 
 class AccessLog:
@@ -116,14 +138,19 @@ class AccessLog:
 
 
 class LogWriter:
-    """Writes records to ``stream`` in the background, in one of ``FORMATS``; ``close`` writes what is left."""
+    """Writes records to ``stream`` in the background, in one of ``FORMATS``; ``close`` writes what is left.
 
-    def __init__(self, form: str, stream: TextIO | None = None) -> None:
+    ``ids`` are those whose numbers briefs have.
+    """
+
+    def __init__(self, form: str, stream: TextIO | None = None, ids: RequestIds | None = None) -> None:
         self._format = FORMATS[form]
+        self._format_brief = _BRIEF_FORMATS[form]
+        self._prefix = ids.prefix.decode() if ids else ""
         self._stream = stream or sys.stdout
         if isinstance(self._stream, TextIOWrapper):  # a character that the locale has not must not cost a line
             self._stream.reconfigure(errors="backslashreplace")
-        self._records: deque[Record] = deque()
+        self._records: deque[Record | Brief] = deque()
         self._dropped = 0
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -138,20 +165,41 @@ class LogWriter:
         if self._thread is None:
             self._start()
 
+    def append_brief(self, brief: Brief) -> None:
+        """Take a record of an answer that was repeated; never waits."""
+        records = self._records
+        if len(records) >= LIMIT_RECORDS:
+            self._dropped += 1
+            return
+        records.append(brief)
+        if self._thread is None:
+            self._start()
+
     def flush(self) -> None:
         """Write what has been taken so far."""
         with self._lock:
-            lines = []
-            with suppress(IndexError):
-                while True:
-                    lines.append(self._format(self._records.popleft()))
             if self._dropped:
                 logger.warning("access log: %d records dropped; it is not read fast enough", self._dropped)
                 self._dropped = 0
-            if lines:
+            while lines := self._format_some():
                 with suppress(OSError, ValueError):  # the reader of a pipe is gone: serving goes on
                     self._stream.write("\n".join(lines) + "\n")
                     self._stream.flush()
+
+    def _format_some(self) -> list[str]:
+        """Return the next lines; who serves waits for the interpreter meanwhile, so they are few at once, and then it is free."""
+        lines: list[str] = []
+        with suppress(IndexError):
+            while len(lines) < BATCH_LINES:
+                lines.append(self._format_next(self._records.popleft()))
+                if len(lines) % TURN_LINES == 0:
+                    time.sleep(0)
+        return lines
+
+    def _format_next(self, record: Record | Brief) -> str:
+        if isinstance(record, Record):
+            return self._format(record)
+        return self._format_brief(record, self._prefix)
 
     def close(self) -> None:
         """Write what is left and end the thread. The writer starts anew if it is used again.
@@ -213,6 +261,49 @@ def format_json(record: Record) -> str:
 
 
 FORMATS: Mapping[str, Callable[[Record], str]] = {"combined": format_combined, "json": format_json}
+
+
+def _expand(brief: Brief, prefix: str) -> Record:
+    """Return a brief as the record that the slow path would have made."""
+    started, client, told, describe, asked_of, number = brief
+    asked = describe(asked_of)
+    method, _, target = asked.line.partition(b" ")
+    path, mark, query = target.partition(b"?")
+    fields = [(b"host", asked.host), (b"referer", asked.referer), (b"user-agent", asked.user_agent)]
+    scope = {
+        "method": method.decode(),
+        "http_version": "1.1",
+        "path": unquote(path.decode("latin-1")),
+        "raw_path": path,
+        "query_string": query if mark else b"",
+        "headers": [(name, value) for name, value in fields if value is not None],
+    }
+    request_id = f"{prefix}-{number:x}" if prefix else ""
+    sent = 0 if method == b"HEAD" else told.sent
+    return Record(started, 0.0, scope, client, told.status, sent, list(told.fields), request_id)
+
+
+def _format_brief_combined(brief: Brief, prefix: str) -> str:
+    """Return what ``format_combined`` makes of ``_expand``, in less time where nothing has to be escaped."""
+    started, client, told, describe, asked_of, _ = brief
+    line, _, referer, agent = describe(asked_of)
+    text = f'{line.decode("latin-1")} HTTP/1.1" {told.status} {told.sent or "-"} "{_text(referer)}" "{_text(agent)}'
+    if not text.isascii() or text.count('"') != _QUOTES or "\\" in text or "\t" in text or line[0] == _HEAD:
+        return format_combined(_expand(brief, prefix))
+    return f'{client[0] if client else "-"} - - [{_common_date(int(started))}] "{text}"'
+
+
+def _text(value: bytes | None) -> str:
+    return "-" if value is None else value.decode("latin-1")
+
+
+_QUOTES = 4
+_HEAD = ord("H")
+
+_BRIEF_FORMATS: Mapping[str, Callable[[Brief, str], str]] = {
+    "combined": _format_brief_combined,
+    "json": lambda brief, prefix: format_json(_expand(brief, prefix)),
+}
 
 
 _LOGGED = frozenset({b"host", b"referer", b"user-agent", b"content-encoding", b"cache-status"})

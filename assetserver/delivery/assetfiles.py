@@ -27,8 +27,9 @@ from assetserver.semantics.representation import Asset, Field, Representation
 from assetserver.semantics.respond import AssetResponses, NoBody, ResponsePlan, respond, respond_missing
 from assetserver.semantics.targets import AssetPath, RefusedTarget, format_target, is_spelled, parse_target
 
-from .body import AssetResponse, open_file
+from .body import AssetResponse
 from .files import read_whole, wait_done, wait_future
+from .hotcache import OFFER, Claim
 from .hotpaths import HotPaths, Known
 from .listing import Listings
 from .livefolder import FRESH_S, Entry, LiveFolder
@@ -304,11 +305,16 @@ class AssetFiles(StaticFiles):
                 return None
             memory.put(key, content)
             return self._response(plan, _STORED, content)
-        file = await open_file(source.path, source.signature)
-        return file and self._response(plan, _BYPASS, None, file)
+        files = self._resources.open_files
+        file = files.get(source.path, source.signature)
+        if file is None:
+            file = await wait_future(self._resources.files.submit(files.open, source.path, source.signature))
+        if file is None:
+            return None
+        return self._response(plan, _BYPASS, file=file, find=files.finder(source.path, source.signature))
 
-    def _response(self, plan: ResponsePlan, status: Field, content: bytes | None = None, file: Any = None) -> AssetResponse:
-        response = AssetResponse(plan, content, file)
+    def _response(self, plan: ResponsePlan, status: Field, content: bytes | None = None, **file: Any) -> AssetResponse:
+        response = AssetResponse(plan, content, **file)
         if self.cache_status and plan.status < 400:  # noqa: PLR2004 - a status class
             response.raw_headers.append(status)
         return response
@@ -319,6 +325,7 @@ class AssetFiles(StaticFiles):
         A miss that looks like an asset is not to be stored: during a deploy, a CDN would pin it.
         """
         policy = ERROR if asks_for_a_file(path) else MISSING_PAGE
+        self._offer_miss(path, scope)
         if self.html and (page := await self._error_page(AssetPath("404.html"), 404, policy, scope)):
             return page
         raise HTTPException(404, headers={"Cache-Control": policy, **_text(self._fields)})
@@ -366,11 +373,22 @@ class AssetFiles(StaticFiles):
         Not while compressed forms are being made: those requests wait for them.
         """
         if self._may_be_hot and (entry.work is None or entry.work.done()):
-            asked = self.get_path(scope)
-            bare = asked.rstrip("/")
-            names = {asked, bare, asked + "index.html", bare + ".html"}
-            looks = [entry, *(one for name in names if (one := self.folder.get(AssetPath(name))))]
+            looks = [entry, *self._looks(self.get_path(scope))]
             self._hot.remember(scope, entry, responses, min(one.checked_s for one in looks) + FRESH_S)
+
+    def _looks(self, asked: str) -> list[Entry]:
+        """Return what is known of all paths that are looked at for the one that is ``asked`` for."""
+        bare = asked.rstrip("/")
+        names = {asked, bare, asked + "index.html", bare + ".html"}
+        return [one for name in names if (one := self.folder.get(AssetPath(name)))]
+
+    def _offer_miss(self, path: str, scope: Scope) -> None:
+        """Let a miss be repeated, as long as all that was looked at for it is fresh."""
+        offer, entry = scope.get(OFFER), self.folder.get(AssetPath(path))
+        if offer is not None and entry is not None and self._may_be_hot and not self.listing:
+            page = self.folder.get(AssetPath("404.html"))
+            deadline_s = min(one.checked_s for one in (*self._looks(path), page or entry)) + FRESH_S
+            offer(Claim(self.folder.get, entry.path, entry, self.folder.clock_s, deadline_s))
 
 
 def asks_for_a_file(path: str) -> bool:

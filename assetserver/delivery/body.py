@@ -1,7 +1,7 @@
 """Plans become bytes on a connection: content from memory, or from a file, through one descriptor.
 
-A server that can have the kernel send files is told which bytes (``sendfile``). For others, files are read with aiofiles on
-asyncio and with anyio on trio, 1 MiB at a time; a slow reader holds one piece.
+A server that can have the kernel send files is told which bytes of an open one (``sendfile``). For others, files are read with
+aiofiles on asyncio and with anyio on trio, 1 MiB at a time; a slow reader holds one piece.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
 import aiofiles
@@ -25,6 +24,7 @@ from assetserver.semantics.respond import NoBody, Parts, ResponsePlan, Slice, Wh
 from assetserver.storage.signatures import Signature, sign
 
 from .files import OPEN_FLAGS, PIECE_BYTES, runs_on_asyncio
+from .openfiles import OpenedFile
 from .sendfile import FILE, takes_files
 
 OpenFile = Any
@@ -47,10 +47,17 @@ async def open_file(path: str, expected: Signature) -> OpenFile | None:
 class AssetResponse(Response):
     """A Starlette response that sends a ``ResponsePlan``; its ``headers`` may be changed until it is sent.
 
-    ``content`` are all bytes of the representation, or ``file`` an open file of them, or neither where the plan has no body.
+    ``content`` are all bytes of the representation, or ``file`` an open file of them, or neither where the plan has no body;
+    ``find`` finds the file again, for who repeats the answer.
     """
 
-    def __init__(self, plan: ResponsePlan, content: bytes | None = None, file: OpenFile | None = None) -> None:
+    def __init__(
+        self,
+        plan: ResponsePlan,
+        content: bytes | None = None,
+        file: OpenedFile | None = None,
+        find: Callable[[], OpenedFile | None] | None = None,
+    ) -> None:
         self.plan = plan
         self.status_code = plan.status
         self.raw_headers = list(plan.fields)
@@ -58,7 +65,7 @@ class AssetResponse(Response):
         self.body = b""
         self._content = content
         self._file = file
-        self._written = None if file is None else _last_write(file)
+        self._find = find
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response.
@@ -71,19 +78,10 @@ class AssetResponse(Response):
             await send(start)
             await send({"type": "http.response.body", "body": b"".join(self._from_memory())})
         else:
-            try:
-                await send(start)
-                await self._send_file(self._file, scope, receive, send)
-            finally:
-                with anyio.CancelScope(shield=True):
-                    await _close(self._file)
+            await send(start)
+            await self._send_file(self._file, scope, receive, send)
         if self.background is not None:  # a subclass of AssetFiles may have set it, as on any Starlette response
             await self.background()
-
-    async def discard(self) -> None:
-        """Close what would have been sent."""
-        if self._file is not None:
-            await _close(self._file)
 
     def _from_memory(self) -> Iterator[bytes | memoryview]:
         content, body = memoryview(self._content or b""), self.plan.body
@@ -100,13 +98,13 @@ class AssetResponse(Response):
                     yield content[found.start : found.stop]
                 yield tail
 
-    async def _send_file(self, file: OpenFile, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _send_file(self, file: OpenedFile, scope: Scope, receive: Receive, send: Send) -> None:
         pieces = deque(self._pieces())
         if takes_files(scope, receive):
             await self._hand_over(file, pieces, send)
         if pieces:
             async with _until_disconnect(receive):
-                await self._stream(file, pieces, send)
+                await _stream(file, pieces, send)
         await send({"type": "http.response.body", "body": b""})
 
     def _pieces(self) -> Iterator[bytes | ByteRange]:
@@ -121,50 +119,57 @@ class AssetResponse(Response):
                     yield found
                 yield tail
 
-    async def _hand_over(self, file: OpenFile, pieces: deque[bytes | ByteRange], send: Send) -> None:
+    async def _hand_over(self, file: OpenedFile, pieces: deque[bytes | ByteRange], send: Send) -> None:
         """Have the server send all, or what it takes, off the left. When the client leaves, it ends that itself."""
         while pieces:
             piece = pieces[0]
             if isinstance(piece, bytes):
                 await _send_piece(piece, send)
             else:
-                count = piece.stop - piece.start
-                check = partial(self._check, file)
-                message = {"type": FILE, "file": file.fileno(), "offset": piece.start, "count": count, "check": check}
+                message = {
+                    "type": FILE,
+                    "file": file.descriptor,
+                    "offset": piece.start,
+                    "count": piece.stop - piece.start,
+                    "check": file.check,
+                    "opened": file,
+                    "find": self._find,
+                }
                 await send(message)
                 if "sent" not in message:
                     return
             pieces.popleft()
 
-    async def _stream(self, file: OpenFile, pieces: Iterable[bytes | ByteRange], send: Send) -> None:
+
+async def _stream(opened: OpenedFile, pieces: Iterable[bytes | ByteRange], send: Send) -> None:
+    file = await open_file(opened.path, opened.signature)
+    if file is None:
+        raise FileChangedError(f"{opened.path} changed before it was sent; the connection is closed")
+    try:
         for piece in pieces:
             if isinstance(piece, bytes):
                 await _send_piece(piece, send)
             else:
-                await self._send_range(file, piece, send)
+                await _send_range(file, opened, piece, send)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await _close(file)
 
-    async def _send_range(self, file: OpenFile, found: ByteRange, send: Send) -> None:
-        position = found.start
-        await file.seek(position)
-        while position < found.stop:
-            piece = await file.read(min(PIECE_BYTES, found.stop - position))
-            self._check(file, position, is_cut=not piece)
-            position += len(piece)
-            await _send_piece(piece, send)
 
-    def _check(self, file: OpenFile, position: int, *, is_cut: bool = False) -> None:
-        if is_cut or _last_write(file) != self._written:
-            raise FileChangedError(f"{file.name} changed while it was sent, at byte {position}; the connection is closed")
+async def _send_range(file: OpenFile, opened: OpenedFile, found: ByteRange, send: Send) -> None:
+    position = found.start
+    await file.seek(position)
+    while position < found.stop:
+        piece = await file.read(min(PIECE_BYTES, found.stop - position))
+        opened.check(position)
+        if not piece:
+            raise FileChangedError(f"{opened.path} was cut while it was sent, at byte {position}; the connection is closed")
+        position += len(piece)
+        await _send_piece(piece, send)
 
 
 async def _send_piece(piece: bytes, send: Send) -> None:
     await send({"type": "http.response.body", "body": piece, "more_body": True})
-
-
-def _last_write(file: OpenFile) -> tuple[int, int]:
-    """Return what moves when someone writes into the open file (``cp``, ``rsync --inplace``), but not when it is replaced."""
-    status = os.fstat(file.fileno())
-    return status.st_size, status.st_mtime_ns
 
 
 @asynccontextmanager

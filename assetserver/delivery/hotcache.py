@@ -1,19 +1,23 @@
 """Rendered answers, ready to write: what the slow path sent for a request, repeated for the next ones like it (invariant 5).
 
 Two ways lead to an answer. The bytes of a whole request, seen before: the same bytes are the same request. Or its target, Host
-and deciding fields, once a parser has read them. Either way the answer stands only as long as its ``Claim`` holds: that the
-asset which gave it is still what its folder serves.
+and deciding fields, once they have been read (``leanrequest``). Either way the answer stands only as long as its ``Claim``
+holds: that the asset which gave it is still what its folder serves.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from assetserver.errors import AssetServerError
-from assetserver.observe import LogWriter, Record, RequestIds
+from assetserver.observe import LogWriter, RequestIds, Told
 from assetserver.semantics.representation import Field
+
+from .leanrequest import Key, LeanReader, Shape, Shapes
+from .openfiles import OpenedFile
 
 HOT = "assetserver.hot"
 """Under this name the lifespan state of an application holds its ``HotCache``."""
@@ -22,16 +26,22 @@ OFFER = "assetserver.offer"
 """Under this name a scope may hold a function that takes a ``Claim``: the answer to come may be repeated."""
 
 LIMIT_ANSWERS = 65_536
+LIMIT_OTHERS = 4096
+"""Answers that are no file's: redirects and misses, of which anybody can have any number."""
+
+LIMIT_CHOICES = 16
+"""How many values of ``Accept`` an answer may vary with."""
+
 LIMIT_REQUESTS = 8192
 LIMIT_REQUEST_BYTES = 1024
 LIMIT_BODY_BYTES = 1 << 20
 """Larger bodies are written piece by piece, or by the kernel: one write of them would fill memory for a slow reader."""
 
+TRUST_S = 0.1
+"""How long a claim is taken to hold once it was asked. Asking costs 0.5 µs; a tenth of a second later, nobody is wronged."""
 
 _OVERHEAD_BYTES = 1024
-_Key = tuple[bytes | None, bytes, bytes | None, bytes | None]
-"""Host, target and ``Variant``."""
-
+_NEVER = float("-inf")
 
 _TOLD = frozenset({b"content-encoding", b"cache-status"})
 """Fields of an answer that the access log tells."""
@@ -54,31 +64,43 @@ class Claim(NamedTuple):
             return False
 
 
-class Variant(NamedTuple):
-    """What else of a request decides its answer, as sent: ``Accept-Encoding`` and ``If-None-Match``."""
+class FileBody(NamedTuple):
+    """Bytes of a file that the kernel sends: ``find`` returns the file, if it is open and still the one that was meant."""
 
-    accept_encoding: bytes | None
-    if_none_match: bytes | None
+    find: Callable[[], OpenedFile | None]
+    offset: int
+    length: int
 
 
 class Answer:
     """One rendered answer: ``head`` is all before the date, ``fields`` all after it, but for the request's id.
 
-    ``stamped`` holds both, and between them the ``common`` fields; ``is_used`` since eviction last passed by.
+    ``stamped`` holds both, and between them the ``common`` fields; ``until_s`` is how long its claim need not be asked again;
+    ``is_used`` since eviction last passed by; ``others`` are the answers for values of ``Accept``, where it varies with that.
     """
 
-    __slots__ = ("body", "claim", "common", "fields", "head", "is_used", "stamped", "status", "told")
+    __slots__ = (
+        *("body", "claim", "clock_s", "common", "fields", "file", "head", "is_used", "others", "stamped", "status", "told"),
+        "until_s",
+    )
 
-    def __init__(self, claim: Claim, status: int, head: bytes, fields: list[Field], body: bytes) -> None:
+    def __init__(
+        self, claim: Claim, status: int, head: bytes, fields: list[Field], body: bytes, file: FileBody | None = None
+    ) -> None:
         self.claim: Claim | None = claim
+        self.clock_s = claim.clock_s
+        self.until_s = _NEVER
         self.status = status
-        self.told = [field for field in fields if field[0] in _TOLD]
+        sent = file.length if file else len(body)
+        self.told = Told(status, sent, tuple(field for field in fields if field[0] in _TOLD))
         self.head = head
         self.fields = b"".join(b"%b: %b\r\n" % field for field in fields)
         self.body = body
+        self.file = file
         self.common: list[Field] = []
         self.stamped = b""
         self.is_used = False
+        self.others: dict[bytes | None, Answer] | None = None
 
     @property
     def size(self) -> int:
@@ -86,66 +108,86 @@ class Answer:
         return _OVERHEAD_BYTES + len(self.body) + 2 * len(self.fields)
 
     def holds(self) -> bool:
-        """Tell whether it may be repeated now."""
+        """Tell whether it may be repeated now, and for the next moments without asking."""
         self.is_used = True
-        return self.claim is not None and self.claim.holds()
+        if self.claim is None or not self.claim.holds():
+            return False
+        self.until_s = min(self.claim.deadline_s, self.clock_s() + TRUST_S)
+        return True
 
     def drop(self) -> None:
         """Let go of what it takes; whoever still knows it may not repeat it."""
-        self.claim, self.body, self.stamped = None, b"", b""
+        self.claim, self.until_s, self.body, self.stamped, self.others = None, _NEVER, b"", b"", None
 
 
 class Known(NamedTuple):
-    """A request whose bytes were seen before: its answer, and what the log says of it."""
+    """A request whose bytes were seen before: its answer, and how it was read."""
 
     answer: Answer
-    scope: dict[str, Any]
+    shape: Shape
+    match: re.Match[bytes]
 
 
 class HotCache:
     """The rendered answers of one process, ``limit_bytes`` of them. What was not used of late goes first."""
 
-    def __init__(self, ids: RequestIds | None = None, writer: LogWriter | None = None, limit_bytes: int = 64 << 20) -> None:
+    def __init__(
+        self,
+        ids: RequestIds | None = None,
+        writer: LogWriter | None = None,
+        limit_bytes: int = 64 << 20,
+        *,
+        is_behind_proxy: bool = False,
+    ) -> None:
+        self.shapes = Shapes(is_behind_proxy=is_behind_proxy)
+        self.writer = writer
         self._ids = ids
-        self._writer = writer
         self._limit_bytes = limit_bytes
         self._bytes = 0
-        self._answers: dict[_Key, Answer] = {}
+        self._answers: dict[Key, Answer] = {}
+        self._others: dict[Key, Answer] = {}
         self._requests: dict[bytes, Known] = {}
         self._seen: set[int] = set()
 
     def __len__(self) -> int:
         """Return the number of answers."""
-        return len(self._answers)
-
-    @property
-    def is_logging(self) -> bool:
-        """Whether every answer is noted in the access log."""
-        return self._writer is not None
+        return len(self._answers) + len(self._others)
 
     def find_request(self, data: bytes) -> Known | None:
         """Return what a request with exactly these bytes gets, or None."""
         known = self._requests.get(data)
         if known is None:
             return None
-        if known.answer.holds():
+        answer = known.answer
+        if answer.clock_s() < answer.until_s or answer.holds():
             return known
         del self._requests[data]
         return None
 
-    def find(self, host: bytes | None, target: bytes, variant: Variant) -> Answer | None:
-        """Return what a GET of ``target`` at ``host`` gets, or None."""
-        key = host, target, *variant
+    def find(self, key: Key, reader: LeanReader) -> Answer | None:
+        """Return what a request with this ``key`` gets, or None; ``reader`` has read it."""
         answer = self._answers.get(key)
-        if answer is None or answer.holds():
+        if answer is None:
+            answer = self._others.get(key)
+            if answer is None:
+                return None
+            if answer.others is not None:
+                answer = answer.others.get(reader.value(b"accept"))
+                if answer is None:
+                    return None
+        if answer.clock_s() < answer.until_s or answer.holds():
             return answer
         self._remove(key)
         return None
 
-    def admit(self, host: bytes | None, target: bytes, variant: Variant, answer: Answer) -> None:
-        """Keep an answer of the slow path; redirects when they come a second time: anybody can make them up."""
-        key = host, target, *variant
-        if answer.status not in _OF_FILES and not self._comes_again(hash(key)):
+    def admit(self, key: Key, answer: Answer, accept: bytes | None = None, *, varies: bool = False) -> None:
+        """Keep an answer of the slow path; what is no file's, when it comes a second time: anybody can make that up.
+
+        ``varies``: it is for requests with this value of ``Accept``.
+        """
+        if answer.status not in _OF_FILES:
+            if self._comes_again(hash((key, accept))):
+                self._admit_other(key, answer, accept, varies=varies)
             return
         self._remove(key)
         self._answers[key] = answer
@@ -158,21 +200,35 @@ class HotCache:
             else:
                 self._remove(first)
 
-    def _remove(self, key: _Key) -> None:
-        answer = self._answers.pop(key, None)
-        if answer is not None:
-            self._bytes -= answer.size
-            answer.drop()
+    def _admit_other(self, key: Key, answer: Answer, accept: bytes | None, *, varies: bool) -> None:
+        first = self._others.get(key)
+        if first is not None and first.others is not None and varies:
+            if len(first.others) < LIMIT_CHOICES:
+                first.others[accept] = answer
+                self._bytes += answer.size
+                return
+        self._remove(key)
+        while len(self._others) >= LIMIT_OTHERS:
+            self._remove(next(iter(self._others)))
+        if varies:
+            answer.others = {accept: answer}
+        self._others[key] = answer
+        self._bytes += answer.size
 
-    def admit_request(self, data: bytes, answer: Answer, scope: dict[str, Any]) -> None:
-        """Keep what a request of these bytes gets, if it comes a second time; ``scope`` is what the log is written from."""
-        if len(data) > LIMIT_REQUEST_BYTES:
-            return
-        if not self._comes_again(hash(data)):
+    def _remove(self, key: Key) -> None:
+        answer = self._answers.pop(key, None) or self._others.pop(key, None)
+        if answer is not None:
+            for one in {answer, *(answer.others or {}).values()}:
+                self._bytes -= one.size
+                one.drop()
+
+    def admit_request(self, data: bytes, answer: Answer, reader: LeanReader) -> None:
+        """Keep what a request of these bytes gets, if it comes a second time; ``reader`` has read it."""
+        if len(data) > LIMIT_REQUEST_BYTES or not self._comes_again(hash(data)):
             return
         if len(self._requests) >= LIMIT_REQUESTS:
             self._requests.pop(next(iter(self._requests)))
-        self._requests[data] = Known(answer, scope)
+        self._requests[data] = Known(answer, reader.shape, reader.match)
 
     def _comes_again(self, mark: int) -> bool:
         if mark in self._seen:
@@ -183,30 +239,38 @@ class HotCache:
         return False
 
     def render(self, answer: Answer, common: list[Field]) -> bytes:
-        """Return the whole answer as it goes over the connection now; ``common`` are the fields of all answers, as ``Date``."""
+        """Return the whole answer as it goes over the connection now; ``common`` are the fields of all answers, as ``Date``.
+
+        Of one whose body is a file's, that is the head.
+        """
         if answer.common is not common:  # a new list every second
             answer.common = common
             answer.stamped = answer.head + b"".join(b"%b: %b\r\n" % field for field in common) + answer.fields
+            if self._ids is not None:
+                answer.stamped += b"x-request-id: %b-" % self._ids.prefix
         if self._ids is None:
             return answer.stamped + b"\r\n" + answer.body
-        return b"%bx-request-id: %b\r\n\r\n%b" % (answer.stamped, self._ids.take(), answer.body)
+        return b"%b%x\r\n\r\n%b" % (answer.stamped, self._ids.next_number(), answer.body)
 
-    def note(self, answer: Answer, scope: dict[str, Any], client: tuple[str, int] | None) -> None:
+    def note(self, told: Told, shape: Shape, match: re.Match[bytes], client: tuple[str, int] | None) -> None:
         """Note an answer in the access log. Its request id is the last one taken."""
-        if self._writer is not None:
-            request_id = self._ids.last() if self._ids else ""
-            self._writer.append(
-                Record(time.time(), 0.0, scope, client, answer.status, len(answer.body), answer.told, request_id)
-            )
+        if self.writer is not None:
+            number = self._ids.last_number if self._ids else 0
+            self.writer.append_brief((time.time(), client, told, shape.describe, match, number))
 
 
-_OF_FILES = frozenset({200, 304})
-_REPEATABLE = frozenset({200, 301, 302, 303, 304, 307, 308})
+_OF_FILES = frozenset({200, 206, 304})
+_REPEATABLE = frozenset({200, 206, 301, 302, 303, 304, 307, 308, 404})
 _OWN = frozenset({b"set-cookie", b"connection", b"transfer-encoding"})
+_NOT_MODIFIED = 304
 
 
-def is_repeatable(status: int, fields: Iterable[Field], body: bytes) -> bool:
-    """Tell whether an answer may be kept: whole, of a known length, and setting nothing for one client alone."""
+def is_repeatable(status: int, fields: Iterable[Field], length: int, *, head: bool = False) -> bool:
+    """Tell whether an answer may be kept: whole, of a known length, and setting nothing for one client alone.
+
+    ``length`` of its body is in bytes; ``head``: of an answer to HEAD, that is 0 whatever it says.
+    """
     values = dict(fields)
-    is_whole = len(body) <= LIMIT_BODY_BYTES and values.get(b"content-length") == b"%d" % len(body)
-    return status in _REPEATABLE and (is_whole or status == 304) and _OWN.isdisjoint(values)  # noqa: PLR2004 - Not Modified
+    if status not in _REPEATABLE or not _OWN.isdisjoint(values):
+        return False
+    return head or status == _NOT_MODIFIED or values.get(b"content-length") == b"%d" % length

@@ -1,18 +1,22 @@
-"""The quick reading of a plain GET: no Python call per field, no object per request. What it cannot read, it leaves.
+"""The quick reading of a plain GET or HEAD: one regular expression per client, and no Python object but for what decides.
 
-The dict of fields lives as long as its connection. Before each request all its values are blanked; if afterwards none is blank,
-and there are as many names as field lines, it holds exactly the fields of this request: none of an earlier one, none repeated.
+Requests of one client have the same field names, in the same order. A ``Shape`` is made of the names of one request, once they
+are seen to be harmless, and reads all others that have exactly those. What it does not match is left to the slow path.
+
+Source: RFC 9112 §2.1, §5; RFC 9110 §5.5: a value holds no control character but HTAB. CR alone ends no line (RFC 9112 §2.2).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
-from urllib.parse import unquote
+import re
+from collections.abc import Callable
+from operator import itemgetter
+from typing import Any
 
-import httptools
+from assetserver.observe import Asked
 
-from .hotcache import Variant
+Key = tuple[bytes | None, ...]
+"""What decides the answer, as sent: method and target, Host, ``Accept-Encoding``, ``If-None-Match``, ``Range`` if it is there."""
 
 _LEFT = frozenset(
     {
@@ -24,7 +28,6 @@ _LEFT = frozenset(
         b"if-range",
         b"if-unmodified-since",
         b"proxy-connection",
-        b"range",
         b"te",
         b"trailer",
         b"transfer-encoding",
@@ -35,98 +38,144 @@ _LEFT = frozenset(
 """Fields of requests that are left to the slow path: it decides with them, or they are about framing."""
 
 _FORWARDED = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-proto"})
-_LOGGED = frozenset({b"host", b"referer", b"user-agent"})
+
+_PLAIN = bytes(10 if (byte < 32 and byte not in b"\t\r") or byte == 127 else byte for byte in range(256))  # noqa: PLR2004
+"""Turns control characters into LF, which ends ``.*``. Measured 2026-11-27: 0.8 µs, where a character class takes 1.7 more."""
+
+_DECIDING = (b"host", b"accept-encoding", b"if-none-match", b"range")
+_LOGGED = (b"host", b"referer", b"user-agent")
+_TAKEN = frozenset({*_DECIDING, *_LOGGED, b"accept"})
+"""Fields whose values are looked at."""
+
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TARGET = 1
+_LIMIT_LINES = 66
+_LIMIT_SHAPES = 256
+_LIMIT_SEEN = 4096
 
 
-class _Verdict(NamedTuple):
-    """Under which names, as this client writes them, the fields stand that are looked at; None for those it does not send."""
+class Shape:
+    """Requests with these field ``names``, so written, in this order. ``lines`` is the number of CRLFs.
 
-    host: bytes
-    accept_encoding: bytes | None
-    if_none_match: bytes | None
-    connection: bytes | None
+    ``fullmatch`` takes a request in which ``_PLAIN`` has replaced control characters; ``key`` picks from its match. The last group
+    wants a NUL, of which none is left: it stands for fields that are not sent.
+    """
+
+    __slots__ = ("_groups", "_told", "fullmatch", "key", "lines")
+
+    def __init__(self, names: tuple[bytes, ...]) -> None:
+        lines = b"".join(map(_line_of, names))
+        pattern = re.compile(b"((?:GET|HEAD) [^ ]*) HTTP/1\\.1\r\n" + lines + b"\r\n(?P<nothing>\0)?")
+        self.lines = len(names) + 2
+        self.fullmatch = pattern.fullmatch
+        groups = pattern.groupindex
+        self._groups = {name: groups.get(_group_of(name), groups["nothing"]) for name in _TAKEN}
+        deciding = _DECIDING if b"range" in map(bytes.lower, names) else _DECIDING[:-1]
+        self.key: Callable[[re.Match[bytes]], Key] = itemgetter(_TARGET, *(self._groups[name] for name in deciding))
+        self._told = itemgetter(_TARGET, *(self._groups[name] for name in _LOGGED))
+
+    def value(self, match: re.Match[bytes], name: bytes) -> bytes | None:
+        """Return the value of one of the fields that are looked at, None if this client does not send it."""
+        value: bytes | None = match[self._groups[name]]
+        return value
+
+    def describe(self, match: re.Match[bytes]) -> Asked:
+        """Return what the log tells of the request that ``match`` is of."""
+        return Asked(*self._told(match))
 
 
-class _Sink:
-    """What the parser calls for each field: the dict's own method."""
+def _line_of(name: bytes) -> bytes:
+    """Return the pattern of a field line."""
+    lower = name.lower()
+    if lower == b"connection":
+        return re.escape(name) + b": (?i:keep-alive)\r\n"
+    value = b"(?P<%b>.*)" % _group_of(lower).encode() if lower in _TAKEN else b".*"
+    return re.escape(name) + b": " + value + b"\r\n"
 
-    __slots__ = ("on_header",)
 
-    def __init__(self, on_header: Callable[[bytes, bytes], None]) -> None:
-        self.on_header = on_header
+def _group_of(name: bytes) -> str:
+    return name.decode().replace("-", "_")
 
 
-class LeanRequest:
-    """Reads the requests of one connection. ``is_behind_proxy``: fields that say who the client is decide, too."""
+class Shapes:
+    """The shapes that one process knows. ``is_behind_proxy``: fields that say who the client is decide, too."""
 
     def __init__(self, *, is_behind_proxy: bool = False) -> None:
         self._left = _LEFT | _FORWARDED if is_behind_proxy else _LEFT
-        self._fields: dict[bytes | None, bytes | None] = {}
-        self._blank: Mapping[bytes | None, None] = {}
-        self._verdict: _Verdict | None = None
-        self._parser: httptools.HttpRequestParser | None = None
+        self._shapes: dict[tuple[bytes, ...], Shape] = {}
+        self._seen: set[int] = set()
 
-    def read(self, data: bytes) -> tuple[bytes, bytes, Variant] | None:
-        """Return Host, target and variant, as sent, if ``data`` is exactly one GET that the hot path may answer; else None."""
-        end = data.find(b"\r\n")
-        target = data[4 : end - 9]
-        if not data.startswith(b"GET /") or data[end - 9 : end] != b" HTTP/1.1" or not data.endswith(b"\r\n\r\n"):
+    def __len__(self) -> int:
+        """Return the number of shapes."""
+        return len(self._shapes)
+
+    def find(self, data: bytes) -> Shape | None:
+        """Return the shape of a request with its field names, or None if they decide in ways that no shape knows.
+
+        A shape is made for names that come a second time: making it takes a millisecond, and anybody can make up names.
+        """
+        names = tuple(line.partition(b":")[0] for line in data[:-4].split(b"\r\n")[1:])
+        shape = self._shapes.get(names)
+        if shape is not None or not _are_harmless(names, self._left) or not self._comes_again(hash(names)):
+            return shape
+        if len(self._shapes) >= _LIMIT_SHAPES:
+            self._shapes.pop(next(iter(self._shapes)))
+        shape = self._shapes[names] = Shape(names)
+        return shape
+
+    def _comes_again(self, mark: int) -> bool:
+        if mark in self._seen:
+            self._seen.discard(mark)
+            return True
+        if len(self._seen) >= _LIMIT_SEEN:
+            self._seen.clear()
+        self._seen.add(mark)
+        return False
+
+
+def _are_harmless(names: tuple[bytes, ...], left: frozenset[bytes]) -> bool:
+    """Tell whether no other field decides than those that are taken, and none stands twice."""
+    if not all(map(_NAME.fullmatch, names)):
+        return False
+    lower = {name.lower() for name in names}
+    if len(lower) != len(names) or not left.isdisjoint(lower) or b"host" not in lower:
+        return False
+    return b"if-modified-since" not in lower or b"if-none-match" in lower  # ignored beside it (RFC 9110 §13.1.3)
+
+
+class LeanReader:
+    """Reads the requests of one connection. ``shape`` and ``match`` are of the last one that was read, once there was one."""
+
+    __slots__ = ("_known", "_shapes", "match", "shape")
+
+    shape: Shape
+    match: re.Match[bytes]
+
+    def __init__(self, shapes: Shapes) -> None:
+        self._shapes = shapes
+        self._known: dict[int, Shape] = {}
+
+    def read(self, data: bytes) -> Key | None:
+        """Return what decides the answer if ``data`` is exactly one request that the hot path may answer; else None."""
+        lines = data.count(b"\r")
+        shape = self._known.get(lines)
+        if shape is not None:
+            match = shape.fullmatch(data.translate(_PLAIN))
+            if match is not None:
+                self.shape, self.match = shape, match
+                return shape.key(match)
+        return self._learn(data, lines)
+
+    def value(self, name: bytes) -> bytes | None:
+        """Return a field of the last request that was read: ``accept``, or another one that shapes look at."""
+        return self.shape.value(self.match, name)
+
+    def _learn(self, data: bytes, lines: int) -> Key | None:
+        if lines > _LIMIT_LINES or not data.startswith((b"GET /", b"HEAD /")) or data.find(b"\r\n\r\n") != len(data) - 4:
             return None
-        if b" " in target or b"#" in target:
+        shape = self._shapes.find(data)
+        if shape is None or (match := shape.fullmatch(data.translate(_PLAIN))) is None or lines != shape.lines:
             return None
-        count = data.count(b"\n") - 2  # field lines, if this is one request: of two, more lines than fields would be counted
-        fields = self._fields
-        fields.update(self._blank)
-        if not self._parse(data):
-            return None
-        if len(self._blank) != count or len(fields) != count or None in fields.values():
-            fields.clear()
-            self._parser = None
-            if not self._parse(data) or len(fields) != count:
-                return None
-            self._blank = dict.fromkeys(fields)
-            self._verdict = _judge(fields, self._left)
-        return self._pick(target) if self._verdict else None
-
-    def _pick(self, target: bytes) -> tuple[bytes, bytes, Variant] | None:
-        verdict, fields = self._verdict, self._fields
-        assert verdict is not None  # noqa: S101 - asked by the caller
-        host = fields[verdict.host]
-        kept = fields.get(verdict.connection)
-        if host is None or (kept is not None and kept.lower() != b"keep-alive"):
-            self._parser = None  # it has seen the end of the connection
-            return None
-        return host, target, Variant(fields.get(verdict.accept_encoding), fields.get(verdict.if_none_match))
-
-    def describe(self, target: bytes) -> dict[str, Any]:
-        """Return of the request that was read last what the access log writes, as an ASGI scope has it."""
-        path, _, query = target.partition(b"?")
-        named = ((name.lower(), value) for name, value in self._fields.items() if name is not None and value is not None)
-        return {
-            "method": "GET",
-            "http_version": "1.1",
-            "path": unquote(path.decode("latin-1")),
-            "raw_path": path,
-            "query_string": query,
-            "headers": [field for field in named if field[0] in _LOGGED],
-        }
-
-    def _parse(self, data: bytes) -> bool:
-        if self._parser is None:
-            self._parser = httptools.HttpRequestParser(_Sink(self._fields.__setitem__))
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._parser = None
-            return False
-        return True
-
-
-def _judge(fields: Mapping[bytes | None, bytes | None], left: frozenset[bytes]) -> _Verdict | None:
-    """Return where the fields stand that are looked at, or None if any other decides, or one stands twice."""
-    names = {name.lower(): name for name in fields if name is not None}
-    if len(names) != len(fields) or not left.isdisjoint(names) or b"host" not in names:
-        return None
-    if b"if-modified-since" in names and b"if-none-match" not in names:  # ignored beside it (RFC 9110 §13.1.3)
-        return None
-    return _Verdict(names[b"host"], names.get(b"accept-encoding"), names.get(b"if-none-match"), names.get(b"connection"))
+        self._known[lines] = self.shape = shape
+        self.match = match
+        return shape.key(match)

@@ -21,8 +21,8 @@ from uvicorn.server import ServerState
 
 from assetserver.errors import FileChangedError
 
-from .hotcache import HOT, OFFER, Answer, Claim, HotCache, is_repeatable
-from .leanrequest import LeanRequest
+from .hotcache import HOT, OFFER, Claim, FileBody, HotCache
+from .hotpath import HotConnection
 from .sendfile import FILE, PATH, FilePart, FileSender, can_sendfile, open_path, stream_part
 from .upgrades import without_upgrade
 
@@ -48,10 +48,10 @@ class AssetProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
         super().__init__(*args, **keywords)
-        self._hot: HotCache | None = self.app_state.get(HOT)
+        cache: HotCache | None = self.app_state.get(HOT)
+        self._hot = HotConnection(cache, self.loop, self.server_state, self._is_free) if cache is not None else None
         self._slow_app = self.app
         self.app = self._serve
-        self._lean = LeanRequest(is_behind_proxy=self.config.proxy_headers)
         self._data: bytes | None = None
         self._is_receiving = False
         self._is_in_body = False
@@ -65,6 +65,8 @@ class AssetProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to watch a connection."""
         super().connection_made(transport)
+        if self._hot is not None:
+            self._hot.open(transport, self.client)
         _watch(self.server_state, self.loop)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -72,46 +74,22 @@ class AssetProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         if self._sender is not None:
             self._sender.stop()
+        if self._hot is not None:
+            self._hot.end()
 
     def data_received(self, data: bytes) -> None:
         """Answer at once what is hot; pass all else on, as it came."""
         if self._is_over:
             return
         if self._hot is not None and self._is_free():
-            known = self._hot.find_request(data)
-            if known is not None:
-                self._repeat(known.answer, known.scope)
-                return
-            if self._answer_hot(data):
+            data = self._hot.answer(data)
+            if not data:
                 return
         self._feed(data)
 
     def _is_free(self) -> bool:
         """Tell whether nothing is unfinished: no request, no answer, and nothing that the client has yet to take."""
         return not (self._is_receiving or self.flow.write_paused) and (self.cycle is None or self.cycle.response_complete)
-
-    def _answer_hot(self, data: bytes) -> bool:
-        """Answer a request whose target and deciding fields are known; return whether it was."""
-        assert self._hot is not None  # noqa: S101 - asked by the caller
-        request = self._lean.read(data)
-        if request is None:
-            return False
-        host, target, variant = request
-        answer = self._hot.find(host, target, variant)
-        if answer is None:
-            return False
-        scope = self._lean.describe(target) if self._hot.is_logging else {}
-        self._hot.admit_request(data, answer, scope)
-        self._repeat(answer, scope)
-        return True
-
-    def _repeat(self, answer: Answer, scope: dict[str, Any]) -> None:
-        assert self._hot is not None  # noqa: S101 - asked by the caller
-        self.transport.write(self._hot.render(answer, self.server_state.default_headers))
-        self._active_s = self.loop.time()
-        self.server_state.total_requests += 1
-        if self._hot.is_logging:
-            self._hot.note(answer, scope, self.client)
 
     def _feed(self, data: bytes) -> None:
         """Pass bytes on to Uvicorn."""
@@ -134,45 +112,33 @@ class AssetProtocol(HttpToolsProtocol):
         """Run the application, and keep what it sends if it says that this may be repeated."""
         data = scope.pop("assetserver.data", None)
         claims: list[Claim] = []
-        if self._hot is not None and scope["method"] == "GET":
+        if self._hot is not None and scope["method"] in ("GET", "HEAD"):
             scope[OFFER] = claims.append
         if self._has_sendfile:
             scope["extensions"] = {**scope.get("extensions", {}), PATH: {}, FILE: {"receive": receive}}
         start: Message = {}
+        file: FileBody | None = None
 
         async def send_keeping(message: Message) -> None:
-            nonlocal start
+            nonlocal start, file
             if message["type"] in _FILES:
-                start = {}
+                if file is not None:  # several pieces
+                    start = {}
+                file = _repeatable_file(message)
                 await self._send_file(message, send)
                 return
             if message["type"] == "http.response.start":
                 start = message
             elif message.get("more_body", False):  # what comes in pieces is not kept: the last one is not all
                 start = {}
-            elif claims and start:
-                self._keep(claims[-1], data, start, message.get("body", b""))
+            elif claims and start and data is not None and self._hot is not None:
+                self._hot.keep(claims[-1], data, start, message.get("body", b""), file, STATUS_LINE[start["status"]])
             if self.transport.is_closing():  # Uvicorn would write to it
                 getattr(send, "__self__").disconnected = True  # noqa: B009 - a Send is a function to mypy
                 return
             await send(message)
 
         await self._slow_app(scope, receive, send_keeping)
-
-    def _keep(self, claim: Claim, data: bytes | None, start: Message, body: bytes) -> None:
-        """Let an answer be repeated, if the request is one that the hot path could have read."""
-        if data is None or self._hot is None or not is_repeatable(start["status"], start["headers"], body):
-            return
-        request = self._lean.read(data)
-        if request is None:
-            return
-        host, target, variant = request
-        fields = [
-            _HIT if name == b"cache-status" else (name, value) for name, value in start["headers"] if name != b"x-request-id"
-        ]
-        self._hot.admit(
-            host, target, variant, Answer(claim, start["status"], STATUS_LINE[start["status"]], fields, bytes(body))
-        )
 
     # Files
 
@@ -187,7 +153,8 @@ class AssetProtocol(HttpToolsProtocol):
             return  # whoever holds back the start of the answer does not know this message
         message["sent"] = 0
         if message["type"] == FILE:
-            part = FilePart(message["file"], message["offset"], message["count"], message["check"])
+            opened = message.get("opened")
+            part = FilePart(message["file"], message["offset"], message["count"], message["check"], opened)
             await self._send_part(part, message, send)
             return
         part = await open_path(message["path"])
@@ -231,6 +198,13 @@ class AssetProtocol(HttpToolsProtocol):
         if is_possible and sender.sent < part.length:
             self._leave(cycle)
         return is_possible
+
+    def shutdown(self) -> None:
+        """End the connection after what is going on; called by Uvicorn when the server stops."""
+        if self._hot is not None and self._hot.sender is not None:
+            self._hot.close()
+        else:
+            super().shutdown()
 
     async def _wait_sent(self) -> None:
         """Wait until the transport has nothing left to write, or the client is gone."""
@@ -304,11 +278,18 @@ class AssetProtocol(HttpToolsProtocol):
 
     def check_deadline(self, now_s: float) -> None:
         """End the connection if its client takes too long; called by the sweep, which knows only those that were made."""
-        idle_s = now_s - self._active_s
+        sender, active_s = self._sender, self._active_s
+        if self._hot is not None:
+            sender, active_s = sender or self._hot.sender, max(active_s, self._hot.active_s)
+        idle_s = now_s - active_s
         if self._is_sending(now_s, idle_s) or self.transport.is_closing():
             return
-        if self.cycle is not None and not self.cycle.response_complete:
-            self._check_transfer(now_s, idle_s)
+        if sender is not None:
+            if sender.idle_s(now_s) > SEND_IDLE_S:
+                self.transport.abort()
+        elif self.cycle is not None and not self.cycle.response_complete:
+            if self._is_receiving and not self.flow.read_paused and idle_s > BODY_IDLE_S:
+                self._refuse(408)
         elif self._is_receiving and self._is_in_body:  # answered already: what is left of the body is nobody's
             if idle_s > BODY_IDLE_S:
                 self.transport.close()
@@ -327,13 +308,6 @@ class AssetProtocol(HttpToolsProtocol):
         elif waiting and idle_s > SEND_IDLE_S:
             self.transport.abort()
         return waiting > 0
-
-    def _check_transfer(self, now_s: float, idle_s: float) -> None:
-        if self._sender is not None:
-            if self._sender.idle_s(now_s) > SEND_IDLE_S:
-                self.transport.abort()
-        elif self._is_receiving and not self.flow.read_paused and idle_s > BODY_IDLE_S:
-            self._refuse(408)
 
     def _refuse(self, status: int) -> None:
         """End the connection; say why, unless that would stand in another answer, or be a second one."""
@@ -356,8 +330,11 @@ class AssetProtocol(HttpToolsProtocol):
         return ValueError(STATUS_LINE[status])
 
 
-_HIT = b"cache-status", b"assetserver; hit"
-"""What an answer says that comes from memory, whatever it said when it was made."""
+def _repeatable_file(message: Message) -> FileBody | None:
+    """Return what a message of a file says for those who repeat the answer, or None if its file is found no more."""
+    find = message.get("find")
+    return FileBody(find, message["offset"], message["count"]) if find else None
+
 
 _FILES = frozenset({FILE, PATH})
 

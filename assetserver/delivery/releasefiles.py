@@ -27,10 +27,9 @@ from assetserver.semantics.respond import AssetResponses
 from assetserver.semantics.targets import AssetPath, RefusedTarget, parse_target
 
 from .assetfiles import AssetFiles, asks_for_a_file
-from .body import AssetResponse
 from .hotcache import OFFER, Claim
 from .hotpaths import HotPaths
-from .livefolder import Entry
+from .livefolder import FRESH_S, Entry
 from .releasefolder import OpenIndex, ReleaseFolder
 from .requests import encoded_prefix
 
@@ -84,15 +83,14 @@ class ReleaseFiles(AssetFiles):
             mark = self.folder.mark
             try:
                 response = await super()._answer(path, scope)
-            except HTTPException:
+            except HTTPException as error:
                 if self.folder.mark == mark:
+                    self._offer(scope, mark, error.status_code)
                     raise
                 continue
             if self.folder.mark == mark:
                 self._offer(scope, mark, response.status_code)
                 return response
-            if isinstance(response, AssetResponse):
-                await response.discard()
         raise OverloadedError("releases change faster than a request can be answered")
 
     async def _find(self, path: AssetPath, scope: Scope) -> Entry | Response | None:
@@ -159,10 +157,14 @@ class ReleaseFiles(AssetFiles):
         return Claim(lambda _: self.folder.mark, "", mark, self.folder.clock_s, float("inf"))
 
     def _offer(self, scope: Scope, mark: object, status: int) -> None:
-        """Let an answer be repeated, but for errors: misses are counted, and a damaged file may be mended at any time."""
+        """Let an answer be repeated. A miss for a moment only: misses are counted, and a damaged file may be mended."""
         offer = scope.get(OFFER)
-        if offer is not None and status < _ERRORS and not self._looks_at_queries():
-            offer(self._claim(mark))
+        if offer is not None and not self._looks_at_queries():
+            claim = self._claim(mark)
+            offer(claim if status < _ERRORS else claim._replace(deadline_s=self.folder.clock_s() + FRESH_S))
+
+    def _offer_miss(self, path: str, scope: Scope) -> None:
+        """Offered with all other answers of the release."""
 
     def _looks_at_queries(self) -> bool:
         return any(rule.query for rule in self.folder.rules.redirects)

@@ -8,6 +8,7 @@ from functools import lru_cache
 from .encodings import Encodings
 from .files import FilePool
 from .memory import MemoryCache
+from .openfiles import OpenFiles
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class Resources:
 
     memory: MemoryCache = field(default_factory=MemoryCache)
     encodings: Encodings = field(default_factory=Encodings)
+    open_files: OpenFiles = field(default_factory=OpenFiles)
     files: FilePool = field(default_factory=lambda: FilePool("assetserver-files", 4))
     compressors: FilePool = field(default_factory=lambda: FilePool("assetserver-compress", 2, niceness=10))
     listings: FilePool = field(default_factory=lambda: FilePool("assetserver-listings", 1))
@@ -25,6 +27,7 @@ class Resources:
         self.listings.close()
         self.compressors.close()
         self.files.close()
+        self.open_files.clear()
 
 
 @lru_cache(maxsize=1)

@@ -26,12 +26,14 @@ from starlette.types import Receive, Scope, Send
 from assetserver.errors import FileChangedError, OverloadedError
 
 from .files import PIECE_BYTES, FilePool, open_regular, wait_future
+from .openfiles import AtHand, OpenedFile
 
 FILE = "assetserver.response.file"
 """A message of ours: send ``count`` bytes of the descriptor ``file`` from ``offset``, in order with the body messages.
 
-``check(position)`` raises ``FileChangedError`` when the file is not the one that was promised. Who takes the message notes in
-its ``sent`` how much went out, in bytes; no ``sent`` afterwards: nobody took it, send the bytes yourself. It ends no response.
+``check(position)`` raises ``FileChangedError`` when the file is not the one that was promised; ``opened`` is the file, and
+``find()`` finds it again. Who takes the message notes in its ``sent`` how much went out, in bytes; no ``sent`` afterwards: nobody
+took it, send the bytes yourself. It ends no response.
 """
 
 PATH = "http.response.pathsend"
@@ -61,12 +63,16 @@ _senders: set[FileSender] = set()
 
 
 class FilePart(NamedTuple):
-    """Some bytes of an open file, and what raises ``FileChangedError`` when they are no longer those."""
+    """Some bytes of an open file, and what raises ``FileChangedError`` when they are no longer those.
+
+    ``opened`` is the file, if it stays open for others: what of it is in memory is then known to them, too.
+    """
 
     descriptor: int
     offset: int
     length: int
     check: Callable[[int], None]
+    opened: OpenedFile | None = None
 
 
 def can_sendfile() -> bool:
@@ -85,38 +91,49 @@ def takes_files(scope: Scope, receive: Receive) -> bool:
 
 
 class FileSender:
-    """Sends ``part`` over the connection with the descriptor ``connection``, which stays open and is not used itself."""
+    """Sends ``part`` over the connection with the descriptor ``connection``, which stays open.
+
+    ``sent`` tells how much went out, in bytes; ``is_possible`` is False where the rest must be streamed; ``error`` is a
+    ``FileChangedError``, or the ``OSError`` of a file that cannot be read.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, connection: int, part: FilePart) -> None:
         self.sent = 0
+        self.is_possible = True
+        self.error: FileChangedError | OSError | None = None
         self._loop = loop
         self._part = part
-        self._done: asyncio.Future[bool] = loop.create_future()
-        self._socket = os.dup(connection)  # uvloop watches no descriptor that one of its transports has
-        self._is_watching = False
+        self._connection = connection
+        self._watched = -1
+        self._on_end: Callable[[], None] | None = None
         self._is_reading = False
         self._active_s = loop.time()
-        self._ahead = 0
-        self._ahead_s = 0.0
+
+    def start(self, on_end: Callable[[], None]) -> None:
+        """Begin to send; ``on_end`` is called once, maybe before this returns. To be called once."""
+        self._on_end = on_end
+        _senders.add(self)
+        self._step()
 
     async def run(self) -> bool:
-        """Send all of it; return False where the rest must be streamed. ``sent`` tells how much went out.
+        """Send all of it; return False where the rest must be streamed.
 
         Stops without an error, and with less sent, after ``stop``, or when the client is gone.
         Raises ``FileChangedError``, and ``OSError`` when the file cannot be read. To be called once.
         """
-        _senders.add(self)
+        done: asyncio.Future[None] = self._loop.create_future()
         try:
-            self._step()
-            return await self._done
+            self.start(lambda: _settle(done))
+            await done
         finally:
-            _senders.discard(self)
-            self._unwatch()
-            os.close(self._socket)
+            self.stop()
+        if self.error is not None:
+            raise self.error
+        return self.is_possible
 
     def stop(self) -> None:
-        """End: the connection is lost."""
-        self._end(is_possible=True)
+        """End: the connection is lost. May be repeated."""
+        self._end()
 
     def idle_s(self, now_s: float) -> float:
         """Return for how long the client has taken nothing, in seconds; 0 while we wait for the disk."""
@@ -124,7 +141,7 @@ class FileSender:
 
     def _step(self) -> None:
         """Send a window, or wait for what it needs."""
-        if self._done.done():
+        if self._on_end is None:
             return
         try:
             self._send_window()
@@ -140,7 +157,7 @@ class FileSender:
             self._read_ahead(position)
             return
         self._part.check(position)
-        moved = os.sendfile(self._socket, self._part.descriptor, position, count) if count else 0
+        moved = os.sendfile(self._connection, self._part.descriptor, position, count) if count else 0
         if count and not moved:
             raise FileChangedError(f"a file was cut while it was sent, at byte {position}; the connection is closed")
         self.sent += moved
@@ -149,12 +166,35 @@ class FileSender:
             self._watch()
             return
         self._part.check(position + moved)
-        self._end(is_possible=True)
+        self._end()
 
     def _is_at_hand(self, position: int, count: int) -> bool:
-        if position + count <= self._ahead and self._loop.time() - self._ahead_s < _AHEAD_S:
+        first, end, until_s = self._at_hand
+        if first <= position and position + count <= end and self._loop.time() < until_s:
             return True
-        return is_in_memory(self._part.descriptor, position, count)
+        if not is_in_memory(self._part.descriptor, position, count):
+            return False
+        self._note(position, position + count)
+        return True
+
+    @property
+    def _at_hand(self) -> AtHand:
+        return self._part.opened.at_hand if self._part.opened else self._own
+
+    _own: AtHand = (0, 0, 0.0)
+
+    def _note(self, first: int, end: int) -> None:
+        """Note that bytes are in memory; those just before them count, too, if they were."""
+        known_first, known_end, until_s = self._at_hand
+        now_s = self._loop.time()
+        if known_first <= first <= known_end and now_s < until_s:
+            noted = (known_first, max(end, known_end), until_s)
+        else:
+            noted = (first, end, now_s + _AHEAD_S)
+        if self._part.opened:
+            self._part.opened.at_hand = noted
+        else:
+            self._own = noted
 
     def _read_ahead(self, position: int) -> None:
         self._unwatch()
@@ -163,16 +203,16 @@ class FileSender:
         count = min(AHEAD_BYTES, self._part.offset + self._part.length - position)
         reading = _pool.submit(read_ahead, descriptor, position, count)
         reading.add_done_callback(lambda _: os.close(descriptor))
-        reading.add_done_callback(lambda done: self._call(done, position + count))
+        reading.add_done_callback(lambda done: self._call(done, position, position + count))
 
-    def _call(self, reading: Future[None], end: int) -> None:
+    def _call(self, reading: Future[None], position: int, end: int) -> None:
         with suppress(RuntimeError):  # the loop is gone, and with it whoever waited
-            self._loop.call_soon_threadsafe(self._on_read, reading, end)
+            self._loop.call_soon_threadsafe(self._on_read, reading, position, end)
 
-    def _on_read(self, reading: Future[None], end: int) -> None:
+    def _on_read(self, reading: Future[None], position: int, end: int) -> None:
         self._is_reading = False
-        self._active_s = self._ahead_s = self._loop.time()
-        self._ahead = end
+        self._active_s = self._loop.time()
+        self._note(position, end)
         try:
             reading.result()
         except (OSError, CancelledError) as error:
@@ -181,28 +221,38 @@ class FileSender:
             self._step()
 
     def _fail(self, error: FileChangedError | OSError) -> None:
-        self._unwatch()
-        if self._done.done():
-            return
         if isinstance(error, FileChangedError) or error.errno in (errno.EIO, errno.ESTALE, errno.EINTR):
-            self._done.set_exception(error)
+            self.error = error
         else:  # what remains is about the connection
-            self._end(is_possible=error.errno not in _NOT_HERE)
+            self.is_possible = error.errno not in _NOT_HERE
+        self._end()
 
-    def _end(self, *, is_possible: bool) -> None:
+    def _end(self) -> None:
         self._unwatch()
-        if not self._done.done():
-            self._done.set_result(is_possible)
+        _senders.discard(self)
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end()
 
     def _watch(self) -> None:
-        if not self._is_watching:
-            self._is_watching = True
-            self._loop.add_writer(self._socket, self._step)
+        if self._watched < 0:
+            try:
+                self._watched = os.dup(self._connection)  # uvloop watches no descriptor that one of its transports has
+            except OSError as error:
+                self._fail(error)
+                return
+            self._loop.add_writer(self._watched, self._step)
 
     def _unwatch(self) -> None:
-        if self._is_watching:
-            self._is_watching = False
-            self._loop.remove_writer(self._socket)
+        if self._watched >= 0:
+            self._loop.remove_writer(self._watched)
+            os.close(self._watched)
+            self._watched = -1
+
+
+def _settle(done: asyncio.Future[None]) -> None:
+    if not done.done():
+        done.set_result(None)
 
 
 def is_in_memory(descriptor: int, position: int, count: int) -> bool:

@@ -1,0 +1,191 @@
+"""The hot path of one connection: what was answered before is answered with one write, without a task and without ASGI.
+
+Only between requests, and only requests that are there as a whole; a file is sent by the kernel, and nothing is read meanwhile.
+All else is handed back, as it came. Knows a transport, and nothing of who serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+from starlette.types import Message
+
+from assetserver.semantics.representation import Field
+
+from .hotcache import LIMIT_BODY_BYTES, Answer, Claim, FileBody, HotCache, is_repeatable
+from .leanrequest import LeanReader, Shape
+from .sendfile import FilePart, FileSender
+
+PATIENCE = 8
+"""How many requests in a row may be new before no more of a connection's are remembered whole."""
+
+_END = b"\r\n\r\n"
+
+logger = logging.getLogger(__name__)
+
+
+class ServerState(Protocol):
+    """What of a server is looked at: the fields of all answers, renewed each second, and its count of requests."""
+
+    default_headers: list[Field]
+    total_requests: int
+
+
+class HotConnection:
+    """Answers from ``hot`` over ``transport``. ``is_free`` tells whether the connection has nothing unfinished.
+
+    ``active_s`` is when it last answered; ``sender`` what the kernel is sending for it.
+    """
+
+    def __init__(self, hot: HotCache, loop: asyncio.AbstractEventLoop, state: ServerState, is_free: Callable[[], bool]) -> None:
+        self.active_s = loop.time()
+        self.sender: FileSender | None = None
+        self._hot = hot
+        self._find = hot.find
+        self._loop = loop
+        self._clock_s = loop.time
+        self._state = state
+        self._is_free = is_free
+        self._reader = LeanReader(hot.shapes)
+        self._patience = PATIENCE
+        self._direct: socket.socket | None = None
+        self._is_closing = False
+
+    def open(self, transport: asyncio.Transport, client: tuple[str, int] | None) -> None:
+        """Begin: the connection is there."""
+        self._transport = transport
+        self._write = transport.write
+        self._client = client
+
+    def answer(self, data: bytes) -> bytes:
+        """Answer the requests at the beginning of ``data`` that are hot; return what is left. To be called while free."""
+        if self._answer_one(data):
+            return b""
+        return self._answer_several(data) if data.count(_END) > 1 else data
+
+    def _answer_several(self, data: bytes) -> bytes:
+        start = 0
+        while self._is_free() and (end := data.find(_END, start)) >= 0:
+            if not self._answer_one(data[start : end + 4]):
+                break
+            start = end + 4
+        return data[start:]
+
+    def _answer_one(self, data: bytes) -> bool:
+        """Answer a request that was answered before, or one like it; return whether it was."""
+        reader = self._reader
+        if self._patience:
+            known = self._hot.find_request(data)
+            if known is not None:
+                self._patience = PATIENCE
+                return self._repeat(known.answer, known.shape, known.match)
+        key = reader.read(data)
+        if key is None:
+            return False
+        answer = self._find(key, reader)
+        if answer is None:
+            return False
+        if self._patience:
+            self._patience -= 1
+            self._hot.admit_request(data, answer, reader)
+        return self._repeat(answer, reader.shape, reader.match)
+
+    def _repeat(self, answer: Answer, shape: Shape, match: re.Match[bytes]) -> bool:
+        if answer.file is not None:
+            return self._repeat_file(answer, answer.file, shape, match)
+        hot, state = self._hot, self._state
+        self._write(hot.render(answer, state.default_headers))
+        self.active_s = self._clock_s()
+        state.total_requests += 1
+        if hot.writer is not None:
+            hot.note(answer.told, shape, match, self._client)
+        return True
+
+    def keep(self, claim: Claim, data: bytes, start: Message, body: bytes, file: FileBody | None, line: bytes) -> None:
+        """Let an answer of the slow path be repeated, if its request, ``data``, is one that the hot path could have read.
+
+        ``start`` is the message that began it, ``line`` its status line; its content is ``body``, or ``file``.
+        """
+        is_head = data.startswith(b"HEAD")
+        length = file.length if file else len(body)
+        if not is_repeatable(start["status"], start["headers"], length, head=is_head) or len(body) > LIMIT_BODY_BYTES:
+            return
+        key = self._reader.read(data)
+        if key is None or not _is_plain(key[0]):
+            return
+        fields = [field for field in start["headers"] if field[0] != b"x-request-id"]
+        if file is None:
+            fields = [_HIT if name == b"cache-status" else (name, value) for name, value in fields]
+        varies = any(name == b"vary" and value.lower() == b"accept" for name, value in fields)
+        answer = Answer(claim, start["status"], line, fields, bytes(body), None if is_head else file)
+        self._hot.admit(key, answer, self._reader.value(b"accept"), varies=varies)
+
+    # Files
+
+    def _repeat_file(self, answer: Answer, body: FileBody, shape: Shape, match: re.Match[bytes]) -> bool:
+        """Have the kernel send an answer whose content is a file's; return whether that was possible."""
+        transport = self._transport
+        if transport.get_write_buffer_size() or transport.is_closing() or (opened := body.find()) is None:
+            return False
+        connection = self._direct or self._open_direct()
+        head = self._hot.render(answer, self._state.default_headers)
+        try:
+            sent = connection.send(head, socket.MSG_MORE)
+        except OSError:  # nothing was sent: the slow path finds out why
+            return False
+        if sent < len(head):
+            transport.abort()
+            return True
+        self._state.total_requests += 1
+        part = FilePart(opened.descriptor, body.offset, body.length, opened.check, opened)
+        sender = self.sender = FileSender(self._loop, connection.fileno(), part)
+        sender.start(lambda: self._end_file(sender, answer, shape, match))
+        if self.sender is not None:
+            transport.pause_reading()  # what comes next waits its turn
+        return True
+
+    def _end_file(self, sender: FileSender, answer: Answer, shape: Shape, match: re.Match[bytes]) -> None:
+        """Go on after a file was sent, or could not be."""
+        self.sender = None
+        self.active_s = self._clock_s()
+        if self._hot.writer is not None:
+            self._hot.note(answer.told._replace(sent=sender.sent), shape, match, self._client)
+        if sender.error is not None:
+            logger.warning("%s", sender.error)
+        if sender.sent < answer.told.sent:
+            self._transport.abort()
+        elif self._is_closing:
+            self._transport.close()
+        elif not self._transport.is_reading():
+            self._transport.resume_reading()
+
+    def _open_direct(self) -> socket.socket:
+        """Return the connection as a socket to write to past the transport. It owns nothing: ``end`` must come."""
+        known = self._transport.get_extra_info("socket")
+        self._direct = socket.socket(known.family, known.type, known.proto, fileno=known.fileno())
+        return self._direct
+
+    def close(self) -> None:
+        """Close the connection after what is being sent."""
+        self._is_closing = True
+
+    def end(self) -> None:
+        """End: the connection is lost."""
+        if self.sender is not None:
+            self.sender.stop()
+        if self._direct is not None:
+            self._direct.detach()
+
+
+def _is_plain(line: bytes | None) -> bool:
+    """Tell whether a target is a path as it is logged: no absolute form, and no fragment, which the parser drops."""
+    return line is not None and line.partition(b" ")[2].startswith(b"/") and b"#" not in line
+
+
+_HIT = b"cache-status", b"assetserver; hit"
+"""What an answer says that comes from memory, whatever it said when it was made."""
