@@ -160,7 +160,7 @@ class MemorySettings(Table, frozen=True, kw_only=True):
     """``[memory]``: file content held in memory, per worker."""
 
     limit_bytes: Annotated[int, _about("Most bytes held.", ge=0, le=64 * _GIB)] = 64 * _MIB
-    file_limit_bytes: Annotated[int, _about("Larger files are not held.", ge=0, le=_GIB)] = 2 * _MIB
+    file_limit_bytes: Annotated[int, _about("Larger files are sent from disk by the kernel.", ge=0, le=_GIB)] = _MIB // 4
     hot_limit_bytes: Annotated[int, _about("Most bytes of rendered answers held.", ge=0, le=64 * _GIB)] = 256 * _MIB
 
 

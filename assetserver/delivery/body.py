@@ -142,7 +142,8 @@ class AssetResponse(Response):
 
 
 async def _stream(opened: OpenedFile, pieces: Iterable[bytes | ByteRange], send: Send) -> None:
-    file = await open_file(opened.path, opened.signature)
+    with anyio.CancelScope(shield=True):  # or a file that a thread has just opened would be nobody's
+        file = await open_file(opened.path, opened.signature)
     if file is None:
         raise FileChangedError(f"{opened.path} changed before it was sent; the connection is closed")
     try:

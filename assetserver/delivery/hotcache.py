@@ -8,12 +8,11 @@ holds: that the asset which gave it is still what its folder serves.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from assetserver.errors import AssetServerError
-from assetserver.observe import LogWriter, RequestIds, Told
+from assetserver.observe import LogWriter, RequestIds, tell
 from assetserver.semantics.representation import Field
 
 from .leanrequest import Key, LeanReader, Shape, Shapes
@@ -29,22 +28,21 @@ LIMIT_ANSWERS = 65_536
 LIMIT_OTHERS = 4096
 """Answers that are no file's: redirects and misses, of which anybody can have any number."""
 
-LIMIT_CHOICES = 16
-"""How many values of ``Accept`` an answer may vary with."""
-
 LIMIT_REQUESTS = 8192
 LIMIT_REQUEST_BYTES = 1024
 LIMIT_BODY_BYTES = 1 << 20
 """Larger bodies are written piece by piece, or by the kernel: one write of them would fill memory for a slow reader."""
 
+SHORT_BYTES = 4 << 10
+"""Longer bodies are written as they are, and not copied behind their heads."""
+
 TRUST_S = 0.1
 """How long a claim is taken to hold once it was asked. Asking costs 0.5 µs; a tenth of a second later, nobody is wronged."""
 
+_LINE = b"%b: %b\r\n"
 _OVERHEAD_BYTES = 1024
+_SHARE_OF_OTHERS = 8
 _NEVER = float("-inf")
-
-_TOLD = frozenset({b"content-encoding", b"cache-status"})
-"""Fields of an answer that the access log tells."""
 
 
 class Claim(NamedTuple):
@@ -76,12 +74,25 @@ class Answer:
     """One rendered answer: ``head`` is all before the date, ``fields`` all after it, but for the request's id.
 
     ``stamped`` holds both, and between them the ``common`` fields; ``until_s`` is how long its claim need not be asked again;
-    ``is_used`` since eviction last passed by; ``others`` are the answers for values of ``Accept``, where it varies with that.
+    ``is_used`` since eviction last passed by.
     """
 
     __slots__ = (
-        *("body", "claim", "clock_s", "common", "fields", "file", "head", "is_used", "others", "stamped", "status", "told"),
-        "until_s",
+        *(
+            "body",
+            "claim",
+            "clock_s",
+            "common",
+            "fields",
+            "file",
+            "head",
+            "is_used",
+            "others",
+            "short_body",
+            "stamped",
+            "status",
+        ),
+        *("told", "until_s"),
     )
 
     def __init__(
@@ -91,16 +102,15 @@ class Answer:
         self.clock_s = claim.clock_s
         self.until_s = _NEVER
         self.status = status
-        sent = file.length if file else len(body)
-        self.told = Told(status, sent, tuple(field for field in fields if field[0] in _TOLD))
+        self.told = tell(status, file.length if file else len(body), fields)
         self.head = head
-        self.fields = b"".join(b"%b: %b\r\n" % field for field in fields)
+        self.fields = b"".join(map(_LINE.__mod__, fields))
         self.body = body
+        self.short_body = body if len(body) <= SHORT_BYTES else b""
         self.file = file
         self.common: list[Field] = []
         self.stamped = b""
         self.is_used = False
-        self.others: dict[bytes | None, Answer] | None = None
 
     @property
     def size(self) -> int:
@@ -117,7 +127,7 @@ class Answer:
 
     def drop(self) -> None:
         """Let go of what it takes; whoever still knows it may not repeat it."""
-        self.claim, self.until_s, self.body, self.stamped, self.others = None, _NEVER, b"", b"", None
+        self.claim, self.until_s, self.body, self.short_body, self.stamped = None, _NEVER, b"", b"", b""
 
 
 class Known(NamedTuple):
@@ -128,8 +138,38 @@ class Known(NamedTuple):
     match: re.Match[bytes]
 
 
+class Shelf:
+    """Answers by what they are for, at most ``limit`` of them, and ``limit_bytes``. What was not used of late goes first."""
+
+    def __init__(self, limit: int, limit_bytes: int) -> None:
+        self.answers: dict[object, Answer] = {}
+        self.size_bytes = 0
+        self._limit = limit
+        self._limit_bytes = limit_bytes
+
+    def put(self, key: object, answer: Answer) -> None:
+        """Add an answer, in the place of an older one."""
+        self.remove(key)
+        self.answers[key] = answer
+        self.size_bytes += answer.size
+        while self.size_bytes > self._limit_bytes or len(self.answers) > self._limit:
+            first = next(iter(self.answers))
+            if self.answers[first].is_used:  # a second chance, at the end
+                self.answers[first].is_used = False
+                self.answers[first] = self.answers.pop(first)
+            else:
+                self.remove(first)
+
+    def remove(self, key: object) -> None:
+        """Drop an answer, if it is there."""
+        answer = self.answers.pop(key, None)
+        if answer is not None:
+            self.size_bytes -= answer.size
+            answer.drop()
+
+
 class HotCache:
-    """The rendered answers of one process, ``limit_bytes`` of them. What was not used of late goes first."""
+    """The rendered answers of one process, ``limit_bytes`` of them: those of files, and apart from them all others."""
 
     def __init__(
         self,
@@ -141,43 +181,43 @@ class HotCache:
     ) -> None:
         self.shapes = Shapes(is_behind_proxy=is_behind_proxy)
         self.writer = writer
-        self._ids = ids
-        self._limit_bytes = limit_bytes
-        self._bytes = 0
-        self._answers: dict[Key, Answer] = {}
-        self._others: dict[Key, Answer] = {}
+        self.ids = ids or RequestIds()
+        self._id_field = b"x-request-id: %b-" % self.ids.prefix if ids else b""
+        self._files = Shelf(LIMIT_ANSWERS, limit_bytes)
+        self._others = Shelf(LIMIT_OTHERS, limit_bytes // _SHARE_OF_OTHERS)
+        self._varying: dict[Key, None] = {}
         self._requests: dict[bytes, Known] = {}
         self._seen: set[int] = set()
 
     def __len__(self) -> int:
         """Return the number of answers."""
-        return len(self._answers) + len(self._others)
+        return len(self._files.answers) + len(self._others.answers)
+
+    def find(self, key: Key, reader: LeanReader) -> Answer | None:
+        """Return what a request with this ``key`` gets, or None; ``reader`` has read it."""
+        answer = self._files.answers.get(key)
+        if answer is not None and (answer.clock_s() < answer.until_s or answer.holds()):
+            return answer
+        if answer is not None:
+            self._files.remove(key)
+            return None
+        return self._find_other((key, reader.value(b"accept")) if key in self._varying else key)
+
+    def _find_other(self, key: object) -> Answer | None:
+        answer = self._others.answers.get(key)
+        if answer is None or answer.clock_s() < answer.until_s or answer.holds():
+            return answer
+        self._others.remove(key)
+        return None
 
     def find_request(self, data: bytes) -> Known | None:
         """Return what a request with exactly these bytes gets, or None."""
         known = self._requests.get(data)
         if known is None:
             return None
-        answer = known.answer
-        if answer.clock_s() < answer.until_s or answer.holds():
+        if known.answer.clock_s() < known.answer.until_s or known.answer.holds():
             return known
         del self._requests[data]
-        return None
-
-    def find(self, key: Key, reader: LeanReader) -> Answer | None:
-        """Return what a request with this ``key`` gets, or None; ``reader`` has read it."""
-        answer = self._answers.get(key)
-        if answer is None:
-            answer = self._others.get(key)
-            if answer is None:
-                return None
-            if answer.others is not None:
-                answer = answer.others.get(reader.value(b"accept"))
-                if answer is None:
-                    return None
-        if answer.clock_s() < answer.until_s or answer.holds():
-            return answer
-        self._remove(key)
         return None
 
     def admit(self, key: Key, answer: Answer, accept: bytes | None = None, *, varies: bool = False) -> None:
@@ -185,42 +225,15 @@ class HotCache:
 
         ``varies``: it is for requests with this value of ``Accept``.
         """
-        if answer.status not in _OF_FILES:
-            if self._comes_again(hash((key, accept))):
-                self._admit_other(key, answer, accept, varies=varies)
-            return
-        self._remove(key)
-        self._answers[key] = answer
-        self._bytes += answer.size
-        while self._bytes > self._limit_bytes or len(self._answers) > LIMIT_ANSWERS:
-            first = next(iter(self._answers))
-            if self._answers[first].is_used:  # a second chance, at the end
-                self._answers[first].is_used = False
-                self._answers[first] = self._answers.pop(first)
-            else:
-                self._remove(first)
-
-    def _admit_other(self, key: Key, answer: Answer, accept: bytes | None, *, varies: bool) -> None:
-        first = self._others.get(key)
-        if first is not None and first.others is not None and varies:
-            if len(first.others) < LIMIT_CHOICES:
-                first.others[accept] = answer
-                self._bytes += answer.size
-                return
-        self._remove(key)
-        while len(self._others) >= LIMIT_OTHERS:
-            self._remove(next(iter(self._others)))
-        if varies:
-            answer.others = {accept: answer}
-        self._others[key] = answer
-        self._bytes += answer.size
-
-    def _remove(self, key: Key) -> None:
-        answer = self._answers.pop(key, None) or self._others.pop(key, None)
-        if answer is not None:
-            for one in {answer, *(answer.others or {}).values()}:
-                self._bytes -= one.size
-                one.drop()
+        if answer.status in _OF_FILES:
+            self._files.put(key, answer)
+        elif self._comes_again(hash((key, accept))):
+            self._varying.pop(key, None)
+            if varies:
+                while len(self._varying) >= LIMIT_OTHERS:
+                    self._varying.pop(next(iter(self._varying)))
+                self._varying[key] = None
+            self._others.put((key, accept) if varies else key, answer)
 
     def admit_request(self, data: bytes, answer: Answer, reader: LeanReader) -> None:
         """Keep what a request of these bytes gets, if it comes a second time; ``reader`` has read it."""
@@ -239,24 +252,18 @@ class HotCache:
         return False
 
     def render(self, answer: Answer, common: list[Field]) -> bytes:
-        """Return the whole answer as it goes over the connection now; ``common`` are the fields of all answers, as ``Date``.
+        """Return the head of an answer as it goes over the connection now, and its body after it unless that is long.
 
-        Of one whose body is a file's, that is the head.
+        ``common`` are the fields of all answers, as ``Date``.
         """
         if answer.common is not common:  # a new list every second
             answer.common = common
-            answer.stamped = answer.head + b"".join(b"%b: %b\r\n" % field for field in common) + answer.fields
-            if self._ids is not None:
-                answer.stamped += b"x-request-id: %b-" % self._ids.prefix
-        if self._ids is None:
-            return answer.stamped + b"\r\n" + answer.body
-        return b"%b%x\r\n\r\n%b" % (answer.stamped, self._ids.next_number(), answer.body)
-
-    def note(self, told: Told, shape: Shape, match: re.Match[bytes], client: tuple[str, int] | None) -> None:
-        """Note an answer in the access log. Its request id is the last one taken."""
-        if self.writer is not None:
-            number = self._ids.last_number if self._ids else 0
-            self.writer.append_brief((time.time(), client, told, shape.describe, match, number))
+            answer.stamped = b"".join((answer.head, *map(_LINE.__mod__, common), answer.fields, self._id_field))
+        ids = self.ids
+        ids.last_number = number = ids.last_number + 1
+        if self._id_field:
+            return b"%b%x\r\n\r\n%b" % (answer.stamped, number, answer.short_body)
+        return b"%b\r\n%b" % (answer.stamped, answer.short_body)
 
 
 _OF_FILES = frozenset({200, 206, 304})

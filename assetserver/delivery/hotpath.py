@@ -11,10 +11,12 @@ import logging
 import re
 import socket
 from collections.abc import Callable
-from typing import Protocol
+from time import time
+from typing import Any, Protocol
 
 from starlette.types import Message
 
+from assetserver.observe import Asked, tell
 from assetserver.semantics.representation import Field
 
 from .hotcache import LIMIT_BODY_BYTES, Answer, Claim, FileBody, HotCache, is_repeatable
@@ -30,27 +32,38 @@ logger = logging.getLogger(__name__)
 
 
 class ServerState(Protocol):
-    """What of a server is looked at: the fields of all answers, renewed each second, and its count of requests."""
+    """What of a server is looked at: the fields of all answers, renewed each second."""
 
     default_headers: list[Field]
-    total_requests: int
+
+
+class Owner(Protocol):
+    """Who has the connection."""
+
+    def is_free(self) -> bool:
+        """Tell whether nothing is unfinished: no request, no answer, and nothing that the client has yet to take."""
+        ...
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came over the connection."""
+        ...
 
 
 class HotConnection:
-    """Answers from ``hot`` over ``transport``. ``is_free`` tells whether the connection has nothing unfinished.
+    """Answers from ``hot`` over the connection of ``owner``.
 
     ``active_s`` is when it last answered; ``sender`` what the kernel is sending for it.
     """
 
-    def __init__(self, hot: HotCache, loop: asyncio.AbstractEventLoop, state: ServerState, is_free: Callable[[], bool]) -> None:
+    def __init__(self, hot: HotCache, loop: asyncio.AbstractEventLoop, state: ServerState, owner: Owner) -> None:
         self.active_s = loop.time()
         self.sender: FileSender | None = None
         self._hot = hot
-        self._find = hot.find
         self._loop = loop
         self._clock_s = loop.time
         self._state = state
-        self._is_free = is_free
+        self._owner = owner
+        self._held = b""
         self._reader = LeanReader(hot.shapes)
         self._patience = PATIENCE
         self._direct: socket.socket | None = None
@@ -62,48 +75,51 @@ class HotConnection:
         self._write = transport.write
         self._client = client
 
-    def answer(self, data: bytes) -> bytes:
-        """Answer the requests at the beginning of ``data`` that are hot; return what is left. To be called while free."""
-        if self._answer_one(data):
-            return b""
-        return self._answer_several(data) if data.count(_END) > 1 else data
-
-    def _answer_several(self, data: bytes) -> bytes:
-        start = 0
-        while self._is_free() and (end := data.find(_END, start)) >= 0:
-            if not self._answer_one(data[start : end + 4]):
-                break
-            start = end + 4
-        return data[start:]
-
-    def _answer_one(self, data: bytes) -> bool:
-        """Answer a request that was answered before, or one like it; return whether it was."""
-        reader = self._reader
+    def answer(self, data: bytes) -> bool:
+        """Answer a request that was answered before, or one like it; return whether it was. To be called while free."""
+        hot, reader = self._hot, self._reader
         if self._patience:
-            known = self._hot.find_request(data)
+            known = hot.find_request(data)
             if known is not None:
                 self._patience = PATIENCE
                 return self._repeat(known.answer, known.shape, known.match)
         key = reader.read(data)
         if key is None:
             return False
-        answer = self._find(key, reader)
+        answer = hot.find(key, reader)
         if answer is None:
             return False
         if self._patience:
             self._patience -= 1
-            self._hot.admit_request(data, answer, reader)
+            hot.admit_request(data, answer, reader)
         return self._repeat(answer, reader.shape, reader.match)
 
+    def answer_several(self, data: bytes) -> bytes:
+        """Answer the requests at the beginning of ``data`` that are hot; return what is left for the slow path now.
+
+        What comes behind a file that is being sent is held back, and received by the owner after it.
+        """
+        start = 0
+        while self._owner.is_free() and (end := data.find(_END, start)) >= 0:
+            if not self.answer(data[start : end + 4]):
+                break
+            start = end + 4
+        if self.sender is not None:
+            self._held = data[start:]
+            return b""
+        return data[start:]
+
     def _repeat(self, answer: Answer, shape: Shape, match: re.Match[bytes]) -> bool:
+        hot = self._hot
         if answer.file is not None:
             return self._repeat_file(answer, answer.file, shape, match)
-        hot, state = self._hot, self._state
-        self._write(hot.render(answer, state.default_headers))
+        if answer.body is answer.short_body:
+            self._write(hot.render(answer, self._state.default_headers))
+        else:
+            self._transport.writelines((hot.render(answer, self._state.default_headers), answer.body))
         self.active_s = self._clock_s()
-        state.total_requests += 1
         if hot.writer is not None:
-            hot.note(answer.told, shape, match, self._client)
+            hot.writer.append_brief((time(), self._client, answer.told, shape.describe, match, hot.ids.last_number))
         return True
 
     def keep(self, claim: Claim, data: bytes, start: Message, body: bytes, file: FileBody | None, line: bytes) -> None:
@@ -116,7 +132,7 @@ class HotConnection:
         if not is_repeatable(start["status"], start["headers"], length, head=is_head) or len(body) > LIMIT_BODY_BYTES:
             return
         key = self._reader.read(data)
-        if key is None or not _is_plain(key[0]):
+        if key is None:
             return
         fields = [field for field in start["headers"] if field[0] != b"x-request-id"]
         if file is None:
@@ -141,28 +157,32 @@ class HotConnection:
         if sent < len(head):
             transport.abort()
             return True
-        self._state.total_requests += 1
         part = FilePart(opened.descriptor, body.offset, body.length, opened.check, opened)
         sender = self.sender = FileSender(self._loop, connection.fileno(), part)
-        sender.start(lambda: self._end_file(sender, answer, shape, match))
+        number = self._hot.ids.last_number
+        sender.start(lambda: self._end_file(sender, answer, (shape.describe, match, number)))
         if self.sender is not None:
             transport.pause_reading()  # what comes next waits its turn
         return True
 
-    def _end_file(self, sender: FileSender, answer: Answer, shape: Shape, match: re.Match[bytes]) -> None:
-        """Go on after a file was sent, or could not be."""
+    def _end_file(self, sender: FileSender, answer: Answer, asked: tuple[Callable[[Any], Asked], Any, int]) -> None:
+        """Go on after a file was sent, or could not be; ``asked`` is what the log tells of the request."""
         self.sender = None
         self.active_s = self._clock_s()
         if self._hot.writer is not None:
-            self._hot.note(answer.told._replace(sent=sender.sent), shape, match, self._client)
+            told = tell(answer.status, sender.sent, answer.told.fields)
+            self._hot.writer.append_brief((time(), self._client, told, *asked))
         if sender.error is not None:
             logger.warning("%s", sender.error)
-        if sender.sent < answer.told.sent:
+        if sender.error is not None or sender.sent < answer.told.sent:
             self._transport.abort()
         elif self._is_closing:
             self._transport.close()
         elif not self._transport.is_reading():
             self._transport.resume_reading()
+            held, self._held = self._held, b""
+            if held:
+                self._owner.data_received(held)
 
     def _open_direct(self) -> socket.socket:
         """Return the connection as a socket to write to past the transport. It owns nothing: ``end`` must come."""
@@ -180,11 +200,6 @@ class HotConnection:
             self.sender.stop()
         if self._direct is not None:
             self._direct.detach()
-
-
-def _is_plain(line: bytes | None) -> bool:
-    """Tell whether a target is a path as it is logged: no absolute form, and no fragment, which the parser drops."""
-    return line is not None and line.partition(b" ")[2].startswith(b"/") and b"#" not in line
 
 
 _HIT = b"cache-status", b"assetserver; hit"

@@ -12,7 +12,7 @@ class MemoryCache:
     ``limit_bytes`` bounds the whole, ``file_limit_bytes`` what is admitted at all.
     """
 
-    def __init__(self, limit_bytes: int = 64 << 20, file_limit_bytes: int = 2 << 20) -> None:
+    def __init__(self, limit_bytes: int = 64 << 20, file_limit_bytes: int = 256 << 10) -> None:
         self.limit_bytes = limit_bytes
         self.file_limit_bytes = min(file_limit_bytes, limit_bytes)
         self.size_bytes = 0

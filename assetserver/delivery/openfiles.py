@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from assetserver.errors import FileChangedError
+from assetserver.errors import FileChangedError, OverloadedError
 from assetserver.storage.signatures import Signature, sign
 
 from .files import open_regular, raise_if_overloaded
@@ -81,8 +81,11 @@ class OpenFiles:
         try:
             descriptor, status = open_regular(path)
         except OSError as error:
-            self.clear()  # if descriptors are what is missing, these help
-            raise_if_overloaded(error, "open a file")
+            try:
+                raise_if_overloaded(error, "open a file")
+            except OverloadedError:
+                self.clear()  # descriptors are what is missing, and these may be idle
+                raise
             return None
         file = OpenedFile(path, descriptor, sign(status))
         if file.signature != expected:

@@ -49,7 +49,7 @@ class AssetProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **keywords: Any) -> None:
         super().__init__(*args, **keywords)
         cache: HotCache | None = self.app_state.get(HOT)
-        self._hot = HotConnection(cache, self.loop, self.server_state, self._is_free) if cache is not None else None
+        self._hot = HotConnection(cache, self.loop, self.server_state, self) if cache is not None else None
         self._slow_app = self.app
         self.app = self._serve
         self._data: bytes | None = None
@@ -81,13 +81,14 @@ class AssetProtocol(HttpToolsProtocol):
         """Answer at once what is hot; pass all else on, as it came."""
         if self._is_over:
             return
-        if self._hot is not None and self._is_free():
-            data = self._hot.answer(data)
-            if not data:
+        if self._hot is not None and self.is_free():
+            if self._hot.answer(data):
+                return
+            if data.count(b"\r\n\r\n") > 1 and not (data := self._hot.answer_several(data)):
                 return
         self._feed(data)
 
-    def _is_free(self) -> bool:
+    def is_free(self) -> bool:
         """Tell whether nothing is unfinished: no request, no answer, and nothing that the client has yet to take."""
         return not (self._is_receiving or self.flow.write_paused) and (self.cycle is None or self.cycle.response_complete)
 
@@ -122,10 +123,9 @@ class AssetProtocol(HttpToolsProtocol):
         async def send_keeping(message: Message) -> None:
             nonlocal start, file
             if message["type"] in _FILES:
-                if file is not None:  # several pieces
+                is_first, file = file is None, _repeatable_file(message)
+                if not await self._send_file(message, send) or not is_first:  # streamed, or not all
                     start = {}
-                file = _repeatable_file(message)
-                await self._send_file(message, send)
                 return
             if message["type"] == "http.response.start":
                 start = message
@@ -146,37 +146,41 @@ class AssetProtocol(HttpToolsProtocol):
     def _has_sendfile(self) -> bool:
         return self.scheme == "http" and can_sendfile()
 
-    async def _send_file(self, message: Message, send: Send) -> None:
-        """Send what a message of a file says, after all that was sent before it."""
+    async def _send_file(self, message: Message, send: Send) -> bool:
+        """Send what a message of a file says, after all that was sent before it; return whether the kernel did."""
         cycle: Any = getattr(send, "__self__")  # noqa: B009 - a Send is a function to mypy
+        if cycle.disconnected:
+            message["sent"] = 0
+            return False
         if not cycle.response_started or cycle.response_complete:
-            return  # whoever holds back the start of the answer does not know this message
+            return False  # whoever holds back the start of the answer does not know this message
         message["sent"] = 0
         if message["type"] == FILE:
             opened = message.get("opened")
             part = FilePart(message["file"], message["offset"], message["count"], message["check"], opened)
-            await self._send_part(part, message, send)
-            return
+            return await self._send_part(part, message, send)
         part = await open_path(message["path"])
         try:
-            await self._send_part(part, message, send)
+            is_sent = await self._send_part(part, message, send)
         finally:
             os.close(part.descriptor)
         await send({"type": "http.response.body"})
+        return is_sent
 
-    async def _send_part(self, part: FilePart, message: Message, send: Send) -> None:
+    async def _send_part(self, part: FilePart, message: Message, send: Send) -> bool:
         cycle: Any = getattr(send, "__self__")  # noqa: B009
         if cycle.scope["method"] == "HEAD" or cycle.disconnected or not part.length:
-            return
+            return True
         if not cycle.chunked_encoding and part.length > cycle.expected_content_length:
             raise FileChangedError(
                 f"a file of {part.length} bytes is longer than the answer promises; the connection is closed"
             )
         if not cycle.chunked_encoding and await self._send_by_kernel(cycle, part, message):
-            return
+            return True
         rest = part._replace(offset=part.offset + message["sent"], length=part.length - message["sent"])
         await stream_part(rest, send)
         message["sent"] = part.length
+        return False
 
     async def _send_by_kernel(self, cycle: Any, part: FilePart, message: Message) -> bool:
         """Send a part of a file by the kernel; return whether that was possible. ``message`` says how much was sent."""
@@ -290,13 +294,16 @@ class AssetProtocol(HttpToolsProtocol):
         elif self.cycle is not None and not self.cycle.response_complete:
             if self._is_receiving and not self.flow.read_paused and idle_s > BODY_IDLE_S:
                 self._refuse(408)
-        elif self._is_receiving and self._is_in_body:  # answered already: what is left of the body is nobody's
-            if idle_s > BODY_IDLE_S:
-                self.transport.close()
         elif self._is_receiving:
+            self._check_receiving(now_s, idle_s)
+        elif idle_s > self.timeout_keep_alive:
+            self.transport.close()
+
+    def _check_receiving(self, now_s: float, idle_s: float) -> None:
+        if not self._is_in_body:
             if now_s - self._begun_s > HEADER_S:
                 self._refuse(408)
-        elif idle_s > self.timeout_keep_alive:
+        elif idle_s > BODY_IDLE_S:  # answered already: what is left of the body is nobody's
             self.transport.close()
 
     def _is_sending(self, now_s: float, idle_s: float) -> bool:

@@ -32,8 +32,8 @@ FILE = "assetserver.response.file"
 """A message of ours: send ``count`` bytes of the descriptor ``file`` from ``offset``, in order with the body messages.
 
 ``check(position)`` raises ``FileChangedError`` when the file is not the one that was promised; ``opened`` is the file, and
-``find()`` finds it again. Who takes the message notes in its ``sent`` how much went out, in bytes; no ``sent`` afterwards: nobody
-took it, send the bytes yourself. It ends no response.
+``find()`` finds it again. Who takes the message notes in its ``sent`` how much went out, in bytes; no ``sent`` afterwards:
+nobody took it, send the bytes yourself. It ends no response.
 """
 
 PATH = "http.response.pathsend"
@@ -55,6 +55,7 @@ _AHEAD_S = 1.0
 _PROBE_BYTES = 64 << 10
 _BUFFER_BYTES = 64 << 10
 _READERS = 4
+_RETRY_S = 0.02
 _NOT_HERE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOVERFLOW, errno.EOPNOTSUPP, errno.EMFILE, errno.ENFILE})
 """The kernel cannot send this file, or there is no descriptor left: the rest can still be streamed."""
 
@@ -199,10 +200,14 @@ class FileSender:
     def _read_ahead(self, position: int) -> None:
         self._unwatch()
         self._is_reading = True
-        descriptor = os.dup(self._part.descriptor)  # the file may be closed while the thread still reads
         count = min(AHEAD_BYTES, self._part.offset + self._part.length - position)
-        reading = _pool.submit(read_ahead, descriptor, position, count)
-        reading.add_done_callback(lambda _: os.close(descriptor))
+        opened = self._part.opened
+        if opened is not None:
+            reading = _pool.submit(read_ahead_of, opened, position, count)
+        else:
+            descriptor = os.dup(self._part.descriptor)  # the file may be closed while the thread still reads
+            reading = _pool.submit(read_ahead, descriptor, position, count)
+            reading.add_done_callback(lambda _: os.close(descriptor))
         reading.add_done_callback(lambda done: self._call(done, position, position + count))
 
     def _call(self, reading: Future[None], position: int, end: int) -> None:
@@ -235,12 +240,13 @@ class FileSender:
             on_end()
 
     def _watch(self) -> None:
-        if self._watched < 0:
-            try:
-                self._watched = os.dup(self._connection)  # uvloop watches no descriptor that one of its transports has
-            except OSError as error:
-                self._fail(error)
-                return
+        if self._watched >= 0:
+            return
+        try:
+            self._watched = os.dup(self._connection)  # uvloop watches no descriptor that one of its transports has
+        except OSError:  # none is left: look again a little later, which needs none
+            self._loop.call_later(_RETRY_S, self._step)
+        else:
             self._loop.add_writer(self._watched, self._step)
 
     def _unwatch(self) -> None:
@@ -280,6 +286,11 @@ def read_ahead(descriptor: int, position: int, count: int) -> None:
         if not read:
             return
         position += read
+
+
+def read_ahead_of(opened: OpenedFile, position: int, count: int) -> None:
+    """Read bytes of a file as ``read_ahead`` does, and hold it open meanwhile. Blocks."""
+    read_ahead(opened.descriptor, position, count)
 
 
 async def stream_part(part: FilePart, send: Send) -> None:
