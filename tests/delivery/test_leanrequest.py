@@ -19,9 +19,14 @@ def get(*lines: bytes, target: bytes = b"/", method: bytes = b"GET") -> bytes:
     return b"\r\n".join([method + b" " + target + b" HTTP/1.1", *lines, b"", b""])
 
 
+def make_shapes(**options: bool) -> Shapes:
+    """Return shapes whose clock goes on by a second whenever it is read: that they are made slowly is another test."""
+    return Shapes(clock_s=itertools.count(1000.0).__next__, **options)
+
+
 def taught(*requests: bytes, is_behind_proxy: bool = False) -> LeanReader:
     """Return a reader that has seen these requests twice, on another connection and on its own."""
-    shapes = Shapes(is_behind_proxy=is_behind_proxy)
+    shapes = make_shapes(is_behind_proxy=is_behind_proxy)
     reader = LeanReader(shapes)
     for data in requests:
         LeanReader(shapes).read(data)
@@ -163,7 +168,7 @@ def test_anything_else_is_left(name):
 @pytest.mark.parametrize("spell", [bytes, bytes.upper, bytes.title])
 def test_every_field_that_decides_elsewhere_is_left(name, spell):
     for lines in ([b"Host: a", spell(name) + b": 0"], [spell(name) + b": ", b"Host: a", b"X: 1"]):
-        reader = LeanReader(Shapes())
+        reader = LeanReader(make_shapes())
         assert [reader.read(get(*lines)) for _ in range(4)] == [None] * 4
 
 
@@ -213,7 +218,7 @@ def test_two_control_characters_are_no_line_break():
 
 
 def test_a_shape_is_made_for_names_that_come_a_second_time():
-    shapes = Shapes()
+    shapes = make_shapes()
     for connection in range(3):
         found = LeanReader(shapes).read(get(b"Host: a", b"X: %d" % connection))
         assert (found is None, len(shapes)) == ((connection == 0), min(connection, 1))
@@ -223,7 +228,7 @@ def test_a_shape_is_made_for_names_that_come_a_second_time():
 
 
 def test_names_that_are_left_get_no_shape():
-    shapes = Shapes()
+    shapes = make_shapes()
     for name, data in LEFT.items():
         for _ in range(3):
             LeanReader(shapes).read(data)
@@ -233,19 +238,45 @@ def test_names_that_are_left_get_no_shape():
 
 def test_shapes_are_bounded(monkeypatch):
     monkeypatch.setattr(leanrequest, "_LIMIT_SHAPES", 10)
-    shapes = Shapes()
+    shapes = make_shapes()
     readers = [LeanReader(shapes) for _ in range(2)]
     for number in range(50):
         data = get(b"Host: a", b"X-%d: 1" % number)
         assert [reader.read(data) is None for reader in readers] == [True, False]
         assert len(shapes) <= 10
     assert readers[1].read(get(b"Host: b", b"X-49: 2")) == (b"GET /", b"b", None, None)
-    assert LeanReader(shapes).read(get(b"Host: b", b"X-0: 2")) is None, "made long ago, and forgotten"
+    assert (b"Host", b"X-0") not in shapes._shapes, "made long ago"
+
+
+def test_shapes_are_made_a_few_at_once_and_then_slowly():
+    """Making one takes milliseconds of the loop, and anybody can make up names."""
+    now_s = 1000.0
+    shapes = Shapes(clock_s=lambda: now_s)
+    known = get(b"Host: a")
+    assert [LeanReader(shapes).read(known) is None for _ in range(2)] == [True, False]
+
+    def make_up(count: int) -> int:
+        before = len(shapes)
+        for number in range(count):
+            for _ in range(2):
+                LeanReader(shapes).read(get(b"Host: a", b"X-%d-%d: 1" % (now_s, number)))
+        return len(shapes) - before
+
+    assert len(shapes) + make_up(100) <= 20
+    for _ in range(5):
+        now_s += 1
+        assert 1 <= make_up(100) <= 11
+    now_s += 3600
+    assert make_up(100) <= 20, "however long nobody made one"
+    assert LeanReader(shapes).read(known) is not None
+    again = get(b"Host: a", b"X-again: 1")
+    now_s += 1
+    assert [LeanReader(shapes).read(again) is None for _ in range(2)] == [True, False]
 
 
 def test_names_that_came_once_are_bounded(monkeypatch):
     monkeypatch.setattr(leanrequest, "_LIMIT_SEEN", 10)
-    shapes = Shapes()
+    shapes = make_shapes()
     for number in range(100):
         LeanReader(shapes).read(get(b"Host: a", b"X-%d: 1" % number))
         assert len(shapes._seen) <= 10
@@ -379,7 +410,7 @@ def check(reader: LeanReader, data: bytes) -> Key | None:
             assert len(found) == 5 or decides[3] is None
             asked = reader.shape.describe(reader.match)
             logged = [one(fields, name) for name in (b"host", b"referer", b"user-agent")]
-            assert (asked.line, *map(bare, asked[1:])) == (line, *logged)
+            assert (asked[0], *map(bare, asked[1:])) == (line, *logged)
             assert bare(reader.value(b"accept")) == one(fields, b"accept")
     return found
 
