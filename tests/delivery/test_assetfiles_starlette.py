@@ -225,6 +225,7 @@ class TestSubclasses:
                 return PlainTextResponse("no", 403) if path == "big.bin" else response
 
         assert build(Private).get("/big.bin").status_code == 403
+        site.resources.open_files.clear()
         assert count_descriptors(site.root) == 0
 
     def test_the_path_may_be_chosen_per_request(self, build, site):
