@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Any
 
+import anyio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -27,6 +28,7 @@ from .delivery.files import FilePool
 from .delivery.hotcache import HOT, HotCache
 from .delivery.intake import ExactHost
 from .delivery.memory import MemoryCache
+from .delivery.openfiles import OpenFiles
 from .delivery.resources import Resources
 from .errors import SettingsError
 from .observe import AccessLog, LogWriter, RequestIds
@@ -36,6 +38,9 @@ from .settings import Settings, load_settings
 
 CONFIG_FILE = "assetserver.toml"
 """Read from the working directory if nothing else names a file."""
+
+IDLE_FILES_S = 10.0
+"""A file that nobody asks for is closed after once or twice this long."""
 
 
 def create_app(settings: Settings | None = None) -> Starlette:
@@ -51,7 +56,10 @@ def create_app(settings: Settings | None = None) -> Starlette:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
         is_behind_proxy = bool(settings.server.trusted_proxies)
-        yield {HOT: HotCache(ids, writer, settings.memory.hot_limit_bytes, is_behind_proxy=is_behind_proxy)}
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_close_idle_files, resources.open_files)
+            yield {HOT: HotCache(ids, writer, settings.memory.hot_limit_bytes, is_behind_proxy=is_behind_proxy)}
+            tasks.cancel_scope.cancel()
         resources.close()
         if writer is not None:
             writer.close()
@@ -98,6 +106,12 @@ def _resources(settings: Settings) -> Resources:
         encodings=encodings,
         compressors=FilePool("assetserver-compress", compression.threads, niceness=10),
     )
+
+
+async def _close_idle_files(files: OpenFiles) -> None:
+    while True:
+        await anyio.sleep(IDLE_FILES_S)
+        files.expire()
 
 
 async def _healthy(_: Request) -> Response:

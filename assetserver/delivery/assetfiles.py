@@ -19,9 +19,7 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from assetserver.errors import OverloadedError
-from assetserver.semantics.caching import ERROR, MISSING_PAGE, PAGE, REDIRECT, CacheTable
-from assetserver.semantics.fingerprints import looks_fingerprinted
-from assetserver.semantics.mediatypes import has_known_extension
+from assetserver.semantics.caching import ERROR, PAGE, REDIRECT, CacheTable
 from assetserver.semantics.negotiation import accepts_compression, parse_accept_encoding
 from assetserver.semantics.representation import Asset, Field, Representation
 from assetserver.semantics.respond import AssetResponses, NoBody, ResponsePlan, respond, respond_missing
@@ -33,6 +31,7 @@ from .hotcache import OFFER, Claim
 from .hotpaths import HotPaths, Known
 from .listing import Listings
 from .livefolder import FRESH_S, Entry, LiveFolder
+from .misses import asks_for_a_file, policy_of_miss
 from .probe import Kind, Roots
 from .requests import encoded_prefix, first_field, query_suffix, raw_path, read_request, read_target
 from .resources import Resources, shared_resources
@@ -320,11 +319,8 @@ class AssetFiles(StaticFiles):
         return response
 
     async def _missing(self, path: str, scope: Scope) -> Response:
-        """Return the site's own 404 page, or raise the 404 for the app around.
-
-        A miss that looks like an asset is not to be stored: during a deploy, a CDN would pin it.
-        """
-        policy = ERROR if asks_for_a_file(path) else MISSING_PAGE
+        """Return the site's own 404 page, or raise the 404 for the app around."""
+        policy = policy_of_miss(path)
         self._offer_miss(path, scope)
         if self.html and (page := await self._error_page(AssetPath("404.html"), 404, policy, scope)):
             return page
@@ -389,17 +385,6 @@ class AssetFiles(StaticFiles):
             page = self.folder.get(AssetPath("404.html"))
             deadline_s = min(one.checked_s for one in (*self._looks(path), page or entry)) + FRESH_S
             offer(Claim(self.folder.get, entry.path, entry, self.folder.clock_s, deadline_s))
-
-
-def asks_for_a_file(path: str) -> bool:
-    """Tell whether a path wants a file rather than a page: then a page would be the wrong answer to a miss.
-
-    A name without an extension is a page's, however much it looks like a hash, as in ``/orders/550e8400``.
-    """
-    name = path.rstrip("/").rpartition("/")[2]
-    if "." not in name or name.endswith((".html", ".htm")):
-        return False
-    return has_known_extension(name) or looks_fingerprinted(name)
 
 
 def _overloaded() -> HTTPException:

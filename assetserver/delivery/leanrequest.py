@@ -16,7 +16,7 @@ from time import monotonic
 from assetserver.observe import Asked
 
 Key = tuple[bytes | None, ...]
-"""What decides the answer, as sent: method and target, Host, ``Accept-Encoding``, ``If-None-Match``, and ``Range`` if there is."""
+"""What decides the answer, as sent: method and target, Host, ``Accept-Encoding``, ``If-None-Match``, and ``Range`` if any."""
 
 _LEFT = frozenset(
     {

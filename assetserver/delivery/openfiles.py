@@ -56,6 +56,7 @@ class OpenFiles:
     def __init__(self, limit: int | None = None) -> None:
         self._limit = limit or min(_LIMIT, max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE))
         self._files: dict[str, OpenedFile] = {}
+        self._idle: set[str] = set()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -69,6 +70,7 @@ class OpenFiles:
             if file is None or file.signature != expected or not file.is_same():
                 return None
             self._files[path] = file  # at the end: the last to go
+            self._idle.discard(path)
             return file
 
     def open(self, path: str, expected: Signature) -> OpenedFile | None:
@@ -99,6 +101,13 @@ class OpenFiles:
     def finder(self, path: str, expected: Signature) -> Callable[[], OpenedFile | None]:
         """Return what finds this file again, as long as it is kept open."""
         return lambda: self.get(path, expected)
+
+    def expire(self) -> None:
+        """Let go of what nobody asked for since this was called last: a removed file takes its room until it is closed."""
+        with self._lock:
+            for path in self._idle & self._files.keys():
+                del self._files[path]
+            self._idle = set(self._files)
 
     def clear(self) -> None:
         """Let go of all files."""

@@ -20,16 +20,17 @@ from assetserver.errors import OverloadedError
 from assetserver.releases.headersfile import NO_CHANGES, HeaderChanges, HeaderTable
 from assetserver.releases.redirectsfile import Redirection, RedirectKind, RedirectTable
 from assetserver.releases.siterules import SiteRules
-from assetserver.semantics.caching import ERROR, MISSING_PAGE, PAGE
+from assetserver.semantics.caching import PAGE
 from assetserver.semantics.fingerprints import looks_fingerprinted
 from assetserver.semantics.representation import Asset, Field
 from assetserver.semantics.respond import AssetResponses
 from assetserver.semantics.targets import AssetPath, RefusedTarget, parse_target
 
-from .assetfiles import AssetFiles, asks_for_a_file
+from .assetfiles import AssetFiles
 from .hotcache import OFFER, Claim
 from .hotpaths import HotPaths
 from .livefolder import FRESH_S, Entry
+from .misses import asks_for_a_file, policy_of_miss
 from .releasefolder import OpenIndex, ReleaseFolder
 from .requests import encoded_prefix
 
@@ -113,7 +114,7 @@ class ReleaseFiles(AssetFiles):
         found = await self._file_at(rule.target)
         if rule.kind is RedirectKind.REWRITE:
             return found
-        policy = ERROR if asks_for_a_file(self.get_path(scope)) else MISSING_PAGE
+        policy = policy_of_miss(self.get_path(scope))
         page = await self._error_page(found.path, rule.status, policy, scope) if found else None
         if page is None:
             raise HTTPException(rule.status, headers={"Cache-Control": policy})
