@@ -24,6 +24,7 @@ from .delivery.cacheheaders import CacheHeaders
 from .delivery.encodings import Encodings
 from .delivery.errorpages import render_error
 from .delivery.files import FilePool
+from .delivery.gate import GATE, Gate
 from .delivery.hotcache import HOT, HotCache
 from .delivery.intake import ExactHost
 from .delivery.memory import MemoryCache
@@ -33,6 +34,7 @@ from .observe import AccessLog, LogWriter, RequestIds
 from .routes import cache_table, preview_routes, site_routes
 from .semantics.caching import ERROR
 from .settings import Settings, load_settings
+from .settingtables import ServerSettings
 
 CONFIG_FILE = "assetserver.toml"
 """Read from the working directory if nothing else names a file."""
@@ -50,7 +52,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
-        yield {HOT: HotCache(ids, writer, settings.memory.hot_limit_bytes)}
+        yield {HOT: HotCache(ids, writer, settings.memory.hot_limit_bytes), GATE: _gate(settings.server)}
         resources.close()
         if writer is not None:
             writer.close()
@@ -97,6 +99,12 @@ def _resources(settings: Settings) -> Resources:
         encodings=encodings,
         compressors=FilePool("assetserver-compress", compression.threads, niceness=10),
     )
+
+
+def _gate(server: ServerSettings) -> Gate:
+    speaks_for_many = server.trusted_proxies or server.uds
+    address_limit = 0 if speaks_for_many else server.address_connection_limit
+    return Gate(server.connection_limit, address_limit, server.minimum_send_bytes_per_s)
 
 
 async def _healthy(_: Request) -> Response:

@@ -156,6 +156,7 @@ def _config(app: Starlette | str, settings: Settings, *, reload: bool = False) -
     return uvicorn.Config(
         app,
         http=_http_protocol(),
+        ws="none",
         backlog=BACKLOG,
         log_level="error",  # warnings there are about what clients send, and name none of them
         access_log=False,

@@ -17,13 +17,15 @@ from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
-from uvicorn.server import ServerState
 
 from assetserver.errors import FileChangedError
 
+from .gate import GATE, Gate
 from .hotcache import HOT, OFFER, Answer, Claim, HotCache, is_repeatable
 from .leanrequest import LeanRequest
+from .pace import Pace
 from .sendfile import FILE, PATH, FilePart, FileSender, can_sendfile, open_path, stream_part
+from .sweep import watch
 from .upgrades import without_upgrade
 
 LIMIT_URL_BYTES = 16 << 10
@@ -39,8 +41,6 @@ BODY_IDLE_S = 30.0
 
 SEND_IDLE_S = 60.0
 """How long a client may take nothing of an answer."""
-
-SWEEP_S = 1.0
 
 
 class AssetProtocol(HttpToolsProtocol):
@@ -61,15 +61,22 @@ class AssetProtocol(HttpToolsProtocol):
         self._begun_s = self._active_s = self.loop.time()
         self._unsent = -1
         self._sender: FileSender | None = None
+        self._gate: Gate | None = self.app_state.get(GATE)
+        self._pace = Pace()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to watch a connection."""
         super().connection_made(transport)
-        _watch(self.server_state, self.loop)
+        if self._gate is not None and not self._gate.admits(transport, self.client, len(self.connections), self.loop):
+            self.connections.discard(self)
+            return
+        watch(self.server_state, self.loop)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End what is going on."""
         super().connection_lost(exc)
+        if self._gate is not None:
+            self._gate.leaves(self.client)
         if self._sender is not None:
             self._sender.stop()
 
@@ -304,6 +311,10 @@ class AssetProtocol(HttpToolsProtocol):
 
     def check_deadline(self, now_s: float) -> None:
         """End the connection if its client takes too long; called by the sweep, which knows only those that were made."""
+        minimum = self._gate.minimum_bytes_per_s if self._gate is not None else 0
+        if minimum and self._pace.is_too_slow(now_s, self._count_left(), self.transport, minimum):
+            self.transport.abort()
+            return
         idle_s = now_s - self._active_s
         if self._is_sending(now_s, idle_s) or self.transport.is_closing():
             return
@@ -315,8 +326,15 @@ class AssetProtocol(HttpToolsProtocol):
         elif self._is_receiving:
             if now_s - self._begun_s > HEADER_S:
                 self._refuse(408)
-        elif idle_s > self.timeout_keep_alive:
+        elif idle_s > (self._gate.idle_limit_s(now_s, self.timeout_keep_alive) if self._gate else self.timeout_keep_alive):
             self.transport.close()
+
+    def _count_left(self) -> int:
+        """Return how many bytes of the answer the kernel has yet to be given; 0 if it has all, or the length is not known."""
+        cycle, sender, waiting = self.cycle, self._sender, self.transport.get_write_buffer_size()
+        if not (waiting or sender) or cycle is None or cycle.response_complete:
+            return waiting
+        return 0 if cycle.chunked_encoding else waiting + cycle.expected_content_length - (sender.sent if sender else 0)
 
     def _is_sending(self, now_s: float, idle_s: float) -> bool:
         """Tell whether the client has yet to take what was written; end the connection if it takes nothing."""
@@ -370,21 +388,3 @@ _EXPECTED = (
 def what_is_missing() -> str:
     """Return which method of Uvicorn's protocol that this module builds on is not there, or ""."""
     return next((name for name in _EXPECTED if not callable(getattr(HttpToolsProtocol, name, None))), "")
-
-
-def _watch(state: ServerState, loop: asyncio.AbstractEventLoop) -> None:
-    """Look at all connections of a server once a second, as long as there are any: no timer for each."""
-    if getattr(state, _SWEEP, None) is None:
-        setattr(state, _SWEEP, loop.call_later(SWEEP_S, _sweep, state, loop))
-
-
-def _sweep(state: ServerState, loop: asyncio.AbstractEventLoop) -> None:
-    setattr(state, _SWEEP, None)
-    now_s = loop.time()
-    for connection in [one for one in state.connections if isinstance(one, AssetProtocol)]:
-        connection.check_deadline(now_s)
-    if state.connections:
-        _watch(state, loop)
-
-
-_SWEEP = "assetserver_sweep"

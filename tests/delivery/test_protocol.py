@@ -27,7 +27,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from assetserver import observe
 from assetserver.app import create_app
 from assetserver.cli import main
-from assetserver.delivery import livefolder, protocol
+from assetserver.delivery import livefolder, protocol, sweep
 from assetserver.delivery.hotcache import HOT
 from assetserver.delivery.protocol import AssetProtocol
 from assetserver.settings import load_settings
@@ -569,8 +569,9 @@ def test_hot_requests_are_logged_as_others(root, monkeypatch, form):
 @pytest.fixture
 def quick(root, monkeypatch):
     """A server whose deadlines are short; a client on a busy machine keeps them when it is meant to."""
-    for name, value in {"HEADER_S": 0.3, "BODY_IDLE_S": 0.3, "SEND_IDLE_S": 0.3, "SWEEP_S": 0.05}.items():
-        monkeypatch.setattr(protocol, name, value)
+    monkeypatch.setattr(sweep, "SWEEP_S", 0.05)
+    for name in ("HEADER_S", "BODY_IDLE_S", "SEND_IDLE_S"):
+        monkeypatch.setattr(protocol, name, 0.3)
     with running(root) as server:
         yield server
         assert server.ask().endswith(b"hello world")  # it goes on serving
@@ -658,8 +659,8 @@ def test_a_request_has_one_answer_even_if_its_body_breaks(quick):
 
 
 def test_a_body_that_the_application_waits_for_and_that_stalls_is_answered_408(monkeypatch):
-    for name, value in {"BODY_IDLE_S": 0.3, "SWEEP_S": 0.05}.items():
-        monkeypatch.setattr(protocol, name, value)
+    monkeypatch.setattr(sweep, "SWEEP_S", 0.05)
+    monkeypatch.setattr(protocol, "BODY_IDLE_S", 0.3)
     with reading() as port, Wire(port) as wire:
         wire.send(post("Content-Length: 100\r\n", b"half"))
         assert wire.read_all()[:12] == b"HTTP/1.1 408"
