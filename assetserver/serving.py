@@ -19,6 +19,7 @@ from uvicorn.supervisors import ChangeReload
 
 from .app import create_app
 from .data import open_library, served_sites
+from .descriptors import raise_limit
 from .endings import told_kindly, with_options
 from .origin import OriginServer
 from .releases.manifest import SHORT
@@ -40,6 +41,7 @@ def serve_settings(settings: Settings, variables: Mapping[str, str], *, reload: 
     ``variables`` describe to other processes what was said by flags: with ``reload``, each makes its application from the
     environment. Raises ``SettingsError`` before anything is opened.
     """
+    raise_limit()
     app = create_app(settings)
     try:
         listener = open_listener(settings)

@@ -11,6 +11,7 @@ import asyncio
 import ipaddress
 import logging
 import socket
+from collections.abc import Callable
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ class Gate:
 
     def __init__(self, limit: int, address_limit: int = 0, minimum_bytes_per_s: int = 0) -> None:
         self.minimum_bytes_per_s = minimum_bytes_per_s
+        self.on_descriptor: Callable[[int], None] | None = None
+        """Is told the descriptor of each connection that comes in."""
         self._limit = limit
         self._address_limit = address_limit
         self._inside: dict[bytes, int] = {}
@@ -48,8 +51,10 @@ class Gate:
         self, transport: asyncio.Transport, client: tuple[str, int] | None, count: int, loop: asyncio.AbstractEventLoop
     ) -> bool:
         """Let in a connection, the ``count``-th that is open, and count it until it leaves; else take it over, return False."""
+        if self.on_descriptor is not None:
+            self.on_descriptor(transport.get_extra_info("socket").fileno())
         if count > self._limit:
-            self._pressed_until_s = loop.time() + PRESSED_S
+            self.press(loop.time())
             self._tell(loop.time(), f"{self._limit} connections are open: others are answered 503")
             self._turn_away(transport, _FULL, loop)
             return False
@@ -72,6 +77,10 @@ class Gate:
         inside = self._inside.pop(address, 0) - 1
         if inside > 0:
             self._inside[address] = inside
+
+    def press(self, now_s: float) -> None:
+        """Have idle connections closed from now on, for a while: others wait for what they take."""
+        self._pressed_until_s = now_s + PRESSED_S
 
     def idle_limit_s(self, now_s: float, usual_s: float) -> float:
         """Return how long a connection may idle."""
