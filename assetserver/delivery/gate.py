@@ -38,7 +38,7 @@ class Gate:
     """The limits of one process, and who is inside; an ``address_limit`` of 0 is none. ``Pace`` is given the last one."""
 
     def __init__(self, limit: int, address_limit: int = 0, minimum_bytes_per_s: int = 0) -> None:
-        self.minimum_bytes_per_s = minimum_bytes_per_s
+        self.pace = minimum_bytes_per_s
         self.on_descriptor: Callable[[int], None] | None = None
         """Is told the descriptor of each connection that comes in."""
         self._limit = limit

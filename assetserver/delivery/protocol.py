@@ -39,6 +39,9 @@ HEADER_S = 10.0
 BODY_IDLE_S = 30.0
 """How long a client may send nothing of a body that is waited for."""
 
+LEFTOVER_S = 60.0
+"""How long the rest of a body may come once its request was answered, however busily."""
+
 SEND_IDLE_S = 60.0
 """How long a client may take nothing of an answer."""
 
@@ -126,7 +129,7 @@ class AssetProtocol(HttpToolsProtocol):
         if self._is_receiving:
             self._active_s = self.loop.time()
         else:
-            self._data = data = without_upgrade(data)
+            self._data = data = without_upgrade(data, self.ws_protocol_class is not None)
         super().data_received(data)
         self._data = None
         if self._is_receiving and self._unread_bytes > LIMIT_UNREAD_BYTES and not self._is_over:
@@ -283,10 +286,13 @@ class AssetProtocol(HttpToolsProtocol):
         """Begin to answer."""
         if self.parser.get_http_version() not in ("1.0", "1.1"):
             raise self._limit(400)  # 505 is right, and would count as a failure of ours
-        if self.parser.should_upgrade() and not self._should_upgrade() and self._has_body():
+        is_ignored = self.parser.should_upgrade() and not self._should_upgrade()
+        if is_ignored and self._has_body():
             raise self._limit(400)
         super().on_headers_complete()
         self._is_in_body = True
+        if is_ignored:  # here the parser stops: what follows would be lost, and is asked for on another connection
+            self._is_over, self.cycle.keep_alive = True, False
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
@@ -303,25 +309,26 @@ class AssetProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Go on with the next request. The sweep closes idle connections: no timer for each."""
+        is_last = not self.pipeline
         super().on_response_complete()
         self._unset_keepalive_if_required()
         self._active_s = self.loop.time()
+        if self._is_over and is_last and not self.transport.is_closing():
+            self._end(is_free=True)
 
     # Deadlines
 
     def check_deadline(self, now_s: float) -> None:
         """End the connection if its client takes too long; called by the sweep, which knows only those that were made."""
-        minimum = self._gate.minimum_bytes_per_s if self._gate is not None else 0
-        if minimum and self._pace.is_too_slow(now_s, self._count_left(), self.transport, minimum):
+        if self._gate is not None and self._pace.is_too_slow(now_s, self._count_left(), self.transport, self._gate.pace):
             self.transport.abort()
-            return
         idle_s = now_s - self._active_s
         if self._is_sending(now_s, idle_s) or self.transport.is_closing():
             return
         if self.cycle is not None and not self.cycle.response_complete:
             self._check_transfer(now_s, idle_s)
         elif self._is_receiving and self._is_in_body:  # answered already: what is left of the body is nobody's
-            if idle_s > BODY_IDLE_S:
+            if idle_s > BODY_IDLE_S or now_s - self._begun_s > LEFTOVER_S:
                 self.transport.close()
         elif self._is_receiving:
             if now_s - self._begun_s > HEADER_S:
@@ -354,18 +361,21 @@ class AssetProtocol(HttpToolsProtocol):
             self._refuse(408)
 
     def _refuse(self, status: int) -> None:
-        """End the connection; say why, unless that would stand in another answer, or be a second one."""
-        self._is_over = True
-        cycle = self.cycle
-        if cycle is not None:
+        """End the connection once what was asked before is answered; say why, unless that would be a second answer."""
+        cycle, is_in_body = self.cycle, self._is_receiving and self._is_in_body
+        self._is_over, self._refused, self._is_receiving = True, status, False
+        if is_in_body and self.pipeline:  # the newest is the one that is refused
+            self.pipeline.popleft()
+        elif is_in_body:
             cycle.disconnected = True
             cycle.message_event.set()
-        if self._is_receiving and self._is_in_body:  # of the newest request
-            is_free = not cycle.response_started
-        else:
-            is_free = cycle is None or cycle.response_complete
-        if is_free and not self.pipeline:
-            self.transport.write(STATUS_LINE[status] + b"connection: close\r\ncontent-length: 0\r\n\r\n")
+            self._end(is_free=not cycle.response_started)
+        elif cycle is None or cycle.response_complete:
+            self._end(is_free=True)
+
+    def _end(self, *, is_free: bool) -> None:
+        if is_free:
+            self.transport.write(STATUS_LINE[self._refused] + b"connection: close\r\ncontent-length: 0\r\n\r\n")
         self.transport.close()
 
     def _limit(self, status: int) -> ValueError:

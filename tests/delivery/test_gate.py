@@ -285,7 +285,7 @@ def test_settings_reach_the_gate(tmp_path, monkeypatch):
                 return state[GATE]
 
         one = asyncio.run(look())
-        return one._limit, one._address_limit, one.minimum_bytes_per_s
+        return one._limit, one._address_limit, one.pace
 
     assert limits() == (16_384, 1024, 256)
     assert limits(connection_limit=7, address_connection_limit=5, minimum_send_bytes_per_s=0) == (7, 5, 0)

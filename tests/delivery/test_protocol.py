@@ -650,6 +650,39 @@ def test_a_request_has_one_answer_even_if_its_body_stalls(quick):
         assert wire.read_all() == b""
 
 
+@pytest.mark.parametrize(
+    ("start", "piece"),
+    [(post("Content-Length: 100000\r\n"), b"a"), (post("Transfer-Encoding: chunked\r\n", b"3;"), b"a")],
+    ids=["a body", "an extension of a chunk"],
+)
+def test_a_body_that_drips_behind_its_answer_keeps_no_connection_open(quick, monkeypatch, start, piece):
+    monkeypatch.setattr(protocol, "BODY_IDLE_S", 60.0)
+    monkeypatch.setattr(protocol, "LEFTOVER_S", 0.3)
+    with quick.connect() as wire:
+        wire.send(start)
+        assert drip(wire, piece)[:12] == b"HTTP/1.1 405"
+
+
+def test_requests_before_one_that_is_refused_are_answered(ours):
+    """In one segment: the parser comes to the bad one before the first is answered."""
+    for bad in (b"\0", get("/file.txt", "X: a\r\n b\r\n"), post("Transfer-Encoding: chunked\r\n", b"xyz\r\n")):
+        with ours.connect() as wire:
+            wire.send(get("/file.txt?1") + get("/style.css?2") + bad + get("/none"))
+            assert wire.read().endswith(b"hello world")
+            assert body(wire.read()).startswith(b"body {")
+            assert wire.read()[:12] == b"HTTP/1.1 400"
+            assert wire.read_all() == b""
+
+
+def test_what_stands_behind_an_upgrade_that_is_ignored_is_asked_for_again(ours):
+    """The parser stops there, and what it was given is lost."""
+    with ours.connect() as wire:
+        wire.send(get("/file.txt?1") + get("/file.txt?2", "Connection: Upgrade\r\nUpgrade: h2c\r\n") + get("/none"))
+        assert b"connection: close" not in wire.read()
+        assert b"\r\nconnection: close\r\n" in wire.read()
+        assert wire.read_all() == b""
+
+
 def test_a_request_has_one_answer_even_if_its_body_breaks(quick):
     with quick.connect() as wire:
         wire.send(post("Transfer-Encoding: chunked\r\n", b"3\r\nabc\r\n"))
