@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from assetserver.errors import FileChangedError
 
+from . import limits
 from .gate import GATE, Gate
 from .hotcache import HOT, OFFER, Answer, Claim, HotCache, is_repeatable
 from .leanrequest import LeanRequest
@@ -27,23 +28,6 @@ from .pace import Pace
 from .sendfile import FILE, PATH, FilePart, FileSender, can_sendfile, open_path, stream_part
 from .sweep import watch
 from .upgrades import without_upgrade
-
-LIMIT_URL_BYTES = 16 << 10
-LIMIT_FIELDS = 128
-LIMIT_HEADER_BYTES = 64 << 10
-LIMIT_UNREAD_BYTES = LIMIT_URL_BYTES + LIMIT_HEADER_BYTES + 4 * LIMIT_FIELDS
-
-HEADER_S = 10.0
-"""How long a client may take for the header of a request."""
-
-BODY_IDLE_S = 30.0
-"""How long a client may send nothing of a body that is waited for."""
-
-LEFTOVER_S = 60.0
-"""How long the rest of a body may come once its request was answered, however busily."""
-
-SEND_IDLE_S = 60.0
-"""How long a client may take nothing of an answer."""
 
 
 class AssetProtocol(HttpToolsProtocol):
@@ -132,7 +116,7 @@ class AssetProtocol(HttpToolsProtocol):
             self._data = data = without_upgrade(data, self.ws_protocol_class is not None)
         super().data_received(data)
         self._data = None
-        if self._is_receiving and self._unread_bytes > LIMIT_UNREAD_BYTES and not self._is_over:
+        if self._is_receiving and self._unread_bytes > limits.LIMIT_UNREAD_BYTES and not self._is_over:
             self._refuse(431)  # a name, a value or a trailer that does not end: the parser would only hand over all of it
 
     def send_400_response(self, msg: str) -> None:
@@ -269,7 +253,7 @@ class AssetProtocol(HttpToolsProtocol):
     def on_url(self, url: bytes) -> None:
         """Take a piece of the target."""
         super().on_url(url)
-        if len(self.url) > LIMIT_URL_BYTES:
+        if len(self.url) > limits.LIMIT_URL_BYTES:
             raise self._limit(414)
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -278,7 +262,7 @@ class AssetProtocol(HttpToolsProtocol):
             return
         self._fields += 1
         self._header_bytes += len(name) + len(value)
-        if self._fields > LIMIT_FIELDS or self._header_bytes > LIMIT_HEADER_BYTES:
+        if self._fields > limits.LIMIT_FIELDS or self._header_bytes > limits.LIMIT_HEADER_BYTES:
             raise self._limit(431)
         super().on_header(name, value)
 
@@ -328,10 +312,10 @@ class AssetProtocol(HttpToolsProtocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self._check_transfer(now_s, idle_s)
         elif self._is_receiving and self._is_in_body:  # answered already: what is left of the body is nobody's
-            if idle_s > BODY_IDLE_S or now_s - self._begun_s > LEFTOVER_S:
+            if idle_s > limits.BODY_IDLE_S or now_s - self._begun_s > limits.LEFTOVER_S:
                 self.transport.close()
         elif self._is_receiving:
-            if now_s - self._begun_s > HEADER_S:
+            if now_s - self._begun_s > limits.HEADER_S:
                 self._refuse(408)
         elif idle_s > (self._gate.idle_limit_s(now_s, self.timeout_keep_alive) if self._gate else self.timeout_keep_alive):
             self.transport.close()
@@ -349,15 +333,15 @@ class AssetProtocol(HttpToolsProtocol):
         if waiting != self._unsent:
             self._unsent = waiting
             self._active_s = now_s if waiting else self._active_s
-        elif waiting and idle_s > SEND_IDLE_S:
+        elif waiting and idle_s > limits.SEND_IDLE_S:
             self.transport.abort()
         return waiting > 0
 
     def _check_transfer(self, now_s: float, idle_s: float) -> None:
         if self._sender is not None:
-            if self._sender.idle_s(now_s) > SEND_IDLE_S:
+            if self._sender.idle_s(now_s) > limits.SEND_IDLE_S:
                 self.transport.abort()
-        elif self._is_receiving and not self.flow.read_paused and idle_s > BODY_IDLE_S:
+        elif self._is_receiving and not self.flow.read_paused and idle_s > limits.BODY_IDLE_S:
             self._refuse(408)
 
     def _refuse(self, status: int) -> None:

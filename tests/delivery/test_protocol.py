@@ -27,7 +27,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from assetserver import observe
 from assetserver.app import create_app
 from assetserver.cli import main
-from assetserver.delivery import livefolder, protocol, sweep
+from assetserver.delivery import limits, livefolder, sweep
 from assetserver.delivery.hotcache import HOT
 from assetserver.delivery.protocol import AssetProtocol
 from assetserver.settings import load_settings
@@ -571,7 +571,7 @@ def quick(root, monkeypatch):
     """A server whose deadlines are short; a client on a busy machine keeps them when it is meant to."""
     monkeypatch.setattr(sweep, "SWEEP_S", 0.05)
     for name in ("HEADER_S", "BODY_IDLE_S", "SEND_IDLE_S"):
-        monkeypatch.setattr(protocol, name, 0.3)
+        monkeypatch.setattr(limits, name, 0.3)
     with running(root) as server:
         yield server
         assert server.ask().endswith(b"hello world")  # it goes on serving
@@ -618,7 +618,7 @@ def test_empty_lines_for_ever_keep_no_connection_open(quick, monkeypatch):
 
 def test_a_second_request_has_all_its_time(quick, monkeypatch):
     """Its header begins behind a body that took long."""
-    monkeypatch.setattr(protocol, "HEADER_S", 2.0)
+    monkeypatch.setattr(limits, "HEADER_S", 2.0)
     with quick.connect() as wire:
         wire.send(post("Content-Length: 4\r\n", b"bo"))
         assert wire.read(b"POST").startswith(b"HTTP/1.1 405")
@@ -656,8 +656,8 @@ def test_a_request_has_one_answer_even_if_its_body_stalls(quick):
     ids=["a body", "an extension of a chunk"],
 )
 def test_a_body_that_drips_behind_its_answer_keeps_no_connection_open(quick, monkeypatch, start, piece):
-    monkeypatch.setattr(protocol, "BODY_IDLE_S", 60.0)
-    monkeypatch.setattr(protocol, "LEFTOVER_S", 0.3)
+    monkeypatch.setattr(limits, "BODY_IDLE_S", 60.0)
+    monkeypatch.setattr(limits, "LEFTOVER_S", 0.3)
     with quick.connect() as wire:
         wire.send(start)
         assert drip(wire, piece)[:12] == b"HTTP/1.1 405"
@@ -693,7 +693,7 @@ def test_a_request_has_one_answer_even_if_its_body_breaks(quick):
 
 def test_a_body_that_the_application_waits_for_and_that_stalls_is_answered_408(monkeypatch):
     monkeypatch.setattr(sweep, "SWEEP_S", 0.05)
-    monkeypatch.setattr(protocol, "BODY_IDLE_S", 0.3)
+    monkeypatch.setattr(limits, "BODY_IDLE_S", 0.3)
     with reading() as port, Wire(port) as wire:
         wire.send(post("Content-Length: 100\r\n", b"half"))
         assert wire.read_all()[:12] == b"HTTP/1.1 408"

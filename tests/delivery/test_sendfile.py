@@ -522,7 +522,7 @@ def test_a_client_that_takes_nothing_is_cut(server, monkeypatch, wait_until):
     made.sendall(ask())
     assert made.recv(100)
     wait_until(lambda: server.open_count == 1)
-    monkeypatch.setattr("assetserver.delivery.protocol.SEND_IDLE_S", -1.0)
+    monkeypatch.setattr("assetserver.delivery.limits.SEND_IDLE_S", -1.0)
     wait_until(lambda: not server.open_count)
     made.close()
 
