@@ -25,6 +25,7 @@ from .delivery.cacheheaders import CacheHeaders
 from .delivery.encodings import Encodings
 from .delivery.errorpages import render_error
 from .delivery.files import FilePool
+from .delivery.gate import GATE, Gate
 from .delivery.hotcache import HOT, HotCache
 from .delivery.intake import ExactHost
 from .delivery.memory import MemoryCache
@@ -35,6 +36,7 @@ from .observe import AccessLog, LogWriter, RequestIds
 from .routes import cache_table, preview_routes, site_routes
 from .semantics.caching import ERROR
 from .settings import Settings, load_settings
+from .settingtables import ServerSettings
 
 CONFIG_FILE = "assetserver.toml"
 """Read from the working directory if nothing else names a file."""
@@ -56,9 +58,10 @@ def create_app(settings: Settings | None = None) -> Starlette:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
         is_behind_proxy = bool(settings.server.trusted_proxies)
+        hot = HotCache(ids, writer, settings.memory.hot_limit_bytes, is_behind_proxy=is_behind_proxy)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_close_idle_files, resources.open_files)
-            yield {HOT: HotCache(ids, writer, settings.memory.hot_limit_bytes, is_behind_proxy=is_behind_proxy)}
+            yield {HOT: hot, GATE: _gate(settings.server)}
             tasks.cancel_scope.cancel()
         resources.close()
         if writer is not None:
@@ -112,6 +115,12 @@ async def _close_idle_files(files: OpenFiles) -> None:
     while True:
         await anyio.sleep(IDLE_FILES_S)
         files.expire()
+
+
+def _gate(server: ServerSettings) -> Gate:
+    speaks_for_many = server.trusted_proxies or server.uds
+    address_limit = 0 if speaks_for_many else server.address_connection_limit
+    return Gate(server.connection_limit, address_limit, server.minimum_send_bytes_per_s)
 
 
 async def _healthy(_: Request) -> Response:

@@ -6,6 +6,7 @@ a slow pipe costs a request anything (measured 2026-11-22: 14 µs for a line thr
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -13,8 +14,8 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from io import TextIOWrapper
 from typing import Any, NamedTuple, TextIO
@@ -186,7 +187,7 @@ class LogWriter:
                 logger.warning("access log: %d records dropped; it is not read fast enough", self._dropped)
                 self._dropped = 0
             while lines := self._format_some():
-                with suppress(OSError, ValueError):  # the reader of a pipe is gone: serving goes on
+                with suppress(OSError, ValueError), _alone(self._stream):  # the reader of a pipe is gone: serving goes on
                     self._stream.write("\n".join(lines) + "\n")
                     self._stream.flush()
 
@@ -223,6 +224,24 @@ class LogWriter:
         while not stop.wait(FLUSH_S):
             self.flush()
         self.flush()
+
+
+@contextmanager
+def _alone(stream: TextIO) -> Iterator[None]:
+    """Keep other processes that write to the same file, pipe or socket waiting: their lines must not stand within ours.
+
+    A lock of the process and not of the open file, which all workers share: the kernel takes it back from one that dies.
+    """
+    try:
+        descriptor = stream.fileno()
+        fcntl.lockf(descriptor, fcntl.LOCK_EX)
+    except (OSError, ValueError):  # in memory, or what cannot be locked
+        yield
+        return
+    try:
+        yield
+    finally:
+        fcntl.lockf(descriptor, fcntl.LOCK_UN)
 
 
 def format_combined(record: Record) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import importlib
 import os
 import signal
 import socket
@@ -15,28 +16,34 @@ from pathlib import Path
 import click
 import uvicorn
 from starlette.applications import Starlette
-from uvicorn.supervisors import ChangeReload, Multiprocess
+from uvicorn.supervisors import ChangeReload
 
 from .app import create_app
 from .data import open_library, served_sites
-from .endings import with_options
+from .descriptors import raise_limit
+from .endings import told_kindly, with_options
+from .origin import OriginServer
 from .releases.manifest import SHORT
 from .settings import Settings
 from .settingtables import SiteSettings
+from .workers import run_workers
 
 EX_UNAVAILABLE = 69
 EX_INTERRUPTED = 130
 BACKLOG = 4096
 GC_THRESHOLD = (20_000, 20, 20)
 _APP = "assetserver.app:app"
+_NEEDED_LATER = ("anyio._backends._asyncio",)
+"""What would be imported by the first request, in every worker."""
 
 
 def serve_settings(settings: Settings, variables: Mapping[str, str], *, reload: bool) -> int:
     """Serve until stopped; return the exit code.
 
-    ``variables`` describe to other processes what was said by flags: with ``reload``, or several workers, each makes its
-    application from the environment. Raises ``SettingsError`` before anything is opened.
+    ``variables`` describe to other processes what was said by flags: with ``reload``, each makes its application from the
+    environment. Raises ``SettingsError`` before anything is opened.
     """
+    raise_limit()
     app = create_app(settings)
     try:
         listener = open_listener(settings)
@@ -48,10 +55,11 @@ def serve_settings(settings: Settings, variables: Mapping[str, str], *, reload: 
     for line in (*describe_mounts(settings), f"on {address_of(listener)} (stop with Ctrl+C)"):
         click.echo(line, err=True)
     try:
-        config = _config(app, settings, reload=reload)
-        if config.app == _APP:
+        if reload:
             os.environ.update(variables)
-        return _run(config, listener)
+        elif settings.server.workers > 1:
+            return _run_workers(app, settings, listener)
+        return _run(_config(_APP if reload else app, settings, reload=reload), listener)
     finally:
         listener.close()
         if mark is not None and _identity(settings.server.uds) == mark:  # not the socket of whoever came after us
@@ -126,14 +134,11 @@ def _tune_memory() -> None:
 def _run(config: uvicorn.Config, listener: socket.socket) -> int:
     # Uvicorn raises the signal that stopped it once more at the end; as an exit, what is open gets closed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    server = uvicorn.Server(config)
+    server = OriginServer(config)
     _tune_memory()
     try:
         if config.should_reload:
             ChangeReload(config, target=server.run, sockets=[listener]).run()
-        elif config.workers > 1:
-            listener.set_inheritable(True)
-            Multiprocess(config, sockets=[listener]).run()
         else:
             server.run(sockets=[listener])
     except KeyboardInterrupt:
@@ -141,11 +146,31 @@ def _run(config: uvicorn.Config, listener: socket.socket) -> int:
     return 0
 
 
-def _config(app: Starlette, settings: Settings, *, reload: bool) -> uvicorn.Config:
+def _run_workers(app: Starlette, settings: Settings, listener: socket.socket) -> int:
+    """Fork workers that share ``listener``; each makes its own application: identifiers, locks and threads are its own."""
+
+    def serve(channel: socket.socket) -> None:
+        with told_kindly():
+            OriginServer(_config(create_app(settings), settings), channel).run(sockets=[listener])
+
+    _load_all(_config(app, settings))
+    return run_workers(settings.server.workers, serve, settings.server.graceful_shutdown_s)
+
+
+def _load_all(config: uvicorn.Config) -> None:
+    """Import what a worker will need, once for all of them."""
+    config.load()
+    config.get_loop_factory()
+    for name in _NEEDED_LATER:
+        importlib.import_module(name)
+
+
+def _config(app: Starlette | str, settings: Settings, *, reload: bool = False) -> uvicorn.Config:
     server = settings.server
     return uvicorn.Config(
-        _APP if reload or server.workers > 1 else app,  # other processes make their own, from the environment
+        app,
         http=_http_protocol(),
+        ws="none",
         backlog=BACKLOG,
         log_level="error",  # warnings there are about what clients send, and name none of them
         access_log=False,
@@ -154,7 +179,6 @@ def _config(app: Starlette, settings: Settings, *, reload: bool) -> uvicorn.Conf
         forwarded_allow_ips=list(server.trusted_proxies),
         timeout_keep_alive=server.keep_alive_s,
         timeout_graceful_shutdown=server.graceful_shutdown_s,
-        workers=server.workers,
         reload=reload,
         reload_dirs=[str(Path(__file__).parent)] if reload else None,
         lifespan="on",

@@ -93,6 +93,20 @@ class ServerSettings(Table, frozen=True, kw_only=True):
     access_log: Annotated[Literal["combined", "json", "off"], _about("Form of the access log.")] = "combined"
     keep_alive_s: Annotated[int, _about("How long an idle connection is kept open.", ge=1, le=3600)] = 75
     graceful_shutdown_s: Annotated[int, _about("How long a stop waits for running requests.", ge=0, le=3600)] = 30
+    connection_limit: Annotated[
+        int, _about("Most connections at once, per worker; further ones are answered 503.", ge=1, le=_MIB)
+    ] = 16_384
+    address_connection_limit: Annotated[
+        int,
+        _about(
+            "Most of them from one address (IPv6: /64); 0 for any. Off for loopback, Unix sockets and trusted_proxies.",
+            ge=0,
+            le=_MIB,
+        ),
+    ] = 1024
+    minimum_send_bytes_per_s: Annotated[
+        int, _about("Who takes an answer more slowly for a minute is cut off; 0 lets everybody.", ge=0, le=_MIB)
+    ] = 256
     trusted_proxies: Annotated[tuple[str, ...], _about("Peers whose Forwarded fields are believed.", _NETWORK)] = ()
     request_id: Annotated[bool, _about("Give every request an identifier.")] = True
 

@@ -20,7 +20,7 @@ ROWS = (
     {"delivery", "uploads", "images", "console"},
     {"database"},
     {"app", "cli", "serving", "data", "publishing", "upkeep", "routes", "wording", "__main__", "__init__"}
-    | {"addresses", "endings", "progress"},
+    | {"addresses", "endings", "progress", "workers", "origin", "descriptors"},
 )
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 SHARED_GROUND = {"semantics", "errors", "tomllines", "settingtables"}

@@ -138,7 +138,8 @@ class HotConnection:
         if file is None:
             fields = [_HIT if name == b"cache-status" else (name, value) for name, value in fields]
         varies = any(name == b"vary" and value.lower() == b"accept" for name, value in fields)
-        answer = Answer(claim, start["status"], line, fields, bytes(body), None if is_head else file)
+        content, file = (b"", None) if is_head else (bytes(body), file)
+        answer = Answer(claim, start["status"], line, fields, content, file)
         self._hot.admit(key, answer, self._reader.value(b"accept"), varies=varies)
 
     # Files

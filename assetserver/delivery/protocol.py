@@ -17,30 +17,17 @@ from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
-from uvicorn.server import ServerState
 
 from assetserver.errors import FileChangedError
 
+from . import limits
+from .gate import GATE, Gate
 from .hotcache import HOT, OFFER, Claim, FileBody, HotCache
 from .hotpath import HotConnection
+from .pace import Pace
 from .sendfile import FILE, PATH, FilePart, FileSender, can_sendfile, open_path, stream_part
+from .sweep import watch
 from .upgrades import without_upgrade
-
-LIMIT_URL_BYTES = 16 << 10
-LIMIT_FIELDS = 128
-LIMIT_HEADER_BYTES = 64 << 10
-LIMIT_UNREAD_BYTES = LIMIT_URL_BYTES + LIMIT_HEADER_BYTES + 4 * LIMIT_FIELDS
-
-HEADER_S = 10.0
-"""How long a client may take for the header of a request."""
-
-BODY_IDLE_S = 30.0
-"""How long a client may send nothing of a body that is waited for."""
-
-SEND_IDLE_S = 60.0
-"""How long a client may take nothing of an answer."""
-
-SWEEP_S = 1.0
 
 
 class AssetProtocol(HttpToolsProtocol):
@@ -61,17 +48,24 @@ class AssetProtocol(HttpToolsProtocol):
         self._begun_s = self._active_s = self.loop.time()
         self._unsent = -1
         self._sender: FileSender | None = None
+        self._gate: Gate | None = self.app_state.get(GATE)
+        self._pace = Pace()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to watch a connection."""
         super().connection_made(transport)
+        if self._gate is not None and not self._gate.admits(transport, self.client, len(self.connections), self.loop):
+            self.connections.discard(self)
+            return
         if self._hot is not None:
             self._hot.open(transport, self.client)
-        _watch(self.server_state, self.loop)
+        watch(self.server_state, self.loop)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End what is going on."""
         super().connection_lost(exc)
+        if self._gate is not None:
+            self._gate.leaves(self.client)
         if self._sender is not None:
             self._sender.stop()
         if self._hot is not None:
@@ -98,10 +92,10 @@ class AssetProtocol(HttpToolsProtocol):
         if self._is_receiving:
             self._active_s = self.loop.time()
         else:
-            self._data = data = without_upgrade(data)
+            self._data = data = without_upgrade(data, self.ws_protocol_class is not None)
         super().data_received(data)
         self._data = None
-        if self._is_receiving and self._unread_bytes > LIMIT_UNREAD_BYTES and not self._is_over:
+        if self._is_receiving and self._unread_bytes > limits.LIMIT_UNREAD_BYTES and not self._is_over:
             self._refuse(431)  # a name, a value or a trailer that does not end: the parser would only hand over all of it
 
     def send_400_response(self, msg: str) -> None:
@@ -237,7 +231,7 @@ class AssetProtocol(HttpToolsProtocol):
     def on_url(self, url: bytes) -> None:
         """Take a piece of the target."""
         super().on_url(url)
-        if len(self.url) > LIMIT_URL_BYTES:
+        if len(self.url) > limits.LIMIT_URL_BYTES:
             raise self._limit(414)
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -246,7 +240,7 @@ class AssetProtocol(HttpToolsProtocol):
             return
         self._fields += 1
         self._header_bytes += len(name) + len(value)
-        if self._fields > LIMIT_FIELDS or self._header_bytes > LIMIT_HEADER_BYTES:
+        if self._fields > limits.LIMIT_FIELDS or self._header_bytes > limits.LIMIT_HEADER_BYTES:
             raise self._limit(431)
         super().on_header(name, value)
 
@@ -254,10 +248,13 @@ class AssetProtocol(HttpToolsProtocol):
         """Begin to answer."""
         if self.parser.get_http_version() not in ("1.0", "1.1"):
             raise self._limit(400)  # 505 is right, and would count as a failure of ours
-        if self.parser.should_upgrade() and not self._should_upgrade() and self._has_body():
+        is_ignored = self.parser.should_upgrade() and not self._should_upgrade()
+        if is_ignored and self._has_body():
             raise self._limit(400)
         super().on_headers_complete()
         self._is_in_body = True
+        if is_ignored:  # here the parser stops: what follows would be lost, and is asked for on another connection
+            self._is_over, self.cycle.keep_alive = True, False
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
@@ -274,14 +271,19 @@ class AssetProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Go on with the next request. The sweep closes idle connections: no timer for each."""
+        is_last = not self.pipeline
         super().on_response_complete()
         self._unset_keepalive_if_required()
         self._active_s = self.loop.time()
+        if self._is_over and is_last and not self.transport.is_closing():
+            self._end(is_free=True)
 
     # Deadlines
 
     def check_deadline(self, now_s: float) -> None:
         """End the connection if its client takes too long; called by the sweep, which knows only those that were made."""
+        if self._gate is not None and self._pace.is_too_slow(now_s, self._count_left(), self.transport, self._gate.pace):
+            self.transport.abort()
         sender, active_s = self._sender, self._active_s
         if self._hot is not None:
             sender, active_s = sender or self._hot.sender, max(active_s, self._hot.active_s)
@@ -289,22 +291,31 @@ class AssetProtocol(HttpToolsProtocol):
         if self._is_sending(now_s, idle_s) or self.transport.is_closing():
             return
         if sender is not None:
-            if sender.idle_s(now_s) > SEND_IDLE_S:
+            if sender.idle_s(now_s) > limits.SEND_IDLE_S:
                 self.transport.abort()
         elif self.cycle is not None and not self.cycle.response_complete:
-            if self._is_receiving and not self.flow.read_paused and idle_s > BODY_IDLE_S:
+            if self._is_receiving and not self.flow.read_paused and idle_s > limits.BODY_IDLE_S:
                 self._refuse(408)
         elif self._is_receiving:
             self._check_receiving(now_s, idle_s)
-        elif idle_s > self.timeout_keep_alive:
+        elif idle_s > (self._gate.idle_limit_s(now_s, self.timeout_keep_alive) if self._gate else self.timeout_keep_alive):
             self.transport.close()
 
     def _check_receiving(self, now_s: float, idle_s: float) -> None:
         if not self._is_in_body:
-            if now_s - self._begun_s > HEADER_S:
+            if now_s - self._begun_s > limits.HEADER_S:
                 self._refuse(408)
-        elif idle_s > BODY_IDLE_S:  # answered already: what is left of the body is nobody's
+        elif idle_s > limits.BODY_IDLE_S or now_s - self._begun_s > limits.LEFTOVER_S:  # answered already: the rest is nobody's
             self.transport.close()
+
+    def _count_left(self) -> int:
+        """Return how many bytes of the answer the kernel has yet to be given; 0 if it has all, or the length is not known."""
+        if self._hot is not None and self._hot.sender is not None:
+            return self._hot.sender.left
+        cycle, sender, waiting = self.cycle, self._sender, self.transport.get_write_buffer_size()
+        if not (waiting or sender) or cycle is None or cycle.response_complete:
+            return waiting
+        return 0 if cycle.chunked_encoding else waiting + cycle.expected_content_length - (sender.sent if sender else 0)
 
     def _is_sending(self, now_s: float, idle_s: float) -> bool:
         """Tell whether the client has yet to take what was written; end the connection if it takes nothing."""
@@ -312,23 +323,26 @@ class AssetProtocol(HttpToolsProtocol):
         if waiting != self._unsent:
             self._unsent = waiting
             self._active_s = now_s if waiting else self._active_s
-        elif waiting and idle_s > SEND_IDLE_S:
+        elif waiting and idle_s > limits.SEND_IDLE_S:
             self.transport.abort()
         return waiting > 0
 
     def _refuse(self, status: int) -> None:
-        """End the connection; say why, unless that would stand in another answer, or be a second one."""
-        self._is_over = True
-        cycle = self.cycle
-        if cycle is not None:
+        """End the connection once what was asked before is answered; say why, unless that would be a second answer."""
+        cycle, is_in_body = self.cycle, self._is_receiving and self._is_in_body
+        self._is_over, self._refused, self._is_receiving = True, status, False
+        if is_in_body and self.pipeline:  # the newest is the one that is refused
+            self.pipeline.popleft()
+        elif is_in_body:
             cycle.disconnected = True
             cycle.message_event.set()
-        if self._is_receiving and self._is_in_body:  # of the newest request
-            is_free = not cycle.response_started
-        else:
-            is_free = cycle is None or cycle.response_complete
-        if is_free and not self.pipeline:
-            self.transport.write(STATUS_LINE[status] + b"connection: close\r\ncontent-length: 0\r\n\r\n")
+            self._end(is_free=not cycle.response_started)
+        elif cycle is None or cycle.response_complete:
+            self._end(is_free=True)
+
+    def _end(self, *, is_free: bool) -> None:
+        if is_free:
+            self.transport.write(STATUS_LINE[self._refused] + b"connection: close\r\ncontent-length: 0\r\n\r\n")
         self.transport.close()
 
     def _limit(self, status: int) -> ValueError:
@@ -354,21 +368,3 @@ _EXPECTED = (
 def what_is_missing() -> str:
     """Return which method of Uvicorn's protocol that this module builds on is not there, or ""."""
     return next((name for name in _EXPECTED if not callable(getattr(HttpToolsProtocol, name, None))), "")
-
-
-def _watch(state: ServerState, loop: asyncio.AbstractEventLoop) -> None:
-    """Look at all connections of a server once a second, as long as there are any: no timer for each."""
-    if getattr(state, _SWEEP, None) is None:
-        setattr(state, _SWEEP, loop.call_later(SWEEP_S, _sweep, state, loop))
-
-
-def _sweep(state: ServerState, loop: asyncio.AbstractEventLoop) -> None:
-    setattr(state, _SWEEP, None)
-    now_s = loop.time()
-    for connection in [one for one in state.connections if isinstance(one, AssetProtocol)]:
-        connection.check_deadline(now_s)
-    if state.connections:
-        _watch(state, loop)
-
-
-_SWEEP = "assetserver_sweep"

@@ -5,8 +5,9 @@ Laws:
 - The loop never waits for the disk: pages that are not in memory are read ahead on a thread. A file system that cannot be asked
   (NFS, FUSE, tmpfs: ``EOPNOTSUPP``) is taken for one whose pages are not.
 - Nothing else writes on the connection meanwhile; the caller lets all that is buffered leave first.
-- The kernel sends the file's own pages. One that is cut or replaced leaves those on their way as they were; one that is written
-  over in place, without being cut first, may change those not yet received: only content that never changes is safe from that.
+- The kernel sends the file's own pages. One that is emptied or replaced leaves those on their way as they were. One that is
+  written over in place, or cut to a length other than 0, may change those not yet received: the kernel zeroes the rest of the
+  folio in which it cuts, up to 2 MiB. Only content that never changes is safe from that.
 
 Source: sendfile(2), preadv2(2) for ``RWF_NOWAIT``; ASGI extensions, "Path Send".
 """
@@ -109,6 +110,11 @@ class FileSender:
         self._on_end: Callable[[], None] | None = None
         self._is_reading = False
         self._active_s = loop.time()
+
+    @property
+    def left(self) -> int:
+        """How many bytes are not sent yet."""
+        return self._part.length - self.sent
 
     def start(self, on_end: Callable[[], None]) -> None:
         """Begin to send; ``on_end`` is called once, maybe before this returns. To be called once."""

@@ -13,11 +13,11 @@ _FIELD = re.compile(rb"\r\nupgrade:[\t\x20-\x7e\x80-\xff]*(?=\r\n(?![ \t])|\Z)",
 _WEBSOCKET = re.compile(rb"\r\nupgrade:[ \t]*websocket[ \t]*(\r\n|\Z)", re.IGNORECASE)
 
 
-def without_upgrade(data: bytes) -> bytes:
-    """Return the beginning of a request without its ``Upgrade`` fields; a WebSocket's are left, and a header that is cut."""
+def without_upgrade(data: bytes, is_websocket_known: bool) -> bytes:
+    """Return the beginning of a request without its ``Upgrade`` fields. Left are a known WebSocket's, and a cut header."""
     if _ASKS.search(data) is None:
         return data
     header, end, rest = data.partition(b"\r\n\r\n")
-    if not end or _WEBSOCKET.search(header):
+    if not end or (is_websocket_known and _WEBSOCKET.search(header)):
         return data
     return _FIELD.sub(b"", header) + end + rest

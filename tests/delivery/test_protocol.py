@@ -24,7 +24,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from assetserver import observe
 from assetserver.cli import main
-from assetserver.delivery import livefolder, protocol
+from assetserver.delivery import limits, livefolder, sweep
 from assetserver.delivery.hotcache import HOT
 from assetserver.delivery.protocol import AssetProtocol
 
@@ -426,8 +426,9 @@ def test_hot_requests_are_logged_as_others(root, monkeypatch, form):
 @pytest.fixture
 def quick(root, monkeypatch):
     """A server whose deadlines are short; a client on a busy machine keeps them when it is meant to."""
-    for name, value in {"HEADER_S": 0.3, "BODY_IDLE_S": 0.3, "SEND_IDLE_S": 0.3, "SWEEP_S": 0.05}.items():
-        monkeypatch.setattr(protocol, name, value)
+    monkeypatch.setattr(sweep, "SWEEP_S", 0.05)
+    for name in ("HEADER_S", "BODY_IDLE_S", "SEND_IDLE_S"):
+        monkeypatch.setattr(limits, name, 0.3)
     with running(root) as server:
         yield server
         assert server.ask().endswith(b"hello world")  # it goes on serving
@@ -474,7 +475,7 @@ def test_empty_lines_for_ever_keep_no_connection_open(quick, monkeypatch):
 
 def test_a_second_request_has_all_its_time(quick, monkeypatch):
     """Its header begins behind a body that took long."""
-    monkeypatch.setattr(protocol, "HEADER_S", 2.0)
+    monkeypatch.setattr(limits, "HEADER_S", 2.0)
     with quick.connect() as wire:
         wire.send(post("Content-Length: 4\r\n", b"bo"))
         assert wire.read(b"POST").startswith(b"HTTP/1.1 405")
@@ -506,6 +507,39 @@ def test_a_request_has_one_answer_even_if_its_body_stalls(quick):
         assert wire.read_all() == b""
 
 
+@pytest.mark.parametrize(
+    ("start", "piece"),
+    [(post("Content-Length: 100000\r\n"), b"a"), (post("Transfer-Encoding: chunked\r\n", b"3;"), b"a")],
+    ids=["a body", "an extension of a chunk"],
+)
+def test_a_body_that_drips_behind_its_answer_keeps_no_connection_open(quick, monkeypatch, start, piece):
+    monkeypatch.setattr(limits, "BODY_IDLE_S", 60.0)
+    monkeypatch.setattr(limits, "LEFTOVER_S", 0.3)
+    with quick.connect() as wire:
+        wire.send(start)
+        assert drip(wire, piece)[:12] == b"HTTP/1.1 405"
+
+
+def test_requests_before_one_that_is_refused_are_answered(ours):
+    """In one segment: the parser comes to the bad one before the first is answered."""
+    for bad in (b"\0", get("/file.txt", "X: a\r\n b\r\n"), post("Transfer-Encoding: chunked\r\n", b"xyz\r\n")):
+        with ours.connect() as wire:
+            wire.send(get("/file.txt?1") + get("/style.css?2") + bad + get("/none"))
+            assert wire.read().endswith(b"hello world")
+            assert body(wire.read()).startswith(b"body {")
+            assert wire.read()[:12] == b"HTTP/1.1 400"
+            assert wire.read_all() == b""
+
+
+def test_what_stands_behind_an_upgrade_that_is_ignored_is_asked_for_again(ours):
+    """The parser stops there, and what it was given is lost."""
+    with ours.connect() as wire:
+        wire.send(get("/file.txt?1") + get("/file.txt?2", "Connection: Upgrade\r\nUpgrade: h2c\r\n") + get("/none"))
+        assert b"connection: close" not in wire.read()
+        assert b"\r\nconnection: close\r\n" in wire.read()
+        assert wire.read_all() == b""
+
+
 def test_a_request_has_one_answer_even_if_its_body_breaks(quick):
     with quick.connect() as wire:
         wire.send(post("Transfer-Encoding: chunked\r\n", b"3\r\nabc\r\n"))
@@ -515,8 +549,8 @@ def test_a_request_has_one_answer_even_if_its_body_breaks(quick):
 
 
 def test_a_body_that_the_application_waits_for_and_that_stalls_is_answered_408(monkeypatch):
-    for name, value in {"BODY_IDLE_S": 0.3, "SWEEP_S": 0.05}.items():
-        monkeypatch.setattr(protocol, name, value)
+    monkeypatch.setattr(sweep, "SWEEP_S", 0.05)
+    monkeypatch.setattr(limits, "BODY_IDLE_S", 0.3)
     with reading() as port, Wire(port) as wire:
         wire.send(post("Content-Length: 100\r\n", b"half"))
         assert wire.read_all()[:12] == b"HTTP/1.1 408"

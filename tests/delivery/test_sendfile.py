@@ -309,6 +309,45 @@ def test_a_file_cut_in_the_middle_ends_the_connection_short(server, fields, wait
     wait_until(lambda: not server.open_count)
 
 
+def test_a_file_cut_while_it_is_streamed_ends_the_connection_short(server, monkeypatch, wait_until):
+    monkeypatch.setattr("assetserver.delivery.protocol.can_sendfile", lambda: False)
+    with server.connect(receive_bytes=1 << 16) as made, made.makefile("rb") as stream:
+        made.sendall(ask())
+        read_head(stream)
+        os.truncate(server.file, 20000)
+        body = stream.read()
+    assert len(body) < SIZE
+    assert CONTENT.startswith(body), "nothing stands in the place of what is gone"
+    wait_until(lambda: not server.open_count)
+
+
+def test_a_file_cut_and_made_as_long_as_before_ends_the_connection_short(server, wait_until):
+    """The kernel would send the hole as zeros."""
+    with server.connect(receive_bytes=1 << 16) as made, made.makefile("rb") as stream:
+        made.sendall(ask())
+        read_head(stream)
+        os.truncate(server.file, 0)
+        os.truncate(server.file, SIZE)
+        body = stream.read()
+    assert len(body) < SIZE
+    assert CONTENT.startswith(body), "nothing stands in the place of what is gone"
+    wait_until(lambda: not server.open_count)
+
+
+def test_a_client_that_only_stops_sending_leaves_nothing_behind(server, wait_until):
+    server.get("/big.bin", range="bytes=0-9")
+    wait_until(lambda: not server.open_count)
+    before = descriptors()
+    with server.connect(receive_bytes=1 << 16) as made:
+        made.sendall(ask())
+        assert made.recv(1000)
+        made.shutdown(socket.SHUT_WR)
+        while made.recv(1 << 20):
+            pass
+    wait_until(lambda: not server.open_count and not server.server.server_state.tasks)
+    wait_until(lambda: descriptors() <= before)
+
+
 def test_a_file_overwritten_in_the_middle_ends_the_connection_short(server):
     with server.connect(receive_bytes=1 << 16) as made, made.makefile("rb") as stream:
         made.sendall(ask())
@@ -483,7 +522,7 @@ def test_a_client_that_takes_nothing_is_cut(server, monkeypatch, wait_until):
     made.sendall(ask())
     assert made.recv(100)
     wait_until(lambda: server.open_count == 1)
-    monkeypatch.setattr("assetserver.delivery.protocol.SEND_IDLE_S", -1.0)
+    monkeypatch.setattr("assetserver.delivery.limits.SEND_IDLE_S", -1.0)
     wait_until(lambda: not server.open_count)
     made.close()
 

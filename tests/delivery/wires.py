@@ -127,7 +127,7 @@ def post(fields: str, body: bytes = b"") -> bytes:
 
 @contextlib.contextmanager
 def running(
-    root: Path, http: type = AssetProtocol, data: Path | None = None, ws: str = "auto", **server: object
+    root: Path, http: type = AssetProtocol, data: Path | None = None, ws: str = "auto", loop: str = "auto", **server: object
 ) -> Iterator[Server]:
     """Serve ``root``, or the site ``main`` of ``data``, with a protocol."""
     config = {"server.access_log": "off", "compression.patience_s": 10.0, "compression.minimum_bytes": 200}
@@ -139,7 +139,7 @@ def running(
     )  # what is not read waits in the server, not in the kernel
     one = uvicorn.Server(
         uvicorn.Config(app, http=http, access_log=False, log_level="critical", server_header=False, proxy_headers=False,
-                       timeout_keep_alive=5, timeout_graceful_shutdown=1, lifespan="on", ws=ws)
+                       timeout_keep_alive=5, timeout_graceful_shutdown=1, lifespan="on", ws=ws, loop=loop)
     )  # fmt: skip
     loops: list[asyncio.AbstractEventLoop] = []
 
