@@ -87,7 +87,6 @@ class Answer:
             "file",
             "head",
             "is_used",
-            "others",
             "short_body",
             "stamped",
             "status",

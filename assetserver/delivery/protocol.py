@@ -84,7 +84,9 @@ class AssetProtocol(HttpToolsProtocol):
 
     def is_free(self) -> bool:
         """Tell whether nothing is unfinished: no request, no answer, and nothing that the client has yet to take."""
-        return not (self._is_receiving or self.flow.write_paused) and (self.cycle is None or self.cycle.response_complete)
+        if self._is_receiving or self.flow.write_paused or (self._hot is not None and self._hot.sender is not None):
+            return False
+        return self.cycle is None or self.cycle.response_complete
 
     def _feed(self, data: bytes) -> None:
         """Pass bytes on to Uvicorn."""
