@@ -55,23 +55,6 @@ class HotConnection:
     ``active_s`` is when it last answered; ``sender`` what the kernel is sending for it.
     """
 
-    __slots__ = (
-        *(
-            "_client",
-            "_clock_s",
-            "_direct",
-            "_held",
-            "_hot",
-            "_is_closing",
-            "_loop",
-            "_owner",
-            "_patience",
-            "_reader",
-            "_state",
-        ),
-        *("_transport", "_write", "active_s", "sender"),
-    )
-
     def __init__(self, hot: HotCache, loop: asyncio.AbstractEventLoop, state: ServerState, owner: Owner) -> None:
         self.active_s = loop.time()
         self.sender: FileSender | None = None
