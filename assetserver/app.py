@@ -31,6 +31,7 @@ from .delivery.intake import ExactHost
 from .delivery.memory import MemoryCache
 from .delivery.openfiles import OpenFiles
 from .delivery.resources import Resources
+from .delivery.sendfile import stop_senders
 from .errors import SettingsError
 from .observe import AccessLog, LogWriter, RequestIds
 from .routes import cache_table, preview_routes, site_routes
@@ -63,6 +64,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
             tasks.start_soon(_close_idle_files, resources.open_files)
             yield {HOT: hot, GATE: _gate(settings.server)}
             tasks.cancel_scope.cancel()
+        stop_senders()
         resources.close()
         if writer is not None:
             writer.close()

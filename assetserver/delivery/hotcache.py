@@ -78,20 +78,19 @@ class Answer:
     """
 
     __slots__ = (
-        *(
-            "body",
-            "claim",
-            "clock_s",
-            "common",
-            "fields",
-            "file",
-            "head",
-            "is_used",
-            "short_body",
-            "stamped",
-            "status",
-        ),
-        *("told", "until_s"),
+        "body",
+        "claim",
+        "clock_s",
+        "common",
+        "fields",
+        "file",
+        "head",
+        "is_used",
+        "short_body",
+        "stamped",
+        "status",
+        "told",
+        "until_s",
     )
 
     def __init__(

@@ -262,6 +262,12 @@ class FileSender:
             self._watched = -1
 
 
+def stop_senders() -> None:
+    """End whatever is being sent by this process: the server stops, and has waited long enough."""
+    for sender in list(_senders):
+        sender.stop()
+
+
 def _settle(done: asyncio.Future[None]) -> None:
     if not done.done():
         done.set_result(None)
