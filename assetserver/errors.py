@@ -71,3 +71,19 @@ class LockedError(AssetServerError):
     """The site is locked against activation; the message says by what."""
 
     status = 423
+
+
+class UnauthorisedError(AssetServerError):
+    """Nobody knows who asks: there is no token, or one that does not count. ``challenge`` is for ``WWW-Authenticate``."""
+
+    status = 401
+
+    def __init__(self, message: str, challenge: str) -> None:
+        super().__init__(message)
+        self.challenge = challenge
+
+
+class ForbiddenError(AssetServerError):
+    """Who asks is known, and may not do this. The message says what would be needed."""
+
+    status = 403
