@@ -23,7 +23,6 @@ from starlette.types import Receive, Scope, Send
 from .delivery.cacheheaders import CacheHeaders
 from .delivery.encodings import Encodings
 from .delivery.errorpages import render_error
-from .delivery.files import FilePool
 from .delivery.hotcache import HOT, HotCache
 from .delivery.intake import ExactHost
 from .delivery.memory import MemoryCache
@@ -33,6 +32,7 @@ from .observe import AccessLog, LogWriter, RequestIds
 from .routes import cache_table, preview_routes, site_routes
 from .semantics.caching import ERROR
 from .settings import Settings, load_settings
+from .storage.pools import FilePool
 
 CONFIG_FILE = "assetserver.toml"
 """Read from the working directory if nothing else names a file."""

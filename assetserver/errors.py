@@ -87,3 +87,187 @@ class ForbiddenError(AssetServerError):
     """Who asks is known, and may not do this. The message says what would be needed."""
 
     status = 403
+
+
+class UploadError(AssetServerError):
+    """An upload cannot be had, or cannot go on. Base of the errors below."""
+
+    status = 400
+
+
+class BadRequestError(UploadError):
+    """The request contradicts itself, or says something that cannot be. The message names what."""
+
+
+class UploadMissingError(UploadError):
+    """There is no such upload, or it is another's."""
+
+    status = 404
+
+
+class RateError(UploadError):
+    """The client sends too slowly, or nothing. What arrived is kept where it can be resumed."""
+
+    status = 408
+    retryable = True
+
+
+class OffsetConflictError(UploadError):
+    """Bytes were sent for another offset than the next; ``offset`` is where to go on."""
+
+    status = 409
+    retryable = True
+
+    def __init__(self, message: str, offset: int) -> None:
+        super().__init__(message)
+        self.offset = offset
+
+
+class UploadGoneError(UploadError):
+    """There was such an upload; it expired, or was removed."""
+
+    status = 410
+
+
+class PreconditionFailedError(UploadError):
+    """What the client made a condition is not so."""
+
+    status = 412
+
+
+class TooLargeError(UploadError):
+    """More bytes, files or fields than may be."""
+
+    status = 413
+
+
+class QuotaError(UploadError):
+    """The caller holds as many bytes or uploads as they may; what ends or is removed makes room."""
+
+    status = 413
+
+
+class UnsupportedTypeError(UploadError):
+    """Bytes of this kind, or in this coding, are not taken."""
+
+    status = 415
+
+
+class ChecksumMismatchError(UploadError):
+    """Bytes do not have the digest that came with them; none of them is kept."""
+
+
+class BusyError(UploadError):
+    """Too much goes on at once, or another request holds the upload. Asking again later may succeed."""
+
+    status = 503
+    retryable = True
+
+
+class NoSpaceError(UploadError):
+    """The disk is full, or nearly."""
+
+    status = 507
+    retryable = True
+
+
+class UploadError(AssetServerError):
+    """An upload cannot go on as asked. Nothing that was acknowledged is lost."""
+
+    status = 400
+
+
+class BadRequestError(UploadError):
+    """What was sent makes no sense: a field, a name, a length."""
+
+
+class RateError(UploadError):
+    """The body comes too slowly, or not at all. What arrived of a resumable upload is kept."""
+
+    status = 408
+    retryable = True
+
+
+class UploadMissingError(UploadError):
+    """There is no such upload, and as far as is known there never was."""
+
+    status = 404
+
+
+class OffsetConflictError(UploadError):
+    """The bytes do not go on where the upload ends; ``offset`` is where it does."""
+
+    status = 409
+    retryable = True
+
+    def __init__(self, message: str, offset: int) -> None:
+        super().__init__(message)
+        self.offset = offset
+
+
+class UploadGoneError(UploadError):
+    """The upload was removed, expired or failed."""
+
+    status = 410
+
+
+class PreconditionFailedError(UploadError):
+    """What is stored under the name is not what ``If-Match`` or ``If-None-Match`` asks for."""
+
+    status = 412
+
+
+class TooLargeError(UploadError):
+    """The file is larger than is allowed, or than was declared. Asking again does not help."""
+
+    status = 413
+
+
+class QuotaError(UploadError):
+    """Unfinished uploads hold as many bytes as they may. Finish some, or remove them."""
+
+    status = 413
+
+
+class UnsupportedTypeError(UploadError):
+    """The content is of a type that may not be uploaded here."""
+
+    status = 415
+
+
+class UploadBusyError(UploadError):
+    """Someone else writes to the upload and did not give way in time."""
+
+    status = 423
+    retryable = True
+
+
+class ChecksumMismatchError(UploadError):
+    """The bytes are not those of the digest that they came with (460 is what tus answers). They were not kept."""
+
+    status = 400
+
+
+class BusyError(UploadError):
+    """Too much at once, or the records are locked by someone else. ``retry_after_s`` says when to come again."""
+
+    status = 503
+    retryable = True
+    retry_after_s: ClassVar[int] = 5
+
+
+class StorageError(UploadError):
+    """The disk refused: read-only, or broken. The log and the message say what the system said."""
+
+    status = 503
+    retryable = True
+
+
+class NoSpaceError(StorageError):
+    """The disk is full, or would be fuller than the reserve allows."""
+
+    status = 507
+
+
+class SchemaError(AssetServerError):
+    """The records were made by a newer version of this program, or are no records. The message says what to do."""

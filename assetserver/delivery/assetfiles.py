@@ -26,9 +26,10 @@ from assetserver.semantics.negotiation import accepts_compression, parse_accept_
 from assetserver.semantics.representation import Asset, Field, Representation
 from assetserver.semantics.respond import AssetResponses, NoBody, ResponsePlan, respond, respond_missing
 from assetserver.semantics.targets import AssetPath, RefusedTarget, format_target, is_spelled, parse_target
+from assetserver.storage.pools import wait_done, wait_future
 
 from .body import AssetResponse, open_file
-from .files import read_whole, wait_done, wait_future
+from .files import read_whole
 from .hotpaths import HotPaths, Known
 from .listing import Listings
 from .livefolder import FRESH_S, Entry, LiveFolder

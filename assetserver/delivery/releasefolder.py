@@ -23,9 +23,10 @@ from assetserver.semantics.mediatypes import media_type_of
 from assetserver.semantics.representation import ContentCoding, Representation
 from assetserver.semantics.respond import AssetResponses
 from assetserver.semantics.targets import AssetPath
+from assetserver.storage.pools import FilePool, wait_future
 from assetserver.storage.signatures import Signature, sign
 
-from .files import FilePool, hash_pieces, open_regular, raise_if_overloaded, read_pieces, wait_future
+from .files import hash_pieces, open_regular, raise_if_overloaded, read_pieces
 from .livefolder import Entry, MakeAsset, Source
 from .probe import MISSING, Kind, Probe, Roots
 

@@ -24,8 +24,9 @@ from typing import NamedTuple
 from starlette.types import Receive, Scope, Send
 
 from assetserver.errors import FileChangedError, OverloadedError
+from assetserver.storage.pools import FilePool, wait_future
 
-from .files import PIECE_BYTES, FilePool, open_regular, wait_future
+from .files import PIECE_BYTES, open_regular
 
 FILE = "assetserver.response.file"
 """A message of ours: send ``count`` bytes of the descriptor ``file`` from ``offset``, in order with the body messages.

@@ -11,12 +11,12 @@ import anyio
 import pytest
 
 from assetserver.delivery import releasefolder
-from assetserver.delivery.files import FilePool
 from assetserver.delivery.releasefolder import LOOK_S, RETRY_S, ReleaseFolder
 from assetserver.releases.catalog import CatalogEntry
 from assetserver.releases.siterules import NO_RULES
 from assetserver.releases.sites import previous_release
 from assetserver.semantics.representation import Asset
+from assetserver.storage.pools import FilePool
 
 LARGE_BYTES = 24 << 20
 
