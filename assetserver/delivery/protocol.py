@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from functools import partial
 from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
@@ -23,6 +22,7 @@ from uvicorn.server import ServerState
 from assetserver.errors import FileChangedError
 
 from .hotcache import HOT, OFFER, Answer, Claim, HotCache, is_repeatable
+from .interim import offer_interim
 from .leanrequest import LeanRequest
 from .sendfile import FILE, PATH, FilePart, FileSender, can_sendfile, open_path, stream_part
 from .upgrades import without_upgrade
@@ -42,11 +42,6 @@ SEND_IDLE_S = 60.0
 """How long a client may take nothing of an answer."""
 
 SWEEP_S = 1.0
-
-INTERIM = "assetserver.interim"
-"""The extension of a scope that writes interim answers: ``{"write": write(status, fields)}``."""
-
-INTERIM_REASONS = {103: b"Early Hints", 104: b"Upload Resumption Supported"}
 
 
 class AssetProtocol(HttpToolsProtocol):
@@ -144,8 +139,7 @@ class AssetProtocol(HttpToolsProtocol):
             scope[OFFER] = claims.append
         if self._has_sendfile:
             scope["extensions"] = {**scope.get("extensions", {}), PATH: {}, FILE: {"receive": receive}}
-        if scope["http_version"] == "1.1":
-            scope["extensions"] = {**scope.get("extensions", {}), INTERIM: {"write": partial(self._write_interim, send)}}
+        offer_interim(scope, getattr(send, "__self__"), self.transport)  # noqa: B009 - a Send is a function to mypy
         start: Message = {}
 
         async def send_keeping(message: Message) -> None:
@@ -181,14 +175,6 @@ class AssetProtocol(HttpToolsProtocol):
         self._hot.admit(
             host, target, variant, Answer(claim, start["status"], STATUS_LINE[start["status"]], fields, bytes(body))
         )
-
-    def _write_interim(self, send: Send, status: int, fields: list[tuple[bytes, bytes]]) -> None:
-        """Write an interim answer, unless the answer itself has begun (RFC 9110 §15.2: none to HTTP/1.0, any number before it)."""
-        cycle: Any = getattr(send, "__self__")  # noqa: B009 - a Send is a function to mypy
-        if cycle.response_started or cycle.disconnected or self.transport.is_closing():
-            return
-        lines = b"".join(b"%b: %b\r\n" % field for field in fields)
-        self.transport.write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, INTERIM_REASONS.get(status, b""), lines))
 
     # Files
 
