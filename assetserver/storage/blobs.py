@@ -62,6 +62,38 @@ class BlobStore(Protocol):
         ...
 
 
+class BlobWriter(Protocol):
+    """A blob that arrives piece by piece, whenever its sender has some. All methods block; one thread at a time."""
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        ...
+
+    def write(self, pieces: Iterable[bytes]) -> None:
+        """Take more bytes."""
+        ...
+
+    def finish(self) -> bool:
+        """Store the blob; on return it survives a crash of the machine. False if it was there.
+
+        Raises ``DigestMismatchError`` if the bytes are not those of its digest; then nothing is stored.
+        """
+        ...
+
+    def close(self) -> None:
+        """Forget what is not stored; may be repeated."""
+        ...
+
+
+class PushedBlobs(Protocol):
+    """What engines can do that take bytes as they come: ``put`` asks for them, and holds a thread until it has all."""
+
+    def begin(self, digest: Digest) -> BlobWriter:
+        """Return a writer of a new blob; the caller closes it."""
+        ...
+
+
 class LocalBlobs(Protocol):
     """What only engines on this machine can do: name a file that the kernel can send."""
 
