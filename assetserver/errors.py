@@ -99,6 +99,16 @@ class BadRequestError(UploadError):
     """What was sent makes no sense: a field, a name, a length."""
 
 
+class MethodNotAllowedError(UploadError):
+    """The URL does not take this method; ``allow`` is what it takes, for ``Allow``."""
+
+    status = 405
+
+    def __init__(self, message: str, allow: str) -> None:
+        super().__init__(message)
+        self.allow = allow
+
+
 class RateError(UploadError):
     """The body comes too slowly, or not at all. What arrived of a resumable upload is kept."""
 
