@@ -36,8 +36,8 @@ class Grant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     """What may be uploaded.
 
     At most ``max_size`` bytes (None: what the server allows), of ``types`` (none: of any), by names that begin with ``prefix``,
-    into ``collection``, ``uses`` times (0: as often as wanted), before ``expires`` (seconds since 1970). ``issuer`` is the id of
-    the token that made it.
+    into ``collection``, ``uses`` times (0: as often as wanted), before ``expires`` (seconds since 1970). ``issuer`` is the id
+    of the token that made it.
     """
 
     id: str
@@ -122,7 +122,7 @@ def parse_grant(ring: KeyRing, text: str, *, now: float) -> Grant | GrantRefusal
 
 
 def is_allowed(media_type: str, types: tuple[str, ...]) -> bool:
-    """Tell whether a media type, its parameters aside, is one of ``types`` (``image/png``, ``image/*``); all are if there are none."""
+    """Tell whether a media type, parameters aside, is one of ``types``, such as ``image/png`` or ``image/*``; () is all."""
     bare = media_type.partition(";")[0].strip().lower()
     family = bare.partition("/")[0] + "/*"
     return not types or bare in types or family in types
