@@ -27,7 +27,7 @@ SKEW_S = 60.0
 LIMIT_TYPES = 32
 _PURPOSE = "upload grant 1"
 _NONCE_BYTES = 16
-_GRANT = re.compile(r"asg_([A-Za-z0-9_-]+)\.([A-Za-z0-9-]{1,32})\.([A-Za-z0-9_-]{43})")
+_GRANT = re.compile(r"asg_([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]{1,32})\.([A-Za-z0-9_-]{43})")
 
 MediaTypePattern = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.+-]{0,63}/(?:\*|[a-z0-9][a-z0-9.+-]{0,126})$")]
 

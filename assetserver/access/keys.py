@@ -23,7 +23,7 @@ from assetserver.errors import SettingsError
 LEAST_SECRET = 32
 """Fewest characters of a secret. ``openssl rand -hex 32`` gives 64."""
 
-_KEY = re.compile(rf"([A-Za-z0-9][A-Za-z0-9-]{{0,31}}):([!-~]{{{LEAST_SECRET},512}})")
+_KEY = re.compile(rf"([A-Za-z0-9_-]{{1,32}}):([!-~]{{{LEAST_SECRET},512}})")
 _NOBODY = b"a key that signs nothing"
 
 

@@ -1,8 +1,8 @@
 """``MediaFiles``: what was uploaded, with the HTTP of ``AssetFiles``; public, or for who has a signed URL.
 
 What strangers wrote cannot run in the pages of anybody: see ``semantics.untrusted``. An upload never changes, and its own URL
-may be kept for a year; by name it is asked for again each time. What needs a signed URL is for no shared cache, and the hot path
-repeats it for that very URL, until it expires.
+may be kept for a year; by name it is asked for again each time. What needs a signed URL is for no shared cache, and the hot
+path repeats it for that very URL, until it expires.
 """
 
 from __future__ import annotations
