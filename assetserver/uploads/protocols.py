@@ -8,9 +8,8 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ..errors import AssetServerError, MethodNotAllowedError
+from ..errors import MethodNotAllowedError
 from . import resumable, tus
-from .answers import render_problem
 from .desk import Desk
 from .resumableendpoint import ResumableEndpoint
 from .tusendpoint import TusEndpoint
@@ -41,15 +40,16 @@ class UploadProtocols:
         return None
 
     async def item(self, request: Request) -> Response:
-        """Answer OPTIONS, HEAD, PATCH, DELETE, and POST that stands for one of them, to ``/uploads/{id}``."""
-        try:
-            method = tus.parse_method(request.method, request.headers)
-            endpoint = await self._select(request, method)
-        except AssetServerError as error:
-            return render_problem(error)
+        """Answer OPTIONS, HEAD, PATCH, DELETE, and POST that stands for one of them, to ``/uploads/{id}``.
+
+        Raises what the choice of a protocol can: ``BadRequestError``, ``MethodNotAllowedError``, and for HEAD what ``Desk.find``
+        does. Errors within a protocol are its answers.
+        """
+        method = tus.parse_method(request.method, request.headers)
+        if method == "OPTIONS":
+            return self._options(ITEM_METHODS)
+        endpoint = await self._select(request, method)
         match method:
-            case "OPTIONS":
-                return self._options(ITEM_METHODS)
             case "HEAD":
                 return await endpoint.state(request)
             case "PATCH":

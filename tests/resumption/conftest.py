@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
@@ -43,7 +43,7 @@ class Reply:
 
 
 class Client:
-    """Speaks to a server with a token. Fields are keywords, ``upload_offset=5``; None leaves out one that is sent by default."""
+    """Speaks to a server with a token. Fields are keywords, ``upload_offset=5``; None leaves a default one out."""
 
     def __init__(self, url: str, token: str, **defaults: object) -> None:
         self.url = url
@@ -58,7 +58,8 @@ class Client:
             named = {name.replace("_", "-"): value for name, value in (self._defaults | fields).items()}
             sent = {name: str(value) for name, value in named.items() if value is not None}
             is_chunked = content is not None and not isinstance(content, bytes)
-            connection.request(method, parts.path, content, sent, encode_chunked=is_chunked)
+            with suppress(BrokenPipeError, ConnectionResetError):  # refused meanwhile: the answer is there
+                connection.request(method, parts.path, content, sent, encode_chunked=is_chunked)
             answer = connection.getresponse()
             return Reply(answer.status, answer.getheaders(), answer.read())
 
@@ -99,6 +100,12 @@ class TusClient(Client):
         """Create an upload and return its URL; a length of None is deferred."""
         known = {"upload_defer_length": 1} if length is None else {"upload_length": length}
         reply = self.ask("POST", **(known | fields))
+        assert reply.status == 201, (reply, reply.content)
+        return urljoin(self.collection, reply["location"])
+
+    def create_final(self, concat: str, **fields: object) -> str:
+        """Concatenate partial uploads and return the URL of the final one."""
+        reply = self.ask("POST", upload_concat=concat, **fields)
         assert reply.status == 201, (reply, reply.content)
         return urljoin(self.collection, reply["location"])
 
