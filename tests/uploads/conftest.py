@@ -90,7 +90,7 @@ def read_reply(connection: socket.socket) -> Reply:
     return Reply(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
 
 
-def create_token(data: Path, *options: str) -> str:
+def _create_token(data: Path, *options: str) -> str:
     """Return a fresh token for a data folder, as the command prints it."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ASSETSERVER_")}
     command = [sys.executable, "-m", "assetserver", "token", "create", "--data", str(data), *options]
@@ -110,10 +110,16 @@ def _opener(start: Callable[..., str], folder: Path) -> OpenClient:
         number += 1
         data = folder / f"data-{number}"
         data.mkdir()
-        token = create_token(data, "--scope", scope)
+        token = _create_token(data, "--scope", scope)
         return Client(start(None, "--data", data, *arguments, **options), token, data)
 
     return open_client
+
+
+@pytest.fixture(scope="session")
+def create_token() -> Callable[..., str]:
+    """``create_token(data, *options)`` returns a fresh token for a data folder."""
+    return _create_token
 
 
 @pytest.fixture
@@ -123,6 +129,12 @@ def open_client(origin: Callable[..., str], tmp_path: Path) -> OpenClient:
 
 
 @pytest.fixture(scope="module")
-def client(shared_origin: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Client:
+def open_shared_client(shared_origin: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> OpenClient:
+    """As ``open_client``, until the module's tests end."""
+    return _opener(shared_origin, tmp_path_factory.mktemp("uploads"))
+
+
+@pytest.fixture(scope="module")
+def client(open_shared_client: OpenClient) -> Client:
     """A server with the default settings, for the tests of a module."""
-    return _opener(shared_origin, tmp_path_factory.mktemp("uploads"))()
+    return open_shared_client()
