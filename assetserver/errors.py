@@ -44,6 +44,12 @@ class DigestMismatchError(AssetServerError):
     status = 422
 
 
+class DictionaryMissingError(AssetServerError):
+    """A body was compressed with a dictionary that is not here. Without one it can be read."""
+
+    status = 422
+
+
 class PublishError(AssetServerError):
     """A folder cannot become a release as it is. The message names the file and the remedy."""
 
@@ -71,6 +77,12 @@ class LockedError(AssetServerError):
     """The site is locked against activation; the message says by what."""
 
     status = 423
+
+
+class AccessError(AssetServerError):
+    """A token, a time or a path that a command was given is none. The message says what would be one."""
+
+    status = 422
 
 
 class UnauthorisedError(AssetServerError):

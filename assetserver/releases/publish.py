@@ -6,7 +6,7 @@ live and whole, and publishing again goes on from there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -162,8 +162,21 @@ def _check(
         mount=options.mount,
         catch_all=_catch_all(rules),
     )
-    findings = check_release(release, options.policy)
-    findings += _reserved(records, options.mount)
+    return _stop(release, options)
+
+
+def check_names(
+    files: Mapping[str, FileRecord], left_out: Collection[str], secrets: Mapping[str, str], options: PublishOptions
+) -> None:
+    """Raise ``PublishError`` for what stops, as far as it can be told without looking into files: before they travel.
+
+    ``left_out``, ``secrets``: as in ``Taken``.
+    """
+    _stop(CheckedRelease(files, left_out=left_out, secrets=secrets, mount=options.mount), options)
+
+
+def _stop(release: CheckedRelease, options: PublishOptions) -> list[Finding]:
+    findings = [*check_release(release, options.policy), *_reserved(release.files, options.mount)]
     if errors := [one.message for one in findings if one.level == "error"]:
         raise PublishError("\n".join(errors))
     return findings
