@@ -24,6 +24,7 @@ from .bodies import body_of
 from .desk import Desk
 from .intake import Conditions, Digesting, check_framing, parse_digest_field, read_digests, read_raw, read_type
 from .multipart import LIMIT_FIELDS, LIMIT_FIELDS_BYTES, FormParts, PartHeader, read_boundary
+from .naming import clean_name
 from .records import NewUpload, Upload
 
 DEFAULT_PAGE = 100
@@ -162,7 +163,7 @@ def _collection_of(request: Request) -> str:
 def _read_part(header: PartHeader, collection: str) -> NewUpload:
     assert header.filename  # noqa: S101 - the caller looked
     return NewUpload(
-        name=header.filename,
+        name=clean_name(header.filename),
         length=None,
         declared_type=read_type(header.media_type),
         collection=collection,

@@ -18,6 +18,7 @@ from assetserver.semantics.mediatypes import DEFAULT
 from assetserver.semantics.parameters import parse_filename, parse_media_type
 
 from .answers import etag_of
+from .naming import clean_name, parse_name
 from .records import NewUpload, Upload
 
 _NO_TYPE = frozenset({"application/x-www-form-urlencoded"})
@@ -38,6 +39,7 @@ def read_raw(request: Request, length: int | None, *, by_name: str = "") -> NewU
     Raises ``BadRequestError`` for fields that make no sense, ``UnsupportedTypeError`` for a body that is coded.
     """
     check_framing(request.headers)
+    by_name = by_name and parse_name(by_name)
     return NewUpload(
         name=by_name or read_name(request),
         length=length,
@@ -50,11 +52,15 @@ def read_raw(request: Request, length: int | None, *, by_name: str = "") -> NewU
 
 
 def read_name(request: Request) -> str:
-    """Return the name that ``?name=`` or ``Content-Disposition`` gives. Raises ``BadRequestError`` if none does."""
-    name = request.query_params.get("name") or parse_filename(request.headers.get("content-disposition", ""))
-    if not name:
-        raise BadRequestError('the file has no name; say ?name=photo.jpg, or Content-Disposition: attachment; filename="…"')
-    return name
+    """Return the name that ``?name=`` gives, exactly, or ``Content-Disposition``, of which only the name is taken.
+
+    Raises ``BadRequestError`` if none does.
+    """
+    if name := request.query_params.get("name"):
+        return parse_name(name)
+    if name := parse_filename(request.headers.get("content-disposition", "")):
+        return clean_name(name)  # a path in it is to be cut off (RFC 6266 §4.3)
+    raise BadRequestError('the file has no name; say ?name=photo.jpg, or Content-Disposition: attachment; filename="…"')
 
 
 def read_type(text: str) -> str:

@@ -68,7 +68,7 @@ def describe_api(public_url: str = "", version: str = "1") -> Json:
         "info": {
             "title": "assetserver: uploads",
             "version": version,
-            "description": "Files come as a form, as they are, or in pieces (tus 1.0). What is answered with success is stored.",
+            "description": "Files come as a form, as they are, or in pieces (tus 1.0). Success means that it is on disk.",
         },
         "servers": [{"url": public_url or "/"}],
         "security": [{"token": []}],
