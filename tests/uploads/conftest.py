@@ -117,6 +117,12 @@ def _opener(start: Callable[..., str], folder: Path) -> OpenClient:
 
 
 @pytest.fixture(scope="session")
+def make_client() -> type[Client]:
+    """``make_client(url, token, data)`` returns a client of a server that the test started itself."""
+    return Client
+
+
+@pytest.fixture(scope="session")
 def create_token() -> Callable[..., str]:
     """``create_token(data, *options)`` returns a fresh token for a data folder."""
     return _create_token

@@ -1,0 +1,66 @@
+"""The description is served, is one, and is kept: what schemathesis makes of it never fails the server."""
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance, status_code_conformance
+
+from assetserver.uploads.openapi import describe_api
+
+EXAMPLES = 25
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+OPERATIONS = ["GET /uploads", "POST /uploads", "GET /uploads/{id}", "HEAD /uploads/{id}", "PATCH /uploads/{id}"]
+OPERATIONS += ["DELETE /uploads/{id}", "GET /uploads/by-name/{name}", "PUT /uploads/by-name/{name}"]
+
+
+def test_description_is_served_to_anybody(client):
+    reply = client.send("GET", "/-/api/openapi.json", token="")
+
+    assert (reply.status, reply.fields["content-type"]) == (200, "application/json")
+    assert reply.json == describe_api()
+
+
+def find_references(node):
+    if isinstance(node, dict):
+        if isinstance(node.get("$ref"), str):
+            yield node["$ref"]
+        for child in node.values():
+            yield from find_references(child)
+    elif isinstance(node, list):
+        for child in node:
+            yield from find_references(child)
+
+
+def test_every_reference_leads_somewhere():
+    described = describe_api()
+
+    for reference in find_references(described):
+        found = described
+        for step in reference.removeprefix("#/").split("/"):
+            found = found[step]
+        assert found
+
+
+def test_every_operation_is_tested():
+    paths = describe_api()["paths"]
+    described = [f"{verb.upper()} {path}" for path, item in paths.items() for verb in item if verb != "parameters"]
+
+    assert sorted(described) == sorted(OPERATIONS)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=lambda mode: mode.value)
+@pytest.mark.parametrize("label", OPERATIONS)
+def test_server_never_fails_and_answers_as_described(client, label, mode):
+    method, path = label.split(" ")
+    operation = schemathesis.openapi.from_dict(describe_api(client.url))[path][method]
+    fields = {"Authorization": f"Bearer {client.token}"}
+
+    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+    @given(operation.as_strategy(generation_mode=mode))
+    def run(case):
+        case.call_and_validate(base_url=client.url, headers=fields, checks=CHECKS)
+
+    run()
