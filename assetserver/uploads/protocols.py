@@ -42,8 +42,8 @@ class UploadProtocols:
     async def item(self, request: Request) -> Response:
         """Answer OPTIONS, HEAD, PATCH, DELETE, and POST that stands for one of them, to ``/uploads/{id}``.
 
-        Raises what the choice of a protocol can: ``BadRequestError``, ``MethodNotAllowedError``, and for HEAD what ``Desk.find``
-        does. Errors within a protocol are its answers.
+        Raises ``BadRequestError`` and ``MethodNotAllowedError``, and for HEAD what ``Desk.find`` does. Once a protocol is chosen,
+        errors are its answers.
         """
         method = tus.parse_method(request.method, request.headers)
         if method == "OPTIONS":

@@ -22,6 +22,7 @@ from .answers import Handler, describe_upload, render_json, render_problem
 from .authorising import restrict
 from .desk import Desk
 from .intake import check_framing, read_digests, read_type
+from .naming import clean_name
 from .records import NewUpload, Upload
 
 INTERIM = "assetserver.interim"
@@ -158,8 +159,9 @@ def _explain(error: AssetServerError) -> dict[str, str]:
 
 def _describe_new(request: Request, creation: resumable.Creation) -> NewUpload:
     check_framing(request.headers)
+    name = request.query_params.get("name") or parse_filename(request.headers.get("content-disposition", "")) or ""
     return NewUpload(
-        name=request.query_params.get("name") or parse_filename(request.headers.get("content-disposition", "")) or "",
+        name=clean_name(name),
         length=creation.length,
         declared_type=read_type(request.headers.get("content-type", "")),
         collection=request.query_params.get("collection", ""),

@@ -31,6 +31,7 @@ from .answers import Handler, render_problem
 from .authorising import check_owner, restrict
 from .desk import UNHEARD, Desk
 from .intake import read_field, read_type
+from .naming import clean_name
 from .records import Kind, NewUpload, Upload
 
 _KINDS: dict[str, Kind] = {"whole": "tus", "partial": "tus-partial", "final": "tus-final"}
@@ -153,7 +154,7 @@ class TusEndpoint:
 
 def _describe_new(request: Request, creation: tus.Creation) -> NewUpload:
     return NewUpload(
-        name=creation.name,
+        name=clean_name(creation.name),
         length=creation.length,
         declared_type=read_type(creation.media_type),
         collection=request.query_params.get("collection", ""),
