@@ -1,4 +1,4 @@
-"""The command line: what it takes, and how it ends. What the commands do stands in ``serving``, ``publishing`` and ``upkeep``.
+"""The command line: what it takes. What the commands do stands in ``serving``, ``publishing``, ``upkeep``, ``tokencommands``.
 
 How they end, and with which exit code, stands in ``endings``.
 """
@@ -145,11 +145,29 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Say it in JSON.")
 @click.option(
     "--integrity", default="", metavar="FILE", help="Write every file's integrity (SRI, sha384) to FILE, or - for stdout."
 )
+@click.option("--url", default="", metavar="URL", help="Publish to the server at URL; only what is missing there travels.")
+@click.option(
+    "--token",
+    default="",
+    envvar="ASSETSERVER_TOKEN",
+    metavar="T",
+    help="Token for --url, with the scope publish.  [$ASSETSERVER_TOKEN]",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done; store nothing.")
 @_JSON
 def publish(directory: str, config: str | None, data: str | None, **options: Any) -> None:
-    """Turn the folder DIR into a release: immutable, compressed, kept. The same files are the same release."""
+    """Turn the folder DIR into a release: immutable, compressed, kept. The same files are the same release.
+
+    With --url, on another machine, as its settings say.
+    """
+    if options["url"] and (config or data):
+        raise click.UsageError(f"{'--config' if config else '--data'} is of this machine, and --url of another; leave one out")
     with told_kindly():
+        if options["url"]:
+            from . import remotepublishing  # noqa: PLC0415 - as in `serve`
+
+            remotepublishing.publish(directory, options)
+            return
         from . import publishing  # noqa: PLC0415 - as in `serve`
 
         publishing.publish(_load(config, _data(data)), directory, options)
@@ -314,6 +332,73 @@ def unlock(config: str | None, data: str | None, site: str | None) -> None:
         from . import upkeep  # noqa: PLC0415 - as in `serve`
 
         upkeep.unlock(_load(config, _data(data)), site)
+
+
+@main.group(cls=_Commands)
+def token() -> None:
+    """Make, list and revoke the tokens that uploading and publishing over HTTP need."""
+
+
+@token.command("create")
+@_CONFIG
+@_DATA
+@click.option(
+    "--scope",
+    type=click.Choice(["upload", "publish", "read", "admin"]),
+    multiple=True,
+    required=True,
+    help="What it may do; may be repeated. admin is all of them.",
+)
+@click.option("--prefix", default="", metavar="P", help="Names of what is uploaded with it must begin with P.")
+@click.option("--expires", default="", metavar="TIME", help="How long it counts, such as 12h or 90d.  [for ever]")
+@click.option("--note", default="", metavar="N", help="What it is for, for people.")
+@_JSON
+def create_token(config: str | None, data: str | None, **options: Any) -> None:
+    """Make a token and print it, alone on the last line. Only a hash of it is kept: it cannot be shown again."""
+    with told_kindly():
+        from . import tokencommands  # noqa: PLC0415 - as in `serve`
+
+        tokencommands.create(_load(config, _data(data)), options)
+
+
+@token.command("list")
+@_CONFIG
+@_DATA
+@_JSON
+def list_tokens(config: str | None, data: str | None, as_json: bool) -> None:
+    """List the tokens, the oldest first."""
+    with told_kindly():
+        from . import tokencommands  # noqa: PLC0415 - as in `serve`
+
+        tokencommands.list_tokens(_load(config, _data(data)), as_json=as_json)
+
+
+@token.command("revoke")
+@click.argument("token_id", metavar="ID")
+@_CONFIG
+@_DATA
+def revoke_token(token_id: str, config: str | None, data: str | None) -> None:
+    """Make the token ID void at once, and the upload grants that it made."""
+    with told_kindly():
+        from . import tokencommands  # noqa: PLC0415 - as in `serve`
+
+        tokencommands.revoke(_load(config, _data(data)), token_id)
+
+
+@main.command()
+@click.argument("path")
+@_CONFIG
+@_DATA
+@click.option("--expires", default="1h", show_default=True, metavar="TIME", help="How long the URL is good, such as 15m or 7d.")
+def sign(path: str, config: str | None, data: str | None, expires: str) -> None:
+    """Print a signed URL for PATH: /media/ID/NAME or /media/by-name/NAME.
+
+    Needed where the settings say access = "signed" for a collection.
+    """
+    with told_kindly():
+        from . import tokencommands  # noqa: PLC0415 - as in `serve`
+
+        tokencommands.sign(_load(config, _data(data)), path, expires)
 
 
 @main.command()

@@ -107,6 +107,11 @@ def load_signing_keys(settings: Settings) -> KeyRing:
     return load_keys(settings.access.keys, os.path.join(data_folder(settings), KEY_FILE))
 
 
+def open_empty(folder: str) -> Library:
+    """Return a library of nothing in ``folder``, which is empty: for who only looks at what would be stored."""
+    return Library(folder, FileBlobs(os.path.join(folder, "blobs")))
+
+
 def open_kept(settings: Settings) -> Library:
     """As ``open_library``, for who wants what is there. Raises ``ReleaseMissingError`` if there is no data folder."""
     library = open_library(settings)

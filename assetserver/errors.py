@@ -60,6 +60,12 @@ class SignatureError(PublishError):
     """A key or a signature is not one, or a signature is not of these bytes by a trusted key. The message says what to do."""
 
 
+class RemoteError(AssetServerError):
+    """Another server cannot be reached, or does not do what it is asked. The message says what it said, and the remedy."""
+
+    status = 502
+
+
 class ReleaseMissingError(AssetServerError):
     """There is no such release, alias or site."""
 

@@ -8,7 +8,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.routing import BaseRoute
 
-from .addresses import live_url, preview_url
+from .addresses import base_url, live_url, preview_url
 from .data import check_signature, choose_site, open_library, publish_options
 from .releases.library import Library
 from .releases.manifest import ReleaseId
@@ -30,8 +30,8 @@ def open_releases_api(settings: Settings, let_pass: Authorise | None = None) -> 
         library,
         choose_site=partial(choose_site, settings),
         options_of=partial(publish_options, settings),
-        live_url=partial(live_url, settings),
-        preview_url=partial(preview_url, settings),
+        live_url=lambda site: _seen_from_outside(settings, live_url(settings, site)),
+        preview_url=lambda site, release, alias: _seen_from_outside(settings, preview_url(settings, site, release, alias)),
         keep_signature=partial(_keep_signature, settings, library),
         check=check_signature(settings, library),
         blob_limit_bytes=settings.publish.blob_limit_bytes,
@@ -49,6 +49,11 @@ def release_routes(api: ReleasesApi, authority: Authority) -> list[BaseRoute]:
 async def authorise_publishing(request: Request) -> None:
     """Let who has the scope ``publish`` pass. Raises ``UnauthorisedError`` or ``ForbiddenError``."""
     await authorise(request, "publish")
+
+
+def _seen_from_outside(settings: Settings, url: str) -> str:
+    """Return ``url``, or its path alone where it begins with the address that is listened on: clients know a better one."""
+    return url if settings.server.public_url else url.removeprefix(base_url(settings))
 
 
 def _keep_signature(settings: Settings, library: Library, release: ReleaseId, content: bytes) -> None:
