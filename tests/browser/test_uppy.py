@@ -126,6 +126,6 @@ def test_uppy_uploads_a_form(page, run, uploads):
 
 
 def test_uppy_that_has_no_token_is_told_so(page, run):
-    result = run("tus", token="none")
+    result = run("tus", **{"token": "none"})
 
     assert "401" in result["failed"][0]
