@@ -18,6 +18,7 @@ SCRIPT = Path(__file__).parent / "uppy_page.mjs"
 NAME = "größe 1.bin"
 SIZE = 3_000_000
 MIB = 1 << 20
+STRANGER = {"token": "none"}
 
 
 def make_content(size):
@@ -126,6 +127,6 @@ def test_uppy_uploads_a_form(page, run, uploads):
 
 
 def test_uppy_that_has_no_token_is_told_so(page, run):
-    result = run("tus", **{"token": "none"})
+    result = run("tus", **STRANGER)
 
     assert "401" in result["failed"][0]
