@@ -92,7 +92,7 @@ class Uploading:
         protocols = UploadProtocols(desk, speaks_resumable=self._settings.uploads.resumable)
         first = _first_of(protocols, plain)
         return {
-            "/uploads": Resource({"GET": plain.list, "POST": first, "OPTIONS": first}),
+            "/uploads": Resource({"GET": plain.show_all, "POST": first, "OPTIONS": first}),
             "/uploads/by-name/{name}": Resource({"GET": plain.show_by_name, "PUT": plain.put}),
             "/uploads/{id}": Resource({"GET": plain.show, **dict.fromkeys(_ITEM_METHODS, protocols.item)}),
             "/uploads/{rest:path}": Resource(dict.fromkeys(_ALL_METHODS, answer_missing)),

@@ -81,7 +81,7 @@ class UploadEndpoint:
         check_owner(principal, upload.owner, "read")
         return render_json(self._describe(upload))
 
-    async def list(self, request: Request) -> Response:
+    async def show_all(self, request: Request) -> Response:
         """``GET /uploads``: the caller's, or with the scope for it everybody's; the newest first, by pages."""
         principal = await authorise(request, "upload", "read")
         owner = None if principal.has_scope("read") else principal.id
