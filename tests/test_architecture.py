@@ -20,7 +20,8 @@ ROWS = (
     {"delivery", "uploads", "images", "console", "remote"},
     {"database"},
     {"app", "cli", "serving", "data", "publishing", "upkeep", "routes", "wording", "__main__", "__init__"}
-    | {"addresses", "endings", "progress", "remoteroutes", "remotepublishing", "tokencommands", "admission", "mediaroutes", "firststart"},
+    | {"addresses", "endings", "options", "progress", "remoteroutes", "remotepublishing", "tokencli", "tokencommands"}
+    | {"admission", "firststart", "mediaroutes", "uploading"},
 )
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 SHARED_GROUND = {"semantics", "errors", "tomllines", "settingtables"}
