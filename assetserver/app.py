@@ -1,14 +1,14 @@
 """The application: engines and parts joined as the settings say. ``uvicorn assetserver.app:app`` runs it.
 
 Reads from the outside in: access log, exactly one Host, cache policy for whatever has none, then routes: health,
-previews, and one mount for each site and folder.
+previews, uploads, and one mount for each site and folder.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -33,6 +33,7 @@ from .routes import cache_table, preview_routes, site_routes
 from .semantics.caching import ERROR
 from .settings import Settings, load_settings
 from .storage.pools import FilePool
+from .uploading import Uploading
 
 CONFIG_FILE = "assetserver.toml"
 """Read from the working directory if nothing else names a file."""
@@ -48,17 +49,22 @@ def create_app(settings: Settings | None = None) -> Starlette:
     writer = None if settings.server.access_log == "off" else LogWriter(settings.server.access_log)
     ids = RequestIds() if settings.server.request_id else None
 
+    uploading = Uploading(settings, resources) if settings.uploads.enabled else None
+
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
-        yield {HOT: HotCache(ids, writer, settings.memory.hot_limit_bytes)}
+        async with uploading.running() if uploading else nullcontext():
+            yield {HOT: HotCache(ids, writer, settings.memory.hot_limit_bytes)}
         resources.close()
         if writer is not None:
             writer.close()
 
     return Starlette(
         routes=[
+            *(uploading.media_routes() if uploading else ()),
             Route("/-/healthy", _healthy, methods=["GET"]),
             *preview_routes(settings, resources),
+            *(uploading.routes() if uploading else ()),
             Route("/-/{rest:path}", _nothing),  # nothing else under it is a site's
             *site_routes(settings, resources),
         ],

@@ -27,6 +27,7 @@ from .wording import short_path
 if TYPE_CHECKING:
     from .database.sqlite import SqliteDatabase
     from .uploads.records import UploadRecords
+    from .uploads.service import UploadService
 
 DEFAULT_FOLDER = "data"
 MEDIA = "media"
@@ -95,6 +96,16 @@ def open_records(settings: Settings) -> Records:
 def open_media_blobs(settings: Settings) -> FileBlobs:
     """Return where the bytes of uploads are."""
     return FileBlobs(os.path.join(data_folder(settings), MEDIA, "blobs"))
+
+
+def open_uploads(settings: Settings, records: Records) -> UploadService:
+    """Return the service of uploads, whose records are ``records``; nothing is opened yet."""
+    from .storage.staging import FileStaging  # noqa: PLC0415 - commands that receive nothing start without
+    from .uploads.service import UploadService  # noqa: PLC0415 - as above
+
+    blobs = open_media_blobs(settings)
+    staging = FileStaging(os.path.join(data_folder(settings), MEDIA, "staging"), blobs)
+    return UploadService(staging, blobs, records.uploads, settings.uploads, changed=open_changes(settings).move)
 
 
 def open_changes(settings: Settings) -> ChangeMark:

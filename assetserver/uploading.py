@@ -15,19 +15,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from .access.principal import Principal
 from .admission import open_authority
-from .data import MEDIA, data_folder, open_records, open_uploads
+from .data import open_records, open_uploads
 from .delivery.resources import Resources
 from .errors import AssetServerError
 from .mediaroutes import media_routes
-from .remoteroutes import open_releases_api
+from .remoteroutes import open_releases_api, release_routes
 from .settings import Settings
 from .uploads.answers import Handler, Places, render_json
-from .uploads.authorising import Guarded, authorise
+from .uploads.authorising import Guarded
 from .uploads.bodies import Pace
 from .uploads.desk import Desk
 from .uploads.endpoint import UploadEndpoint
+from .uploads.grantendpoint import GrantEndpoint
 from .uploads.openapi import describe_api
 from .uploads.protocols import UploadProtocols
 from .uploads.resource import Resource, answer_missing
@@ -50,15 +50,19 @@ class Uploading:
         self._records = open_records(settings)
         self._authority = open_authority(settings, self._records)
         self._service = open_uploads(settings, self._records)
-        self._releases = open_releases_api(settings, _may_publish) if settings.publish.remote else None
+        self._releases = open_releases_api(settings) if settings.publish.remote else None
 
     def routes(self) -> list[BaseRoute]:
-        """Return the routes of ``/uploads``, ``/media`` and ``/-/api``."""
+        """Return the routes of ``/uploads`` and ``/-/api``."""
         guard = Middleware(Guarded, self._authority, self._settings.uploads.origins)
         routes: list[BaseRoute] = [Route(path, one, middleware=[guard]) for path, one in self._resources_by_path().items()]
         if self._releases is not None:
-            routes += self._releases.routes([guard])
-        return [*routes, *media_routes(self._settings, self._resources, self._records, self._authority)]
+            routes += release_routes(self._releases, self._authority)
+        return routes
+
+    def media_routes(self) -> list[BaseRoute]:
+        """Return the routes of what was uploaded. They come first: a host for media alone has no others."""
+        return media_routes(self._settings, self._resources, self._records, self._authority)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -76,14 +80,12 @@ class Uploading:
             self._records.close()
 
     async def _sweep_forever(self) -> None:
-        """Sweep at the start and every hour; where nothing was ever uploaded there is nothing to sweep, nor to open."""
-        folder = anyio.Path(data_folder(self._settings), MEDIA)
+        """Sweep at the start and every hour; where nothing was ever uploaded, the service opens nothing."""
         while True:
-            if await folder.is_dir():
-                try:
-                    await self._service.sweep()
-                except (AssetServerError, OSError) as error:
-                    logger.warning("the folder of uploads was not swept: %s", error)
+            try:
+                await self._service.sweep()
+            except (AssetServerError, OSError) as error:
+                logger.warning("what uploads left was not swept: %s", error)
             await anyio.sleep(SWEEP_S)
 
     def _resources_by_path(self) -> dict[str, Resource]:
@@ -96,6 +98,7 @@ class Uploading:
             "/uploads/by-name/{name}": Resource({"GET": plain.show_by_name, "PUT": plain.put}),
             "/uploads/{id}": Resource({"GET": plain.show, **dict.fromkeys(_ITEM_METHODS, protocols.item)}),
             "/uploads/{rest:path}": Resource(dict.fromkeys(_ALL_METHODS, answer_missing)),
+            "/-/api/grants": Resource({"POST": GrantEndpoint(self._authority).create}),
             "/-/api/openapi.json": Resource({"GET": _description(self._settings.server.public_url)}),
         }
 
@@ -108,10 +111,6 @@ class Uploading:
             Pace(uploads.idle_s, uploads.minimum_rate_bytes_s),
             uploads.media_url,
         )
-
-
-async def _may_publish(request: Request) -> Principal:
-    return await authorise(request, "publish")
 
 
 def _first_of(protocols: UploadProtocols, plain: UploadEndpoint) -> Handler:
