@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from hashlib import sha256
 from typing import Protocol
 
@@ -71,12 +72,12 @@ class Arrival:
                 raise _undecodable(error) from error
 
     def finish(self) -> bool:
-        """Store the blob durably; False if it was there.
+        """Store the blob durably, and end; False if it was there.
 
         Raises ``BadRequestError`` for a body that is cut, ``DigestMismatchError`` for other bytes than announced, and
         ``PublishError`` for a secret.
         """
-        with self._lock:
+        with self._lock, closing(self._writer):
             try:
                 self._decoder.close()
             except DECODE_ERRORS as error:
