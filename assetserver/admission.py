@@ -15,5 +15,6 @@ THREADS = 2
 
 def open_authority(settings: Settings, records: Records) -> Authority:
     """Return who knows the tokens, grants and keys of ``settings``; its pool is closed with ``Authority.close``."""
+    names = [one.name for one in settings.collections]
     load_keys = lru_cache(maxsize=1)(partial(load_signing_keys, settings))
-    return Authority(records.access, load_keys, FilePool("assetserver-access", THREADS))
+    return Authority(records.access, load_keys, FilePool("assetserver-access", THREADS), collections=names)

@@ -71,7 +71,7 @@ def _open_mount(settings: Settings, index: int, resources: Resources) -> AssetFi
         html=mount.html,
         follow_symlink=mount.follow_symlink,
         cache=cache_table(settings, mount),
-        fields=_public_fields(settings.headers),
+        fields=public_fields(settings.headers),
         fallback=mount.fallback or None,
         clean_urls=mount.clean_urls,
         listing=mount.listing,
@@ -88,7 +88,7 @@ def _open_site(settings: Settings, site: SiteSettings, resources: Resources) -> 
         ActiveIndex(library, library.site(site.name)),
         lambda digest: library.blobs.path_of(Digest(digest)),
         cache=cache_table(settings, site),
-        fields=_public_fields(settings.headers),
+        fields=public_fields(settings.headers),
         fallback=site.fallback or None,
         clean_urls=site.clean_urls,
         cache_status=settings.headers.cache_status,
@@ -133,7 +133,7 @@ def _open_preview(
         lambda: (release, index),
         lambda digest: library.blobs.path_of(Digest(digest)),
         cache=PREVIEW_CACHE,
-        fields=_public_fields(settings.headers) | PREVIEW_FIELDS,
+        fields=public_fields(settings.headers) | PREVIEW_FIELDS,
         fallback=site.fallback or None,
         clean_urls=site.clean_urls,
         cache_status=settings.headers.cache_status,
@@ -169,7 +169,8 @@ def _check(settings: Settings, index: int, key: str, check: Any, value: str, **o
         raise SettingsError(f"{settings.locate('cache', index, key)}: cache[{index}].{key}: {error}") from error
 
 
-def _public_fields(headers: HeadersSettings) -> dict[str, str]:
+def public_fields(headers: HeadersSettings) -> dict[str, str]:
+    """Return the fields that every file carries."""
     fields = {
         "Access-Control-Allow-Origin": headers.cors,
         "Timing-Allow-Origin": "*" if headers.timing else "",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Literal
 
 import msgspec
@@ -21,7 +21,7 @@ from assetserver.access.keys import KeyRing
 from assetserver.access.principal import Principal, ScopeName
 from assetserver.access.records import AccessRecords
 from assetserver.access.tokens import TokenRefusal, parse_token, verify_token
-from assetserver.errors import ForbiddenError, TooLargeError, UnauthorisedError, UnsupportedTypeError
+from assetserver.errors import BadRequestError, ForbiddenError, TooLargeError, UnauthorisedError, UnsupportedTypeError
 from assetserver.storage.pools import FilePool, wait_future
 
 from .crossorigin import CrossOrigin
@@ -37,6 +37,9 @@ _CLAIMS = "assetserver.claims"
 _FIRST_ERROR = 400
 _UNTOLD_TYPES = frozenset({"", "application/octet-stream"})
 
+DEFAULT_COLLECTION = "default"
+"""What the settings call the collection of uploads that name none."""
+
 Verb = Literal["read", "write", "remove"]
 
 
@@ -49,11 +52,14 @@ class Authority:
         open_keys: Callable[[], KeyRing],
         pool: FilePool,
         now: Callable[[], float] = time.time,
+        *,
+        collections: Collection[str] = (),
     ) -> None:
         self._open_records = open_records
         self._open_keys = open_keys
         self._pool = pool
         self.now = now
+        self._collections = frozenset(collections) - {DEFAULT_COLLECTION}
 
     async def identify(self, text: str) -> Principal:
         """Return who holds the token or grant ``text``. Raises ``UnauthorisedError``."""
@@ -74,6 +80,17 @@ class Authority:
     async def load_keys(self) -> KeyRing:
         """Return the keys that sign."""
         return await wait_future(self._pool.submit(self._open_keys))
+
+    def check_collection(self, name: str) -> str:
+        """Return a collection as records have it: "" for the default one.
+
+        Raises ``BadRequestError`` for one that the settings do not name: misspelt, what is private would be public.
+        """
+        if name in ("", DEFAULT_COLLECTION):
+            return ""
+        if name in self._collections:
+            return name
+        raise BadRequestError(f"there is no collection {name[:64]!r}; the settings name them in [[collections]]")
 
     def close(self) -> None:
         """End the threads. They start anew if they are needed again."""
@@ -171,9 +188,11 @@ def read_credentials(scope: Scope) -> str | None:
 async def restrict(request: Request, principal: Principal, new: NewUpload) -> NewUpload:
     """Return ``new`` as ``principal`` may have it: theirs, within the limits of their grant, whose use is counted.
 
-    Raises ``ForbiddenError`` for a name or collection that is not theirs to use, and for a grant that is used up;
-    ``TooLargeError`` and ``UnsupportedTypeError`` for what the grant does not cover.
+    Raises ``BadRequestError`` for a collection that is not there, ``ForbiddenError`` for a name or collection that is not
+    theirs to use, and for a grant that is used up; ``TooLargeError`` and ``UnsupportedTypeError`` for what the grant does not cover.
     """
+    authority: Authority = request.scope[_AUTHORITY]
+    new = msgspec.structs.replace(new, collection=authority.check_collection(new.collection))
     _check_prefix(new.name, principal.prefix)
     if new.by_name:
         _check_prefix(new.by_name, principal.prefix)
@@ -181,7 +200,6 @@ async def restrict(request: Request, principal: Principal, new: NewUpload) -> Ne
     if grant is None:
         return msgspec.structs.replace(new, owner=principal.id)
     granted = _narrow(grant, new)
-    authority: Authority = request.scope[_AUTHORITY]
     if not await authority.claim(grant):
         raise ForbiddenError("the grant has been used as often as it may be; ask for a new one")
     request.scope[_CLAIMS].append(grant)

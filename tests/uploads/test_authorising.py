@@ -66,7 +66,9 @@ class Place:
 
     def __init__(self):
         self.tokens, self.grants = Tokens(), Grants()
-        self.authority = Authority(lambda: AccessRecords(self.tokens, self.grants), lambda: RING, FilePool("test", 2))
+        self.authority = Authority(
+            lambda: AccessRecords(self.tokens, self.grants), lambda: RING, FilePool("test", 2), collections=["people", "other"]
+        )
         self.new = NewUpload(name="a.png", length=10, declared_type="image/png")
         self.scopes = ("upload",)
         self.status = 200
