@@ -1,1 +1,1 @@
-"""Engines of the record interfaces that uploads and access declare, on SQLAlchemy Core. Imported only where records are touched."""
+"""Engines of the record interfaces that others declare, on SQLAlchemy Core; imported only where records are touched."""

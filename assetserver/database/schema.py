@@ -1,14 +1,28 @@
 """The tables, and the steps that lead to them. Source of the columns: ``uploads.records``, ``access.tokens``.
 
-A database counts the steps that were taken; ``migrate`` takes the rest within one transaction that nobody else writes in, so
-that any number of processes may start together. Steps are only ever added: what is released is never edited.
+A new database gets the tables as they are here, an old one the steps that it lacks, within one transaction that nobody else
+writes in: any number of processes may start together. Steps are only ever added: what is released is never edited.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from sqlalchemy import BigInteger, Column, Connection, Float, Index, Integer, MetaData, Table, Text, func, insert, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    func,
+    insert,
+    inspect,
+    select,
+)
 
 from assetserver.errors import SchemaError
 
@@ -67,31 +81,34 @@ grant_uses = Table(
 )
 
 versions = Table("schema_versions", METADATA, Column("version", Integer, primary_key=True))
-"""One row for each step that was taken."""
+"""The versions that the tables had; the greatest is the one that they have."""
 
 
-def _make_tables(connection: Connection) -> None:
-    METADATA.create_all(connection)
+STEPS: tuple[Callable[[Connection], None], ...] = ()
+"""What leads from each version of the tables to the next one, the first from version 1 to 2."""
 
-
-STEPS: tuple[Callable[[Connection], None], ...] = (_make_tables,)
-"""What leads from an empty database to these tables."""
+CURRENT = 1 + len(STEPS)
 
 
 def version_of(connection: Connection) -> int:
-    """Return the number of steps that were taken."""
-    return connection.execute(select(func.coalesce(func.max(versions.c.version), 0))).scalar_one()
+    """Return the version of the tables, 0 where there are none."""
+    if not inspect(connection).has_table(versions.name):
+        return 0
+    return int(connection.execute(select(func.coalesce(func.max(versions.c.version), 0))).scalar_one())
 
 
 def migrate(connection: Connection) -> None:
-    """Take the steps that are missing, in a transaction of which the caller says the end. May be repeated.
+    """Make the tables what they are above, in a transaction of which the caller says the end. May be repeated.
 
     Raises ``SchemaError`` for the records of a newer version of this program: writing to them could lose what it knows.
     """
-    versions.create(connection, checkfirst=True)
-    taken = version_of(connection)
-    if taken > len(STEPS):
-        raise SchemaError(f"the records have version {taken}, this program knows {len(STEPS)}: install a newer assetserver")
-    for number, step in enumerate(STEPS[taken:], taken + 1):
-        step(connection)
-        connection.execute(insert(versions).values(version=number))
+    found = version_of(connection)
+    if found > CURRENT:
+        raise SchemaError(f"the records have version {found}, this program knows {CURRENT}: install a newer assetserver")
+    if found == 0:
+        METADATA.create_all(connection)
+    else:
+        for step in STEPS[found - 1 :]:
+            step(connection)
+    if found < CURRENT:
+        connection.execute(insert(versions).values(version=CURRENT))

@@ -21,9 +21,9 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
     """An upload at one moment. Times in seconds since 1970, lengths in bytes.
 
     ``size`` is None while it is not known, and equals ``offset`` once complete; ``sha256`` is "" until then. ``media_type`` is
-    found by content once complete, before that what was declared. ``expires`` is None for what stays. ``expected``, ``max_size``
-    and ``types`` are what was agreed at creation, and holds until completion: digests of the whole by algorithm, the largest
-    size, and patterns of media types.
+    found by content once complete, before that what was declared. ``expires`` is None for what stays. ``expected``,
+    ``max_size`` and ``types`` are what was agreed at creation, and hold until completion: digests of the whole by algorithm,
+    the largest size, and patterns of media types.
     """
 
     id: str
