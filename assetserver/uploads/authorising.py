@@ -189,7 +189,8 @@ async def restrict(request: Request, principal: Principal, new: NewUpload) -> Ne
     """Return ``new`` as ``principal`` may have it: theirs, within the limits of their grant, whose use is counted.
 
     Raises ``BadRequestError`` for a collection that is not there, ``ForbiddenError`` for a name or collection that is not
-    theirs to use, and for a grant that is used up; ``TooLargeError`` and ``UnsupportedTypeError`` for what the grant does not cover.
+    theirs to use, and for a grant that is used up; ``TooLargeError`` and ``UnsupportedTypeError`` for what the grant
+    does not cover.
     """
     authority: Authority = request.scope[_AUTHORITY]
     new = msgspec.structs.replace(new, collection=authority.check_collection(new.collection))
