@@ -12,11 +12,12 @@ All of them want a token with the scope ``publish``, and nothing of a body is re
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from functools import partial, wraps
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 
@@ -27,6 +28,7 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
 
 from assetserver.errors import (
     AssetServerError,
@@ -46,7 +48,7 @@ from .background import Background, Failed, Job, Outcome, Task
 from .finishing import Missing
 from .home import Home
 from .lease import PublishingLease
-from .receiving import CODINGS, Arrival, receive_blob
+from .receiving import CODINGS, Arrival, check_size, receive_blob
 from .submission import LIMIT_BYTES, LIMIT_SIZE
 
 Authorise = Callable[[Request], Awaitable[object]]
@@ -54,6 +56,10 @@ Authorise = Callable[[Request], Awaitable[object]]
 
 Else it raises ``UnauthorisedError`` or ``ForbiddenError``.
 """
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+logger = logging.getLogger(__name__)
 
 THREADS = 4
 ARRIVALS = 64
@@ -102,17 +108,16 @@ class ReleasesApi:
 
     def routes(self, middleware: Sequence[Middleware] = ()) -> list[BaseRoute]:
         """Return the routes, all below ``/-/api/``, each behind ``middleware``."""
-        table = [
-            ("releases", "GET", self._list),
-            ("releases", "POST", self._submit),
-            ("releases/{id}/manifest", "GET", self._manifest),
-            ("releases/{id}/signature", "PUT", self._sign),
-            ("blobs/{digest}", "PUT", self._receive),
-            ("activate", "POST", self._activate),
-        ]
+        table: dict[str, dict[str, Handler]] = {
+            "releases": {"GET": self._list, "POST": self._submit},
+            "releases/{id}/manifest": {"GET": self._manifest},
+            "releases/{id}/signature": {"PUT": self._sign},
+            "blobs/{digest}": {"PUT": self._receive},
+            "activate": {"POST": self._activate},
+        }
         return [
-            Route(f"/-/api/{path}", self._guarded(handler), methods=[method], middleware=middleware)
-            for path, method, handler in table
+            Route(f"/-/api/{path}", _Resource(self._guarded, handlers), middleware=middleware)
+            for path, handlers in table.items()
         ]
 
     def close(self) -> None:
@@ -121,22 +126,18 @@ class ReleasesApi:
         self._pool.close()
         self._lease.close()
 
-    def _guarded(self, handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-        """Return ``handler`` for who may, with errors as problem details."""
-
-        @wraps(handler)
-        async def guarded(request: Request) -> Response:
-            try:
-                await self._authorise(request)
-                return await handler(request)
-            except AssetServerError as error:
-                return answer_error(error)
-            except ClientDisconnect:
-                return answer_problem(HTTPStatus.BAD_REQUEST, "the body was cut")
-            except OSError as error:
-                return answer_problem(*status_of(error))
-
-        return guarded
+    async def _guarded(self, handler: Handler, request: Request) -> Response:
+        """Return what ``handler`` answers who may, with errors as problem details."""
+        try:
+            await self._authorise(request)
+            return await handler(request)
+        except AssetServerError as error:
+            return answer_error(error)
+        except ClientDisconnect:
+            return answer_problem(HTTPStatus.BAD_REQUEST, "the body was cut")
+        except OSError as error:
+            logger.exception("%s %s failed", request.method, request.url.path)
+            return answer_problem(*status_of(error))
 
     async def _list(self, request: Request) -> Response:
         site = self._home.choose_site(request.query_params.get("site") or None)
@@ -218,6 +219,7 @@ class ReleasesApi:
         digest = _parse_digest(request.path_params["digest"])
         coding = request.headers.get("content-encoding", "identity").strip().lower() or "identity"
         size = _parse_size(request, coding)
+        check_size(size, self._home.blob_limit_bytes)
         limit = self._with_dictionary if coding == CODINGS[-1] else self._arrivals
         with limit.taken():
             async with self._lease.held():
@@ -281,6 +283,24 @@ class ReleasesApi:
     async def _work(self, function: Callable[[], T]) -> T:
         done: Future[T] = self._pool.submit(function)
         return await wait_future(done)
+
+
+class _Resource:
+    """What is at one URL: an ASGI application that gives ``handlers``, by method, to ``guarded``."""
+
+    def __init__(self, guarded: Callable[[Handler, Request], Awaitable[Response]], handlers: Mapping[str, Handler]) -> None:
+        self._guarded = guarded
+        self._handlers = handlers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        handler = self._handlers.get(scope["method"])
+        if handler is None:
+            allowed = ", ".join(sorted(self._handlers))
+            answer = answer_problem(HTTPStatus.METHOD_NOT_ALLOWED, f"{allowed} it is here", {"Allow": allowed})
+        else:
+            answer = await self._guarded(handler, Request(scope, receive))
+        await answer(scope, receive, send)
 
 
 class _Limit:

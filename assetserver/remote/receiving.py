@@ -53,8 +53,7 @@ class Arrival:
     ) -> None:
         if coding not in CODINGS:
             raise UnsupportedTypeError(f"Content-Encoding: {coding} is not decoded here; {', '.join(CODINGS)} are")
-        if size is not None and size > limit_bytes:
-            raise _too_large(limit_bytes)
+        check_size(size, limit_bytes)
         self._decoder = _decoder_of(coding, blobs)
         self._size = size
         self._limit_bytes = limit_bytes
@@ -105,6 +104,12 @@ class Arrival:
         if self._head is not None and len(self._head) < LIMIT_HEAD:
             self._head += piece[: LIMIT_HEAD - len(self._head)]
         return piece
+
+
+def check_size(size: int | None, limit_bytes: int) -> None:
+    """Raise ``TooLargeError`` for a size beyond the limit, if the size is known."""
+    if size is not None and size > limit_bytes:
+        raise _too_large(limit_bytes)
 
 
 async def receive_blob(arrival: Arrival, body: AsyncIterator[bytes], pool: FilePool) -> bool:

@@ -80,12 +80,12 @@ class Origin:
     pid: int
     url: str
     library: Library
-    requests: list[tuple[str, str]] = field(default_factory=list)
+    client: httpx.Client = field(default_factory=lambda: httpx.Client(verify=False, timeout=30))  # noqa: S501 - no TLS here
 
     def ask(self, method: str, path: str, token: str = TOKEN, **options: object) -> httpx.Response:
         """Return the answer to one request."""
         fields = {"Authorization": f"Bearer {token}", **options.pop("headers", {})} if token else options.pop("headers", {})
-        return httpx.request(method, self.url + path, headers=fields, timeout=30, **options)
+        return self.client.request(method, self.url + path, headers=fields, **options)
 
 
 @pytest.fixture
@@ -93,7 +93,9 @@ def server(farm: Farm, tmp_path: Path) -> Iterator[Origin]:
     """A server with an empty data folder."""
     data = tmp_path / "data"
     pid, url = farm.start(data)
-    yield Origin(pid, url, Library(str(data), FileBlobs(str(data / "blobs"))))
+    found = Origin(pid, url, Library(str(data), FileBlobs(str(data / "blobs"))))
+    with found.client:
+        yield found
     farm.stop(pid)
 
 

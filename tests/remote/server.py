@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import uvicorn
 from starlette.applications import Starlette
@@ -24,9 +25,10 @@ from assetserver.delivery.releasefiles import ReleaseFiles
 from assetserver.errors import AssetServerError, ForbiddenError, UnauthorisedError
 from assetserver.releases import crew
 from assetserver.releases.serving import ActiveIndex
-from assetserver.remote import background
+from assetserver.remote import background, endpoint
 from assetserver.remote.background import Background, Failed, Job, Outcome, Task
 from assetserver.remote.finishing import finish_release
+from assetserver.remote.lease import PublishingLease
 from assetserver.remoteroutes import open_releases_api
 from assetserver.settings import Settings, load_settings
 
@@ -89,6 +91,7 @@ def serve(data: str, step: int) -> None:
     """Serve until killed."""
     crew._open_pool = lambda workers, **_: ThreadPoolExecutor(workers)
     Background._watch = publish_here
+    endpoint.PublishingLease = partial(PublishingLease, patience_s=1.0)
     listener = socket.create_server(("127.0.0.1", 0))
     app = open_app(load_settings(None, {}, {"data.path": data}))
     if step:

@@ -122,7 +122,7 @@ class TestBlobs:
         [
             (DIGEST.upper(), {}, 400),
             (DIGEST[:-1], {}, 400),
-            ("..%2f..%2fetc%2fpasswd", {}, 404),
+            ("..%2f..%2fetc%2fpasswd", {}, 405),
             ("none", {}, 400),
             (f"{NOTHING}", {}, 422),
             (f"{DIGEST}?size=-1", {}, 400),
@@ -199,8 +199,11 @@ class TestSubmissions:
         assert server.ask("POST", "/-/api/releases", content=content).status_code == 400
 
     def test_a_submission_that_is_too_long_is_refused_before_it_is_read(self, server):
-        fields = {"Content-Length": str(65 << 20)}
-        assert server.ask("POST", "/-/api/releases", content=iter([b"{"]), headers=fields).status_code == 413
+        parts = urlsplit(server.url)
+        with socket.create_connection((parts.hostname, parts.port), timeout=10) as connection:
+            head = f"POST /-/api/releases HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
+            connection.sendall(f"{head}Content-Length: {65 << 20}\r\n\r\n".encode())
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 413")
 
     def test_a_lying_size_is_refused(self, server):
         put(server, BODY)
