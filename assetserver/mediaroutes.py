@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -52,6 +53,7 @@ class _Uploads:
             return None
 
     def find_by_name(self, name: str, collection: str) -> Medium | None:
+        name = unicodedata.normalize("NFC", name)  # as names are stored, however they are written
         return self._records.uploads().find_by_name("" if collection == DEFAULT_COLLECTION else collection, name)
 
 

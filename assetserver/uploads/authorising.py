@@ -207,6 +207,12 @@ async def restrict(request: Request, principal: Principal, new: NewUpload) -> Ne
     return msgspec.structs.replace(granted, owner=principal.id)
 
 
+def read_collection(request: Request) -> str:
+    """Return the collection that ``?collection=`` names. Raises what ``Authority.check_collection`` does."""
+    authority: Authority = request.scope[_AUTHORITY]
+    return authority.check_collection(request.query_params.get("collection", ""))
+
+
 def check_owner(principal: Principal, owner: str, verb: Verb) -> None:
     """Raise ``ForbiddenError`` unless ``principal`` may do ``verb`` with what belongs to ``owner``.
 

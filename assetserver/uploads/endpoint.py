@@ -19,12 +19,12 @@ from assetserver.errors import BadRequestError, TooLargeError, UploadMissingErro
 from assetserver.semantics.parameters import parse_media_type
 
 from .answers import describe_upload, etag_of, render_json
-from .authorising import authorise, check_owner, restrict
+from .authorising import authorise, check_owner, read_collection, restrict
 from .bodies import body_of
 from .desk import Desk
 from .intake import Conditions, Digesting, check_framing, parse_digest_field, read_digests, read_raw, read_type
 from .multipart import LIMIT_FIELDS, LIMIT_FIELDS_BYTES, FormParts, PartHeader, read_boundary
-from .naming import clean_name
+from .naming import clean_name, parse_name
 from .records import NewUpload, Upload
 
 DEFAULT_PAGE = 100
@@ -77,7 +77,8 @@ class UploadEndpoint:
     async def show_by_name(self, request: Request) -> Response:
         """``GET /uploads/by-name/{name}``: what is known of what has the name now."""
         principal = await authorise(request, "upload", "read")
-        upload = await self._service.find_by_name(request.path_params["name"], _collection_of(request))
+        name = parse_name(request.path_params["name"])
+        upload = await self._service.find_by_name(name, read_collection(request))
         check_owner(principal, upload.owner, "read")
         return render_json(self._describe(upload))
 
@@ -126,7 +127,7 @@ class UploadEndpoint:
                 f"the form has {length} bytes; {self._files} files of {limit} bytes are the most that it may have"
             )
         told = length if length is not None and (not limit or length <= limit) else None
-        collection = principal.grant.collection if principal.grant else _collection_of(request)
+        collection = principal.grant.collection if principal.grant else read_collection(request)
         await self._service.check(
             NewUpload(name="form", length=told, owner=principal.id, kind="multipart", collection=collection)
         )
@@ -141,7 +142,7 @@ class UploadEndpoint:
             elif header.filename:
                 if len(taken) == self._files:
                     raise TooLargeError(f"the form has more than {self._files} files")
-                new = await restrict(request, principal, _read_part(header, _collection_of(request)))
+                new = await restrict(request, principal, _read_part(header, read_collection(request)))
                 await self._service.check(new)
                 taken.append(await self._service.receive(new, parts.content()))
             else:
@@ -154,10 +155,6 @@ class UploadEndpoint:
 
     def _describe(self, upload: Upload) -> dict[str, object]:
         return describe_upload(upload, self._desk.media_url)
-
-
-def _collection_of(request: Request) -> str:
-    return request.query_params.get("collection", "")
 
 
 def _read_part(header: PartHeader, collection: str) -> NewUpload:

@@ -82,12 +82,11 @@ class Client:
         given = [f"Authorization: Bearer {bearer}"] if bearer else []
         return "\r\n".join([f"{request_line} HTTP/1.1", "Host: localhost", *given, *lines, "", ""]).encode("utf-8")
 
-
-def read_reply(connection: socket.socket) -> Reply:
-    """Read one response from a socket, interim ones left out."""
-    response = http.client.HTTPResponse(connection)
-    response.begin()
-    return Reply(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
+    def read(self, connection: socket.socket) -> Reply:
+        """Read one response, interim ones left out."""
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        return Reply(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
 
 
 def _create_token(data: Path, *options: str) -> str:

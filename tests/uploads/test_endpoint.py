@@ -205,7 +205,7 @@ def test_page_that_makes_no_sense_is_refused(client, query):
         ("PUT", "/uploads", "GET, HEAD, OPTIONS, POST"),
         ("DELETE", "/uploads/by-name/a", "GET, HEAD, OPTIONS, PUT"),
         ("PUT", "/uploads/abc", "DELETE, GET, HEAD, OPTIONS, PATCH, POST"),
-        ("BREW", "/uploads", "GET, HEAD, OPTIONS, POST"),
+        ("PATCH", "/uploads", "GET, HEAD, OPTIONS, POST"),
     ],
 )
 def test_other_methods_are_refused_with_those_that_are_there(client, method, target, allow):

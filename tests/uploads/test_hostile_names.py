@@ -4,6 +4,8 @@ from urllib.parse import quote
 
 import pytest
 
+from assetserver.semantics.targets import format_target
+
 REFUSED = [
     "..",
     ".",
@@ -57,7 +59,8 @@ def test_name_that_is_odd_is_kept(client, name):
         served = client.send("GET", reply.json["uploads"][0]["url"])
         assert (served.status, served.content) == (200, b"hello")
         assert "x-evil" not in served.fields
-    assert client.send("GET", f"/media/by-name/{quote(name, safe='')}").content == b"hello"
+    assert client.send("GET", "/media" + format_target(f"by-name/{name}")).content == b"hello"
+    assert client.send("GET", f"/uploads/by-name/{quote(name, safe='')}").json == reply.json["uploads"][0]
 
 
 @pytest.mark.parametrize("name", ["../../../tmp/evil", "C:\\fakepath\\a.txt", "/etc/passwd", "a\tb", 'x"; name="y', "\x01"])
