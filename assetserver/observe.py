@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 import threading
 import time
@@ -200,7 +201,7 @@ def format_json(record: Record) -> str:
         "method": scope["method"],
         "host": asked.get(b"host", ""),
         "path": scope["path"],
-        "query": scope.get("query_string", b"").decode("latin-1"),
+        "query": _without_secrets(scope.get("query_string", b"").decode("latin-1")),
         "status": record.status,
         "bytes_sent": record.sent,
         "duration_ms": round(record.duration_s * 1000, 3),
@@ -215,11 +216,15 @@ def format_json(record: Record) -> str:
 FORMATS: Mapping[str, Callable[[Record], str]] = {"combined": format_combined, "json": format_json}
 
 
+_SECRETS = re.compile(r"((?:^|[?&])(?:grant|signature)=)[^&#]*")
 _LOGGED = frozenset({b"host", b"referer", b"user-agent", b"content-encoding", b"cache-status"})
 
 
 def _logged(fields: list[tuple[bytes, bytes]]) -> dict[bytes, str]:
-    return {name: value.decode("latin-1") for name, value in fields if name in _LOGGED}
+    values = {name: value.decode("latin-1") for name, value in fields if name in _LOGGED}
+    if b"referer" in values:
+        values[b"referer"] = _without_secrets(values[b"referer"])
+    return values
 
 
 @lru_cache(maxsize=4)
@@ -236,7 +241,13 @@ def _client(record: Record) -> str:
 def _target(scope: Scope) -> str:
     raw: bytes = scope.get("raw_path") or scope["path"].encode()
     query: bytes = scope.get("query_string", b"")
-    return (raw.partition(b"?")[0] + (b"?" + query if query else b"")).decode("latin-1")
+    target = raw.partition(b"?")[0].decode("latin-1")
+    return f"{target}?{_without_secrets(query.decode('latin-1'))}" if query else target
+
+
+def _without_secrets(text: str) -> str:
+    """Return a query or URL without the values that give access: whoever reads the log must not be able to use them."""
+    return _SECRETS.sub(r"\1-", text) if "=" in text else text
 
 
 def _quoted(text: str) -> str:
