@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from starlette.requests import ClientDisconnect, Request
 
 from ..access.principal import Principal
-from ..errors import AssetServerError, BusyError, UploadBusyError
+from ..errors import AssetServerError, BusyError, UploadBusyError, UploadGoneError
 from .answers import Places, format_media_path
 from .authorising import authorise, check_owner
 from .bodies import Pace, body_of
@@ -54,11 +54,14 @@ class Desk(NamedTuple):
     async def find(self, request: Request, verb: Literal["read", "write", "remove"]) -> Upload:
         """Return the upload that a request is about, as recorded, if whoever asks may do that with it.
 
-        Raises what ``admit`` raises, ``UploadMissingError`` and ``UploadGoneError``.
+        Raises what ``admit`` raises, ``UploadMissingError``, and ``UploadGoneError``, also for one that failed: it can only be
+        removed.
         """
         principal = await self.admit(request)
         upload = await self.service.find(request.path_params["id"])
         check_owner(principal, upload.owner, verb)
+        if upload.state == "failed" and verb != "remove":
+            raise UploadGoneError(f"upload {upload.id} failed; begin anew")
         return upload
 
     async def settle(self, upload: Upload) -> Upload:

@@ -39,21 +39,28 @@ class BreakingProxy:
         with suppress(OSError):  # closed
             while True:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(self.target)
-                threading.Thread(target=self._pass_up, args=(client, server), daemon=True).start()
-                threading.Thread(target=_pass, args=(server, client), daemon=True).start()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
-    def _pass_up(self, client: socket.socket, server: socket.socket) -> None:
+    def _serve(self, client: socket.socket) -> None:
+        """Pass bytes both ways until both are done, or the connection is cut."""
+        with client, socket.create_connection(self.target) as server:
+            down = threading.Thread(target=_pass_down, args=(server, client), daemon=True)
+            down.start()
+            if self._pass_up(client, server):
+                for end in (client, server):
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                    end.shutdown(socket.SHUT_RDWR)  # wakes who waits for it; else it stays open behind close()
+            down.join()
+
+    def _pass_up(self, client: socket.socket, server: socket.socket) -> bool:
+        """Pass bytes to the server; return whether the connection is to be cut."""
         with suppress(OSError):
             while piece := client.recv(PIECE_BYTES):
                 server.sendall(piece)
                 if self._is_time(len(piece)):
-                    for end in (client, server):
-                        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-                        end.shutdown(socket.SHUT_RDWR)
-                        end.close()
-                    return
+                    return True
             server.shutdown(socket.SHUT_WR)
+        return False
 
     def _is_time(self, count: int) -> bool:
         with self._lock:
@@ -65,8 +72,8 @@ class BreakingProxy:
             return False
 
 
-def _pass(source: socket.socket, sink: socket.socket) -> None:
+def _pass_down(server: socket.socket, client: socket.socket) -> None:
     with suppress(OSError):
-        while piece := source.recv(PIECE_BYTES):
-            sink.sendall(piece)
-        sink.shutdown(socket.SHUT_WR)
+        while piece := server.recv(PIECE_BYTES):
+            client.sendall(piece)
+        client.shutdown(socket.SHUT_WR)

@@ -14,6 +14,7 @@ from .breaking import BreakingProxy
 CONTENT = shake_128(__name__.encode()).digest(3_000_000)
 CUTS = [700_000, 1_600_000]
 QUICK_ATTEMPTS = 5
+CHUNK = 512 << 10
 
 
 @pytest.fixture(scope="module")
@@ -37,17 +38,18 @@ def download(server, url):
 
 @pytest.fixture
 def tuspy(missing):
-    """The module ``tusclient.client``."""
+    """``tuspy(url, token)`` returns a client."""
     try:
-        from tusclient import client  # noqa: PLC0415 - skipped where it is not there
+        from tusclient.client import TusClient  # noqa: PLC0415 - skipped where it is not there
     except ImportError:
         missing("tuspy")
-    return client
+    return lambda url, token: TusClient(f"{url}/uploads", headers={"Authorization": f"Bearer {token}"})
 
 
-def test_tuspy_uploads_with_checksums(tuspy, server, file):
-    client = tuspy.TusClient(f"{server.url}/uploads", headers={"Authorization": f"Bearer {server.token}"})
-    uploader = client.uploader(str(file), chunk_size=512 << 10, metadata={"filename": "größe.bin"}, upload_checksum=True)
+def test_tuspy_uploads_with_checksums(tuspy, server):
+    uploader = tuspy(server.url, server.token).uploader(
+        file_stream=io.BytesIO(CONTENT), chunk_size=512 << 10, metadata={"filename": "größe.bin"}, upload_checksum=True
+    )
 
     uploader.upload()
 
@@ -55,31 +57,33 @@ def test_tuspy_uploads_with_checksums(tuspy, server, file):
     assert server.plain.look(uploader.url)["name"] == "größe.bin"
 
 
-def test_tuspy_that_stopped_goes_on_as_a_new_client(tuspy, server, file):
-    client = tuspy.TusClient(f"{server.url}/uploads", headers={"Authorization": f"Bearer {server.token}"})
-    first = client.uploader(str(file), chunk_size=512 << 10, upload_checksum=True)
+def test_tuspy_that_stopped_goes_on_as_a_new_client(tuspy, server):
+    first = tuspy(server.url, server.token).uploader(
+        file_stream=io.BytesIO(CONTENT), chunk_size=512 << 10, upload_checksum=True
+    )
     first.upload(stop_at=1 << 20)
 
-    client.uploader(str(file), url=first.url, chunk_size=1 << 20).upload()
+    second = tuspy(server.url, server.token).uploader(file_stream=io.BytesIO(CONTENT), url=first.url, chunk_size=1 << 20)
+    assert second.offset == 1 << 20
+    second.upload()
 
     assert download(server, first.url) == CONTENT
 
 
-def test_tuspy_uploads_an_empty_file(tuspy, server, tmp_path):
-    (tmp_path / "empty").touch()
-    client = tuspy.TusClient(f"{server.url}/uploads", headers={"Authorization": f"Bearer {server.token}"})
-    uploader = client.uploader(str(tmp_path / "empty"))
+def test_tuspy_uploads_an_empty_file(tuspy, server):
+    uploader = tuspy(server.url, server.token).uploader(file_stream=io.BytesIO())
 
     uploader.upload()
 
     assert download(server, uploader.url) == b""
 
 
-def test_tuspy_that_is_cut_off_goes_on(tuspy, server, file):
+def test_tuspy_that_is_cut_off_goes_on(tuspy, server):
     with BreakingProxy(CUTS) as proxy:
         proxy.target = (urlsplit(server.url).hostname, urlsplit(server.url).port)
-        client = tuspy.TusClient(f"{proxy.url}/uploads", headers={"Authorization": f"Bearer {server.token}"})
-        uploader = client.uploader(str(file), retries=QUICK_ATTEMPTS, retry_delay=0)
+        uploader = tuspy(proxy.url, server.token).uploader(
+            file_stream=io.BytesIO(CONTENT), retries=QUICK_ATTEMPTS, retry_delay=0.1
+        )
         uploader.upload()
 
     assert proxy.cut == len(CUTS)
@@ -125,7 +129,7 @@ def test_aiotus_concatenates(aiotus, located):
     headers = {"Authorization": f"Bearer {located.token}"}
     parts = [io.BytesIO(CONTENT[start : start + 1_000_000]) for start in range(0, len(CONTENT), 1_000_000)]
 
-    url = asyncio.run(aiotus.upload_multiple(f"{located.url}/uploads", parts, {"filename": b"a.bin"}, headers=headers))
+    url = asyncio.run(aiotus.upload_multiple(f"{located.url}/uploads", parts, {"filename": b"a.bin"}, headers=headers, chunksize=CHUNK))
 
     assert download(located, url) == CONTENT
 
@@ -139,7 +143,7 @@ def test_aiotus_that_is_cut_off_goes_on(aiotus, start_uploads, file):
 
         async def run():
             with file.open("rb") as source:
-                return await aiotus.upload(f"{proxy.url}/uploads", source, config=config, headers=headers)
+                return await aiotus.upload(f"{proxy.url}/uploads", source, config=config, headers=headers, chunksize=CHUNK)
 
         url = asyncio.run(run())
 
@@ -152,32 +156,33 @@ def test_aiotus_that_is_cut_off_goes_on(aiotus, start_uploads, file):
 
 @pytest.fixture
 def curl(require, server):
-    """``curl(*arguments)`` returns the head of the answer and the exit code; the token and ``Tus-Resumable`` are sent."""
+    """``curl(*arguments)`` returns the answer, interim ones too, and the exit code; the token is sent."""
     program = require("curl")
 
     def run(*arguments, content=b"", limit_s=30):
-        fields = ["-H", f"Authorization: Bearer {server.token}", "-H", "Tus-Resumable: 1.0.0"]
-        command = [program, "-sS", "-i", "--http1.1", "--max-time", str(limit_s), *fields, *map(str, arguments)]
+        token = ["-H", f"Authorization: Bearer {server.token}"]
+        command = [program, "-sS", "-i", "--http1.1", "--max-time", str(limit_s), *token, *map(str, arguments)]
         done = subprocess.run(command, check=False, input=content, capture_output=True, timeout=60)
         return done.stdout.decode(errors="replace"), done.returncode
 
     return run
 
 
-TYPE = ["-H", "Content-Type: application/offset+octet-stream"]
+TUS = ["-H", "Tus-Resumable: 1.0.0"]
+PIECE = [*TUS, "-H", "Content-Type: application/offset+octet-stream"]
 
 
 def test_curl_by_hand_creates_is_cut_off_asks_and_goes_on(curl, server, file):
-    head, _ = curl("-X", "POST", f"{server.url}/uploads", "-H", f"Upload-Length: {len(CONTENT)}")
+    head, _ = curl("-X", "POST", f"{server.url}/uploads", *TUS, "-H", f"Upload-Length: {len(CONTENT)}")
     url = urljoin(server.url, re.search(r"(?im)^location: (\S+)", head)[1])
 
-    _, code = curl(*("-X", "PATCH", url, "-H", "Upload-Offset: 0", *TYPE, "-T", file, "--limit-rate", "1M"), limit_s=1)
+    _, code = curl(*("-X", "PATCH", url, "-H", "Upload-Offset: 0", *PIECE, "-T", file, "--limit-rate", "1M"), limit_s=1)
     assert code == 28  # the time was up
-    head, _ = curl("-I", url)
+    head, _ = curl("-I", url, *TUS)
     offset = int(re.search(r"(?im)^upload-offset: (\d+)", head)[1])
     assert 0 < offset < len(CONTENT)
     head, _ = curl(
-        *("-X", "PATCH", url, "-H", f"Upload-Offset: {offset}", *TYPE, "-T", "-", "-H", "Expect: 100-continue"),
+        *("-X", "PATCH", url, "-H", f"Upload-Offset: {offset}", *PIECE, "-T", "-", "-H", "Expect: 100-continue"),
         content=CONTENT[offset:],
     )
 
@@ -187,7 +192,7 @@ def test_curl_by_hand_creates_is_cut_off_asks_and_goes_on(curl, server, file):
 
 def test_curl_shows_104_100_and_201_of_a_resumable_upload(curl, server, file):
     head, _ = curl(
-        *(f"{server.url}/uploads?name=f.bin", "-H", "Tus-Resumable:", "-H", "Upload-Draft-Interop-Version: 6"),
+        *(f"{server.url}/uploads?name=f.bin", "-H", "Upload-Draft-Interop-Version: 6"),
         *("-H", "Upload-Complete: ?1", "-H", "Expect: 100-continue", "--data-binary", f"@{file}"),
     )
 

@@ -107,8 +107,9 @@ def test_creation_that_is_cut_off_goes_on_at_the_place_that_104_told(client, unt
         location = re.search(rb"location: (\S+)", connection.recv(1 << 16))[1].decode()
         connection.sendall(content[:500_000])
 
-    until(lambda: client.ask("HEAD", location)["upload-offset"] == "500000", "all of it stored")
-    assert client.ask("HEAD", location)["upload-complete"] == "?0"
+    until(lambda: client.look(location)["offset"] == 500_000, "all of it stored")
+    seen = client.ask("HEAD", location)
+    assert (seen["upload-offset"], seen["upload-complete"]) == ("500000", "?0")
     assert append(client, location, 500_000, content[500_000:], completes=True).status == 200
     assert client.download(location) == content
 
