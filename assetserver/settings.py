@@ -52,6 +52,7 @@ from assetserver.tomllines import (
 
 _VARIABLE = "ASSETSERVER_"
 _CONFIG_VARIABLE = "ASSETSERVER_CONFIG"  # names the file; not itself a setting
+_NO_SETTINGS = frozenset((_CONFIG_VARIABLE, "ASSETSERVER_TOKEN", "ASSETSERVER_SIGN_PASSWORD"))  # the last two: of `publish`
 
 _IN_BYTES = ("_bytes", ".max_size")
 
@@ -223,7 +224,7 @@ def _read_environment(environ: Mapping[str, str]) -> Layer:
             table, key = location[0], location[-1]
             kind = list if table in ARRAYS else _FIELDS[table][key].kind
             layer.put_text(location, variable, kind, environ[variable])
-        elif variable.startswith(_VARIABLE) and variable != _CONFIG_VARIABLE:
+        elif variable.startswith(_VARIABLE) and variable not in _NO_SETTINGS:
             raise SettingsError(f"{format_key((variable,))}: unknown setting; {_suggest_variable(variable)}")
     return layer
 

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 AT_ONCE = 2
 """Publishes that work at the same time in one process; each may use all cores, and others wait."""
 
-NICENESS = 10
+NICENESS = 5
 _WAITING = Work("waiting")
 
 

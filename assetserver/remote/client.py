@@ -152,7 +152,7 @@ class Remote:
         content = encode_submission(submission)
         fields = {"Content-Type": "application/json", "Accept": f"{_NDJSON}, application/json"}
         answer = self._ask("POST", "releases", {"site": site}, lambda: content, fields, tell)
-        if answer.status == HTTPStatus.CONFLICT:
+        if answer.status == HTTPStatus.CONFLICT or submission.dry_run:
             return Missing(self._read(answer, _Problem).missing)
         return self._read(answer, Published)
 

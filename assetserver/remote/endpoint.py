@@ -192,6 +192,8 @@ class ReleasesApi:
 
     async def _describe(self, outcome: Outcome, site: str) -> tuple[int, dict[str, Any]]:
         """Return the status and the content of the answer to a submission."""
+        if outcome == Missing(()):  # of a dry run
+            return HTTPStatus.OK, {"missing": []}
         if isinstance(outcome, Missing):
             detail = f"{len(outcome.digests):,} blobs are missing: PUT /-/api/blobs/DIGEST, then ask again"
             return HTTPStatus.CONFLICT, describe_problem(HTTPStatus.CONFLICT, detail, missing=outcome.digests)

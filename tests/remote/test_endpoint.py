@@ -185,7 +185,8 @@ class TestSubmissions:
     def test_a_dry_run_only_tells_what_is_missing(self, server):
         put(server, BODY)
         answer = submit(server, {"a.css": BODY}, dry_run=True)
-        assert (answer.status_code, answer.json()["missing"]) == (409, [])
+        assert (answer.status_code, answer.json()) == (200, {"missing": []})
+        assert submit(server, {"a.css": BODY, "b": b"b"}, dry_run=True).json()["missing"] == [sha256(b"b").hexdigest()]
         assert list(server.library.manifests()) == []
 
     @pytest.mark.parametrize("path", ["../a", "a//b", "/a", "a\0", "a/./b", "\\a"])
