@@ -29,7 +29,7 @@ from .delivery.memory import MemoryCache
 from .delivery.resources import Resources
 from .errors import SettingsError
 from .observe import AccessLog, LogWriter, RequestIds
-from .routes import cache_table, preview_routes, site_routes
+from .routes import cache_table, console_routes, preview_routes, site_routes
 from .semantics.caching import ERROR
 from .settings import Settings, load_settings
 from .storage.pools import FilePool
@@ -65,6 +65,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
             Route("/-/healthy", _healthy, methods=["GET"]),
             *preview_routes(settings, resources),
             *(uploading.routes() if uploading else ()),
+            *(console_routes(resources) if uploading else ()),
             Route("/-/{rest:path}", _nothing),  # nothing else under it is a site's
             *site_routes(settings, resources),
         ],

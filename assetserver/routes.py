@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Host, Mount, Route, Router
 
+from . import console
 from .data import open_library, served_sites
 from .delivery.assetfiles import AssetFiles
 from .delivery.previews import PREVIEW_CACHE, PREVIEW_FIELDS, Found, PreviewFiles, Previews
@@ -140,6 +141,13 @@ def _open_preview(
         resources=resources,
         links=False,
     )
+
+
+def console_routes(resources: Resources) -> list[BaseRoute]:
+    """Return where the page for people is; see ``console``."""
+    cache = CacheTable(rules=(CacheRule("**", CachePolicy(PAGE)),))
+    files = AssetFiles(directory=console.PAGE, html=True, fields=console.FIELDS, cache=cache, resources=resources)
+    return [Route("/-/console", _to_folder, methods=["GET", "HEAD"]), Mount("/-/console", files, name="console")]
 
 
 def cache_table(settings: Settings, mount: MountSettings | SiteSettings | None = None) -> CacheTable:

@@ -19,6 +19,7 @@ from uvicorn.supervisors import ChangeReload, Multiprocess
 from .app import create_app
 from .data import open_library, served_sites
 from .endings import with_options
+from .firststart import is_first_start, welcome
 from .releases.manifest import SHORT
 from .settings import Settings
 from .settingtables import SiteSettings
@@ -36,6 +37,7 @@ def serve_settings(settings: Settings, variables: Mapping[str, str], *, reload: 
     application from the environment. Raises ``SettingsError`` before anything is opened.
     """
     app = create_app(settings)
+    is_first = is_first_start(settings)
     try:
         listener = open_listener(settings)
     except OSError as error:
@@ -43,7 +45,12 @@ def serve_settings(settings: Settings, variables: Mapping[str, str], *, reload: 
         click.echo(_explain(settings, error), err=True)
         return EX_UNAVAILABLE
     mark = _identity(settings.server.uds)
-    for line in (*describe_mounts(settings), f"on {address_of(listener)} (stop with Ctrl+C)"):
+    address = address_of(listener)
+    for line in (
+        *describe_mounts(settings),
+        f"on {address} (stop with Ctrl+C)",
+        *(welcome(settings, address) if is_first else ()),
+    ):
         click.echo(line, err=True)
     try:
         config = _config(app, settings, reload=reload)

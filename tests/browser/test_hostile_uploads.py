@@ -84,13 +84,13 @@ def what_ran(browser):
     ]
 
 
-def load(browser, url, make):
+def load(browser, url, make, patience_ms=10_000):
     """Load ``url`` into the open page by a script that makes ``make`` of it; return how that ended: "load" or "error"."""
     expression = f"""new Promise(done => {{
       const element = {make};
       element.onload = () => done("load");
       element.onerror = () => done("error");
-      setTimeout(() => done("nothing"), 400);
+      setTimeout(() => done("nothing"), {patience_ms});
       element[element.tagName === "OBJECT" ? "data" : "src"] = {json.dumps(url)};
       document.body.append(element);
     }})"""
@@ -114,7 +114,7 @@ def test_nothing_runs_when_it_is_opened(browser, site):
 def test_nothing_runs_when_it_is_framed_or_embedded(browser, site, kind):
     browser.open(f"{site[0]}/page.html")
     for url in site[1].values():
-        load(browser, url, f"document.createElement('{kind}')")  # what is saved never loads
+        load(browser, url, f"document.createElement('{kind}')", 400)  # what is saved never loads
     assert what_ran(browser) == []
 
 
