@@ -221,7 +221,7 @@ class UploadSettings(Table, frozen=True, kw_only=True):
     """``[uploads]``: what may be uploaded, and how much of it at once."""
 
     enabled: Annotated[bool, _about("Accept uploads where releases are served from a data folder.")] = True
-    max_size: Annotated[int, _about("Largest file, in bytes.", ge=0, le=64 * _TIB)] = 2 * _GIB
+    max_size: Annotated[int, _about("Largest file, in bytes.", ge=1, le=64 * _TIB)] = 2 * _GIB
     files_per_request: Annotated[int, _about("Most files in one form.", ge=1, le=10_000)] = 100
     concurrent: Annotated[int, _about("Most uploads received at once, per worker.", ge=1, le=10_000)] = 256
     token_unfinished_bytes: Annotated[
@@ -233,7 +233,7 @@ class UploadSettings(Table, frozen=True, kw_only=True):
         86_400
     )
     grace_s: Annotated[int, _about("What is younger is never swept.", ge=60, le=31_536_000)] = 3600
-    idle_s: Annotated[int, _about("How long a body may pause.", ge=1, le=3600)] = 30
+    idle_s: Annotated[int, _about("How long a body may pause.", ge=1, le=30)] = 30
     minimum_rate_bytes_s: Annotated[int, _about("A body that comes more slowly over a minute is cut.", ge=0, le=_GIB)] = 1024
     resumable: Annotated[bool, _about("Speak resumable uploads of the IETF (experimental) beside tus.")] = True
     origins: Annotated[tuple[str, ...], _about("Origins whose pages may upload (CORS); * for all.", _ORIGIN)] = ("*",)

@@ -86,6 +86,8 @@ class Uploading:
                 await self._service.sweep()
             except (AssetServerError, OSError) as error:
                 logger.warning("what uploads left was not swept: %s", error)
+            except Exception:  # whatever it is, the next sweep may do better, and the server goes on
+                logger.exception("what uploads left was not swept")
             await anyio.sleep(SWEEP_S)
 
     def _resources_by_path(self) -> dict[str, Resource]:

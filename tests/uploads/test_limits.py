@@ -185,3 +185,17 @@ def test_disk_that_would_be_too_full_is_told_before_the_body(open_client):
 
     assert got.startswith(b"HTTP/1.1 507 ")
     assert b"no-space" in got
+
+
+@pytest.mark.parametrize("setting", ["TOKEN_UNFINISHED_BYTES", "UNFINISHED_BYTES"])
+def test_more_bytes_at_once_than_may_be_unfinished_are_refused_before_they_come(open_client, setting):
+    client = open_client(env={f"ASSETSERVER_UPLOADS__{setting}": "1000"})
+    client.upload("small.txt", b"x" * 1000)
+
+    with client.connect() as connection:
+        connection.sendall(client.head("POST /uploads?name=a.txt", "Content-Length: 1001", "Expect: 100-continue"))
+        got = receive_all(connection)
+
+    assert got.startswith(b"HTTP/1.1 413 ")
+    assert b"problem:quota" in got
+    client.upload("again.txt", b"x" * 1000)
