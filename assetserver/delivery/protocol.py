@@ -23,6 +23,7 @@ from assetserver.errors import FileChangedError
 
 from .hotcache import HOT, OFFER, Answer, Claim, HotCache, is_repeatable
 from .interim import offer_interim
+from .lastbytes import receive_rest
 from .leanrequest import LeanRequest
 from .sendfile import FILE, PATH, FilePart, FileSender, can_sendfile, open_path, stream_part
 from .upgrades import without_upgrade
@@ -133,6 +134,7 @@ class AssetProtocol(HttpToolsProtocol):
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application, and keep what it sends if it says that this may be repeated."""
+        receive = receive_rest(receive, getattr(send, "__self__"))  # noqa: B009 - a Send is a function to mypy
         data = scope.pop("assetserver.data", None)
         claims: list[Claim] = []
         if self._hot is not None and scope["method"] == "GET":
