@@ -48,9 +48,10 @@ class _Uploads:
 
     def find(self, upload_id: str) -> Medium | None:
         try:
-            return self._records.uploads().find(upload_id)
+            upload = self._records.uploads().find(upload_id)
         except (UploadMissingError, UploadGoneError):
             return None
+        return None if upload.kind == "tus-partial" else upload  # a part is nobody's file (tus 1.0, Concatenation)
 
     def find_by_name(self, name: str, collection: str) -> Medium | None:
         name = unicodedata.normalize("NFC", name)  # as names are stored, however they are written

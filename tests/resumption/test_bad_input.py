@@ -111,7 +111,7 @@ def test_length_that_is_deferred_with_a_patch_does_not_make_it_known(client):
 # Lying lengths
 
 
-def test_content_that_ends_before_its_length_is_kept_and_the_upload_not_complete(client, until):
+def test_content_that_ends_before_its_length_is_kept_and_the_upload_not_complete(client):
     url = client.create(10)
     with client.begin("PATCH", url, 10, upload_offset=0, content_type=UPLOAD_TYPE) as connection:
         connection.sendall(ABC[:7])
@@ -127,8 +127,8 @@ def test_content_that_ends_before_its_length_is_kept_and_the_upload_not_complete
 def test_content_longer_than_its_length_is_the_next_request_and_no_part_of_the_upload(client):
     url = client.create(10)
     with client.begin("PATCH", url, 4, upload_offset=0, content_type=UPLOAD_TYPE) as connection:
-        connection.sendall(ABC)
-        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 204 ")
+        connection.sendall(ABC)  # "efghij" is no request: the connection ends, perhaps before the answer to the first
+        connection.recv(1 << 16)
 
     assert client.offset(url) == 4
 

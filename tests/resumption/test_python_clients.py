@@ -129,7 +129,9 @@ def test_aiotus_concatenates(aiotus, located):
     headers = {"Authorization": f"Bearer {located.token}"}
     parts = [io.BytesIO(CONTENT[start : start + 1_000_000]) for start in range(0, len(CONTENT), 1_000_000)]
 
-    url = asyncio.run(aiotus.upload_multiple(f"{located.url}/uploads", parts, {"filename": b"a.bin"}, headers=headers, chunksize=CHUNK))
+    url = asyncio.run(
+        aiotus.upload_multiple(f"{located.url}/uploads", parts, {"filename": b"a.bin"}, headers=headers, chunksize=CHUNK)
+    )
 
     assert download(located, url) == CONTENT
 
