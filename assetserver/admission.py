@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache, partial
 
+from .access.records import AccessRecords
 from .data import Records, load_signing_keys
 from .settings import Settings
 from .storage.pools import FilePool
@@ -14,7 +15,16 @@ THREADS = 2
 
 
 def open_authority(settings: Settings, records: Records) -> Authority:
-    """Return who knows the tokens, grants and keys of ``settings``; its pool is closed with ``Authority.close``."""
+    """Return who knows the tokens, grants and keys of ``settings``; its pool is closed with ``Authority.close``.
+
+    Raises ``SettingsError`` for keys in the settings that are none.
+    """
     names = [one.name for one in settings.collections]
+
+    def open_access() -> AccessRecords | None:
+        return records.access() if records.are_there() else None
+
     load_keys = lru_cache(maxsize=1)(partial(load_signing_keys, settings))
-    return Authority(records.access, load_keys, FilePool("assetserver-access", THREADS), collections=names)
+    if settings.access.keys:
+        load_keys()
+    return Authority(open_access, load_keys, FilePool("assetserver-access", THREADS), collections=names)

@@ -57,6 +57,10 @@ class Records:
         self._database: SqliteDatabase | None = None
         self._lock = threading.Lock()
 
+    def are_there(self) -> bool:
+        """Tell whether anything was ever kept: who only looks must not make a database."""
+        return self._database is not None or os.path.exists(self.path)
+
     def uploads(self) -> UploadRecords:
         """Return the records of uploads."""
         from .database.uploads import SqlUploads  # noqa: PLC0415 - SQLAlchemy takes 0.2 s

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import unicodedata
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,12 +18,15 @@ from .delivery.mediafiles import MediaFiles
 from .delivery.mediafolder import Medium
 from .delivery.requests import query_suffix, raw_path
 from .delivery.resources import Resources
-from .errors import UploadGoneError, UploadMissingError
+from .errors import AssetServerError, OverloadedError, UploadGoneError, UploadMissingError
 from .routes import cache_table, public_fields
 from .semantics.caching import REDIRECT, CacheTable
 from .settings import Settings
 from .storage.blobs import Digest
 from .uploads.authorising import DEFAULT_COLLECTION, Authority
+from .uploads.records import Upload, UploadRecords
+
+logger = logging.getLogger(__name__)
 
 MOUNT = "/media"
 
@@ -41,29 +46,40 @@ def media_routes(settings: Settings, resources: Resources, records: Records, aut
 
 
 class _Uploads:
-    """The records of uploads, as delivery looks them up. ``records`` are opened by the first look."""
+    """The records of uploads, as delivery looks them up. ``records`` are opened by the first look, if there are any."""
 
     def __init__(self, records: Records) -> None:
         self._records = records
 
     def find(self, upload_id: str) -> Medium | None:
-        try:
-            upload = self._records.uploads().find(upload_id)
-        except (UploadMissingError, UploadGoneError):
-            return None
-        return None if upload.kind == "tus-partial" else upload  # a part is nobody's file (tus 1.0, Concatenation)
+        upload = self._ask(lambda uploads: uploads.find(upload_id))
+        return None if upload is None or upload.kind == "tus-partial" else upload  # a part is nobody's file
 
     def find_by_name(self, name: str, collection: str) -> Medium | None:
+        own = "" if collection == DEFAULT_COLLECTION else collection
         name = unicodedata.normalize("NFC", name)  # as names are stored, however they are written
-        return self._records.uploads().find_by_name("" if collection == DEFAULT_COLLECTION else collection, name)
+        return self._ask(lambda uploads: uploads.find_by_name(own, name))
+
+    def _ask(self, look: Callable[[UploadRecords], Upload | None]) -> Upload | None:
+        """Return what ``look`` finds. Raises ``OverloadedError`` where the records cannot be read; the log says why."""
+        if not self._records.are_there():
+            return None
+        try:
+            return look(self._records.uploads())
+        except (UploadMissingError, UploadGoneError):
+            return None
+        except AssetServerError as error:
+            logger.error("uploads cannot be looked up: %s", error)  # noqa: TRY400
+            raise OverloadedError("uploads cannot be looked up") from error
 
 
 def _open_media(settings: Settings, resources: Resources, records: Records, authority: Authority) -> MediaFiles:
     signed = {one.name for one in settings.collections if one.access == "signed"}
     table = cache_table(settings)
+    blobs = open_media_blobs(settings)
     return MediaFiles(
         _Uploads(records),
-        lambda digest: open_media_blobs(settings).path_of(Digest(digest)),
+        lambda digest: blobs.path_of(Digest(digest)),
         is_signed=lambda collection: (collection or DEFAULT_COLLECTION) in signed,
         load_keys=authority.load_keys,
         read_mark=open_changes(settings).read,

@@ -84,6 +84,7 @@ class Uploading:
         while True:
             try:
                 await self._service.sweep()
+                await self._authority.forget_expired()
             except (AssetServerError, OSError) as error:
                 logger.warning("what uploads left was not swept: %s", error)
             except Exception:  # whatever it is, the next sweep may do better, and the server goes on

@@ -19,13 +19,17 @@ print(" ".join(name for name in ("sqlalchemy", "sqlite3", "pysqlite3") if name i
 
 
 @pytest.mark.parametrize(
-    ("targets", "is_opened"),
+    ("targets", "is_there", "is_opened"),
     [
-        (["/", "/-/healthy", "/a.css", "/-/api/openapi.json", "/-/releases/x/", "/uploads"], False),
-        (["/media/aaaaaaaaaaaaaaaaaaaaaaaa/a.txt"], True),
+        (["/", "/-/healthy", "/a.css", "/-/api/openapi.json", "/-/releases/x/", "/uploads"], False, False),
+        (["/media/aaaaaaaaaaaaaaaaaaaaaaaa/a.txt"], False, False),
+        (["/media/aaaaaaaaaaaaaaaaaaaaaaaa/a.txt"], True, True),
     ],
 )
-def test_database_is_imported_only_where_a_record_is_touched(tmp_path, targets, is_opened):
+def test_database_is_imported_only_where_a_record_is_touched(tmp_path, targets, is_there, is_opened):
+    if is_there:
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data" / "records.sqlite3").touch()
     program = PROGRAM % {"targets": targets}
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
     command = [sys.executable, "-c", program]

@@ -6,6 +6,7 @@ on every verb, by every protocol: the way that forgets it is the way in.
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable, Collection
@@ -20,12 +21,22 @@ from assetserver.access.grants import GRANT_PREFIX, Grant, GrantRefusal, is_allo
 from assetserver.access.keys import KeyRing
 from assetserver.access.principal import Principal, ScopeName
 from assetserver.access.records import AccessRecords
-from assetserver.access.tokens import TokenRefusal, parse_token, verify_token
-from assetserver.errors import BadRequestError, ForbiddenError, TooLargeError, UnauthorisedError, UnsupportedTypeError
+from assetserver.access.tokens import TokenRecord, TokenRefusal, parse_token, verify_token
+from assetserver.errors import (
+    BadRequestError,
+    ForbiddenError,
+    OverloadedError,
+    SettingsError,
+    TooLargeError,
+    UnauthorisedError,
+    UnsupportedTypeError,
+)
 from assetserver.storage.pools import FilePool, wait_future
 
 from .crossorigin import CrossOrigin
 from .records import NewUpload
+
+logger = logging.getLogger(__name__)
 
 _REALM = 'Bearer realm="assetserver"'
 _INVALID = f'{_REALM}, error="invalid_token"'
@@ -44,11 +55,14 @@ Verb = Literal["read", "write", "remove"]
 
 
 class Authority:
-    """Knows tokens and grants. What it needs is opened on a thread of ``pool``, when the first token is seen."""
+    """Knows tokens and grants. What it needs is opened on a thread of ``pool``, when the first token is seen.
+
+    ``open_records`` returns None as long as nothing was ever kept: then nobody has a token.
+    """
 
     def __init__(
         self,
-        open_records: Callable[[], AccessRecords],
+        open_records: Callable[[], AccessRecords | None],
         open_keys: Callable[[], KeyRing],
         pool: FilePool,
         now: Callable[[], float] = time.time,
@@ -71,15 +85,19 @@ class Authority:
 
     async def claim(self, grant: Grant) -> bool:
         """Count a use of ``grant``, or return False if it has none left."""
-        return await wait_future(self._pool.submit(lambda: self._open_records().grants.claim(grant)))
+        return await wait_future(self._pool.submit(lambda: self._records().grants.claim(grant)))
 
     async def release(self, grant: Grant) -> None:
         """Take a use back."""
-        await wait_future(self._pool.submit(lambda: self._open_records().grants.release(grant)))
+        await wait_future(self._pool.submit(lambda: self._records().grants.release(grant)))
+
+    async def forget_expired(self) -> int:
+        """Forget how often grants were used that can be used no more; return how many."""
+        return await wait_future(self._pool.submit(self._forget_expired))
 
     async def load_keys(self) -> KeyRing:
-        """Return the keys that sign."""
-        return await wait_future(self._pool.submit(self._open_keys))
+        """Return the keys that sign. Raises ``OverloadedError`` if they cannot be read; the log says why."""
+        return await wait_future(self._pool.submit(self._keys))
 
     def check_collection(self, name: str) -> str:
         """Return a collection as records have it: "" for the default one.
@@ -100,17 +118,38 @@ class Authority:
         token = parse_token(text)
         if token is None:
             return TokenRefusal.UNKNOWN
-        return verify_token(token, self._open_records().tokens.find(token.id), now=self.now())
+        return verify_token(token, self._find_record(token.id), now=self.now())
 
     def _find_grant(self, text: str) -> Principal | GrantRefusal | TokenRefusal:
         """A grant counts as long as the token that made it: revoking that is how grants are revoked."""
-        grant = parse_grant(self._open_keys(), text, now=self.now())
+        grant = parse_grant(self._keys(), text, now=self.now())
         if isinstance(grant, GrantRefusal):
             return grant
-        issuer = self._open_records().tokens.find(grant.issuer)
+        issuer = self._find_record(grant.issuer)
         if issuer is None or issuer.revoked is not None:
             return TokenRefusal.REVOKED
         return Principal(f"grant:{grant.id}", frozenset({"upload"}), issuer.prefix, grant)
+
+    def _find_record(self, token_id: str) -> TokenRecord | None:
+        records = self._open_records()
+        return None if records is None else records.tokens.find(token_id)
+
+    def _records(self) -> AccessRecords:
+        records = self._open_records()
+        if records is None:
+            raise UnauthorisedError(TokenRefusal.UNKNOWN.value, _INVALID)
+        return records
+
+    def _forget_expired(self) -> int:
+        records = self._open_records()
+        return 0 if records is None else records.grants.forget_expired(self.now())
+
+    def _keys(self) -> KeyRing:
+        try:
+            return self._open_keys()
+        except (SettingsError, OSError) as error:
+            logger.error("no URL can be signed or verified: %s", error)  # noqa: TRY400
+            raise OverloadedError("the keys that sign cannot be read") from error
 
 
 class Guarded:
