@@ -17,6 +17,7 @@ from assetserver.errors import (
     AssetServerError,
     BadRequestError,
     BlobMissingError,
+    ForbiddenError,
     QuotaError,
     UploadGoneError,
     UploadMissingError,
@@ -168,6 +169,8 @@ class _Changes:
         upload = change.upload
         if upload.by_name:
             current = _find_by_name(self._connection, upload.collection, upload.by_name)
+            if change.only_own and current is not None and current.owner != upload.owner:
+                raise ForbiddenError(f"what is stored under the name {upload.by_name!a} belongs to another token")
             digest = None if current is None else current.sha256
             check_conditions(upload.by_name, digest, change.if_match, none=change.if_none_match)
         if not change.is_new and (state := _find(self._connection, upload.id).state) != "uploading":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable
+from functools import partial
 
 import anyio
 import msgspec
@@ -64,7 +65,7 @@ class Appending:
                 msgspec.structs.replace(self.upload, expires=None),
                 deposit,
                 gathered.take(),
-                lambda done: Complete(done, is_new=True, if_none_match=new.if_none_match, if_match=new.if_match),
+                partial(Complete, is_new=True, if_none_match=new.if_none_match, if_match=new.if_match, only_own=new.only_own),
             )
         except BaseException:
             with anyio.CancelScope(shield=True):

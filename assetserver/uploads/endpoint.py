@@ -6,6 +6,7 @@ refused by its header is refused before the first byte.
 
 from __future__ import annotations
 
+import logging
 from http import HTTPStatus
 from urllib.parse import urlencode
 
@@ -15,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from assetserver.access.principal import Principal
-from assetserver.errors import BadRequestError, TooLargeError, UploadMissingError
+from assetserver.errors import AssetServerError, BadRequestError, TooLargeError, UploadMissingError
 from assetserver.semantics.parameters import parse_media_type
 
 from .answers import describe_upload, etag_of, render_json
@@ -26,6 +27,8 @@ from .intake import Conditions, Digesting, check_framing, parse_digest_field, re
 from .multipart import LIMIT_FIELDS, LIMIT_FIELDS_BYTES, FormParts, PartHeader, read_boundary
 from .naming import clean_name, parse_name
 from .records import NewUpload, Upload
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_PAGE = 100
 LIMIT_PAGE = 1000
@@ -62,7 +65,12 @@ class UploadEndpoint:
             check_owner(principal, current.owner, "write")
         conditions = Conditions(request.headers)
         conditions.check(current)
-        new = replace(new, if_none_match=conditions.wants_nothing_there, if_match=conditions.if_match)
+        new = replace(
+            new,
+            if_none_match=conditions.wants_nothing_there,
+            if_match=conditions.if_match,
+            only_own=not principal.has_scope("admin"),
+        )
         upload = await self._take(request, new)
         fields = {"Location": self._desk.locate(request, upload), "ETag": str(etag_of(upload))}
         return self._answer([upload], HTTPStatus.OK if current else HTTPStatus.CREATED, fields)
@@ -114,10 +122,16 @@ class UploadEndpoint:
             digesting.check()
         except BaseException:
             with anyio.CancelScope(shield=True):
-                for upload in taken:
-                    await self._service.remove(upload.id)
+                await self._take_back(taken)
             raise
         return taken
+
+    async def _take_back(self, taken: list[Upload]) -> None:
+        for upload in taken:
+            try:
+                await self._service.remove(upload.id)
+            except AssetServerError as error:  # why the form failed is what the client must be told
+                logger.warning("upload %s of a form that failed is still there: %s", upload.id, error)
 
     async def _check_form(self, request: Request, principal: Principal) -> None:
         """Refuse what can be refused before the form is read: it does not say yet how long each of its files is."""

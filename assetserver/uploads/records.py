@@ -49,7 +49,8 @@ class NewUpload(msgspec.Struct, frozen=True, kw_only=True):
     """What a client wants to upload, as far as it says. ``expected``: digests of the whole by algorithm (``sha-256``).
 
     ``by_name``: also store it under this name. ``if_none_match``: only if nothing is there; ``if_match``: only if what is
-    there has one of these entity tags (the field's value). ``parts``: ids of the uploads to concatenate.
+    there has one of these entity tags (the field's value); ``only_own``: only if what is there is the same owner's. ``parts``:
+    ids of the uploads to concatenate.
     """
 
     name: str
@@ -63,6 +64,7 @@ class NewUpload(msgspec.Struct, frozen=True, kw_only=True):
     expected: dict[str, bytes] = {}
     if_none_match: bool = False
     if_match: str | None = None
+    only_own: bool = False
     max_size: int | None = None
     types: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
@@ -106,7 +108,8 @@ class Advance(msgspec.Struct, frozen=True):
 class Complete(msgspec.Struct, frozen=True):
     """The blob of ``upload`` is durable, and the upload complete; ``is_new`` if there was no record of it so far.
 
-    ``PreconditionFailedError`` if what is stored under its name is not what the two conditions ask for;
+    ``PreconditionFailedError`` if what is stored under its name is not what the two conditions ask for; ``ForbiddenError`` if
+    it is another owner's, with ``only_own``: who has the name when a body ends may not be who had it when it began;
     ``BlobMissingError`` if somebody removed the blob meanwhile: store it again.
     """
 
@@ -114,6 +117,7 @@ class Complete(msgspec.Struct, frozen=True):
     is_new: bool
     if_none_match: bool = False
     if_match: str | None = None
+    only_own: bool = False
 
 
 class Fail(msgspec.Struct, frozen=True):

@@ -1,6 +1,7 @@
 """Files in one request, over real sockets: as they are, in forms, by name; what is told of them, and how they go."""
 
 from base64 import b64encode
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256, sha512
 from urllib.parse import quote
 
@@ -250,6 +251,35 @@ def test_uploads_belong_to_their_token(open_client, create_token):
     assert client.send("PUT", "/uploads/by-name/mine.txt", b"y", token=other).status == 403
     assert client.send("POST", "/uploads?name=a", b"x", token=reader).status == 403
     assert [client.send("DELETE", target, token=token).status for token in (other, reader, admin)] == [403, 403, 204]
+
+
+def test_name_taken_while_the_body_came_is_not_taken_away(open_client, create_token):
+    client = open_client()
+    other = create_token(client.data, "--scope", "upload")
+    with client.connect() as connection:
+        connection.sendall(
+            client.head("PUT /uploads/by-name/race.txt", "Content-Length: 5", "Expect: 100-continue", token=other)
+        )
+        assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
+        assert client.send("PUT", "/uploads/by-name/race.txt", b"mine").status == 201
+        connection.sendall(b"steal")
+        late = client.read(connection)
+
+    assert (late.status, late.problem) == (403, "forbidden")
+    assert client.send("GET", "/media/by-name/race.txt").content == b"mine"
+
+
+def test_of_many_who_want_a_new_name_one_gets_it(client):
+    with ThreadPoolExecutor(8) as pool:
+        replies = list(
+            pool.map(
+                lambda number: client.send("PUT", "/uploads/by-name/one.txt", b"%d" % number, {"If-None-Match": "*"}), range(8)
+            )
+        )
+
+    statuses = [reply.status for reply in replies]
+    assert sorted(statuses) == [201, *[412] * 7]
+    assert client.send("GET", "/media/by-name/one.txt").content == b"%d" % statuses.index(201)
 
 
 def test_folder_that_is_served_live_takes_no_uploads(origin, fetch, tmp_path):
