@@ -27,14 +27,15 @@ def client(shared):
 
 
 @pytest.fixture
-def stalled(client, until):
+def stalled(client):
     """``stalled()`` returns an upload to which a client writes that has sent 1 MiB and will neither send more nor hang up."""
     with ExitStack() as stack:
 
         def begin():
             url = client.create(len(CONTENT))
-            fields = {"upload_offset": 0, "content_type": UPLOAD_TYPE}
+            fields = {"upload_offset": 0, "content_type": UPLOAD_TYPE, "expect": "100-continue"}
             connection = stack.enter_context(client.begin("PATCH", url, len(CONTENT), **fields))
+            assert connection.recv(1 << 16).startswith(b"HTTP/1.1 100 ")  # somebody waits for the body
             connection.sendall(CONTENT[:MIB])
             time.sleep(0.2)  # what was sent has arrived; nobody could tell
             return url, connection
