@@ -67,7 +67,7 @@ class MediaFiles(AssetFiles):
         super().__init__(**keywords)
 
     def _open_folder(self) -> MediaFolder:
-        return MediaFolder(self._media, self._path_of, self._describe, self._resources.files, read_mark=self._read_mark)
+        return MediaFolder(self._media, self._path_of, self._describe, self._resources, read_mark=self._read_mark)
 
     async def _find(self, path: AssetPath, scope: Scope) -> Entry | Response | None:
         """Return the upload, if the URL gives access to it.
@@ -87,11 +87,14 @@ class MediaFiles(AssetFiles):
             return None
         raise HTTPException(403, found.value, {"Cache-Control": ERROR, "X-Content-Type-Options": "nosniff"})
 
-    def _describe(self, path: AssetPath, medium: Medium, representation: Representation) -> Asset:
+    def _describe(
+        self, path: AssetPath, medium: Medium, representations: tuple[Representation, ...], negotiable: bool
+    ) -> Asset:
         own = select_serving(medium.media_type, medium.name).fields
         names = {name for name, _ in own}
         return Asset(
-            (representation,),
+            representations,
+            negotiable,
             cache_fields=self.cache.fields_of(self._select_policy(path, medium)),
             fields=(*(field for field in self._fields if field[0] not in names), *own),
         )

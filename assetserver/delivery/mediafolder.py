@@ -16,18 +16,21 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from assetserver.semantics.representation import Asset, ContentCoding, Representation
+from assetserver.errors import OverloadedError
+from assetserver.semantics.representation import SUFFIXES, Asset, ContentCoding, Representation
 from assetserver.semantics.respond import AssetResponses
 from assetserver.semantics.targets import AssetPath
 from assetserver.semantics.untrusted import select_serving
-from assetserver.storage.pools import FilePool, wait_future
+from assetserver.storage.pools import wait_future
 
 from .blobsources import BlobSources
-from .livefolder import FRESH_S, HASHED_AT_ONCE_BYTES, Entry
+from .livefolder import FRESH_S, HASHED_AT_ONCE_BYTES, Entry, Source
 from .probe import MISSING, Kind, Probe, Roots
+from .resources import Resources
 
 LIMIT_ENTRIES = 3072
 
@@ -97,18 +100,22 @@ class MediaEntry(Entry):
     mark: bytes = b""
 
 
-MakeAsset = Callable[[AssetPath, Medium, Representation], Asset]
+MakeAsset = Callable[[AssetPath, Medium, tuple[Representation, ...], bool], Asset]
+"""(path, upload, representations, negotiable) → asset: the owner's policy."""
 
 
 class MediaFolder:
-    """The complete uploads of ``media``; blobs lie where ``path_of`` says. ``clock_s`` is monotonic seconds."""
+    """The complete uploads of ``media``; blobs lie where ``path_of`` says. ``clock_s`` is monotonic seconds.
+
+    Text gets compressed forms, made once in the background, as files of a live folder do.
+    """
 
     def __init__(
         self,
         media: Media,
         path_of: Callable[[str], str],
         make_asset: MakeAsset,
-        files: FilePool,
+        resources: Resources,
         *,
         read_mark: Callable[[], bytes] = bytes,
         clock_s: Callable[[], float] = time.monotonic,
@@ -117,7 +124,9 @@ class MediaFolder:
         self.roots = Roots(())  # uploads have names, no folders to list
         self._media = media
         self._make_asset = make_asset
-        self._files = files
+        self._encodings = resources.encodings
+        self._files = resources.files
+        self._compressors = resources.compressors
         self._read_mark = read_mark
         self._blobs = BlobSources(path_of, remedy="upload it again", hashed_bytes=HASHED_AT_ONCE_BYTES)
         self._entries: dict[AssetPath, MediaEntry] = {}
@@ -168,21 +177,30 @@ class MediaFolder:
         return medium if medium is not None and medium.sha256 and (not asked.id or medium.name == asked.name) else None
 
     def _build(self, path: AssetPath, medium: Medium, now_s: float) -> MediaEntry:
-        digest, size = bytes.fromhex(medium.sha256), medium.size or 0
-        source = self._blobs.find(digest, size, f"media/{path}")
+        digest = bytes.fromhex(medium.sha256)
+        source = self._blobs.find(digest, medium.size or 0, f"media/{path}")
         if source is None:
             return MediaEntry(path, MISSING, now_s)
+        entry = MediaEntry(path, Probe(Kind.FILE, source.path), now_s, digest=digest, medium=medium)
+        return self._describe(entry, source)
+
+    def _describe(self, entry: MediaEntry, source: Source) -> MediaEntry:
+        """Fill in what follows from the record and the blob: representations, sources, prepared answers."""
+        medium, digest = entry.medium, entry.digest
+        assert medium is not None  # noqa: S101 - the caller has both
+        assert digest is not None  # noqa: S101 - as above
         media_type = select_serving(medium.media_type, medium.name).media_type
-        representation = Representation(ContentCoding.IDENTITY, media_type, size, digest)
-        return MediaEntry(
-            path,
-            Probe(Kind.FILE, source.path),
-            now_s,
-            digest=digest,
-            responses=AssetResponses(self._make_asset(path, medium, representation)),
-            sources={ContentCoding.IDENTITY: source},
-            medium=medium,
+        size = source.signature.size
+        makes = self._encodings.makes(media_type, size)
+        coded = [self._encodings.find(coding, digest, size, None) for coding in SUFFIXES] if makes else []
+        found = [one for one in coded if one is not None]
+        representations = (
+            Representation(ContentCoding.IDENTITY, media_type, size, digest),
+            *(Representation(one.coding, media_type, one.length, one.digest) for one in found),
         )
+        entry.responses = AssetResponses(self._make_asset(entry.path, medium, representations, makes))
+        entry.sources = {ContentCoding.IDENTITY: source, **{one.coding: Source(one.path, one.signature) for one in found}}
+        return entry
 
     def _remember(self, entry: MediaEntry) -> None:
         with self._lock:
@@ -192,6 +210,25 @@ class MediaFolder:
             while len(self._entries) >= LIMIT_ENTRIES:
                 self._entries.pop(next(iter(self._entries)))
             self._entries[entry.path] = entry
+            missing = tuple(coding for coding in SUFFIXES if coding not in entry.sources)
+            if entry.responses.asset.negotiable and missing:  # under the lock, for the work ends in _replace
+                entry.work = self._compressors.submit(self._compress, entry, missing)
+
+    def _compress(self, entry: MediaEntry, missing: tuple[ContentCoding, ...]) -> None:
+        source, digest = entry.sources[ContentCoding.IDENTITY], entry.digest
+        assert digest is not None  # noqa: S101 - it is a file's
+        self._encodings.make(source.path, source.signature, digest, missing)
+        better = MediaEntry(entry.path, entry.probe, entry.checked_s, digest=digest, medium=entry.medium, mark=entry.mark)
+        with suppress(OverloadedError, InterruptedError):  # then the file goes on as it is
+            self._replace(entry, self._describe(better, source))
+
+    def _replace(self, entry: MediaEntry, better: MediaEntry) -> None:
+        """Put ``better`` in the place of ``entry``, unless something else is there by now."""
+        with self._lock:
+            better.work = entry.work
+            if self._entries.get(entry.path) is entry:
+                better.checked_s, better.mark = entry.checked_s, entry.mark
+                self._entries[entry.path] = better
 
 
 def parse_media_path(path: str) -> MediaPath | None:

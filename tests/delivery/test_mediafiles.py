@@ -227,6 +227,26 @@ def test_a_damaged_blob_is_a_miss_until_it_is_mended(client, uploads, caplog):
     assert client.get(f"/media/{ID}/a.png").content == PNG
 
 
+def test_text_is_compressed_once_and_what_is_compressed_already_is_not(client, uploads, files):
+    text = b"the same words again and again\n" * 500
+    uploads.add(ID, "a.txt", text, "text/plain; charset=utf-8")
+    uploads.add(OTHER, "a.png", PNG * 100, "image/png")
+    for coding in ("br", "zstd", "gzip"):
+        deadline_s = time.monotonic() + 20
+        while True:
+            answer = client.get(f"/media/{ID}/a.txt", headers={"accept-encoding": coding})
+            if answer.headers.get("content-encoding") == coding or time.monotonic() > deadline_s:
+                break
+        assert answer.headers["content-encoding"] == coding
+        assert answer.headers["vary"] == "accept-encoding"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    plain = client.get(f"/media/{ID}/a.txt", headers={"accept-encoding": "identity"})
+    assert plain.content == text
+    assert plain.headers["etag"] != answer.headers["etag"]
+    assert files.folder.get(f"{ID}/a.txt") is None or files.folder.get(f"{ID}/a.txt").digest == hashlib.sha256(text).digest()
+    assert "content-encoding" not in client.get(f"/media/{OTHER}/a.png", headers={"accept-encoding": "br"}).headers
+
+
 def test_a_private_collection_wants_a_signed_url(client, uploads):
     uploads.add(ID, "ä b.png", PNG, "image/png", collection="private")
     path = f"{ID}/ä b.png"
