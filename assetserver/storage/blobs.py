@@ -182,8 +182,12 @@ class Staging(Protocol):
         """Yield every file, in any order; those that come or go meanwhile may or may not be among them."""
         ...
 
+    def make(self) -> None:
+        """Make room for uploads, if nothing was ever uploaded."""
+        ...
+
     def is_there(self) -> bool:
-        """Tell whether anything was ever staged."""
+        """Tell whether there was ever ``make`` or ``open``."""
         ...
 
     def free_bytes(self) -> int:

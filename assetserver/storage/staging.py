@@ -131,7 +131,7 @@ class FileStaging:
         try:
             return StagedFile(path)
         except FileNotFoundError:
-            make_durable_folder(self.folder)
+            self.make()
             return StagedFile(path)
 
     def confirm(self) -> None:
@@ -171,8 +171,12 @@ class FileStaging:
                     status = os.stat(os.path.join(self.folder, name))
                     yield StagedInfo(name, status.st_size, status.st_mtime)
 
+    def make(self) -> None:
+        """Make the folder, if it is not there."""
+        make_durable_folder(self.folder)
+
     def is_there(self) -> bool:
-        """Tell whether anything was ever staged."""
+        """Tell whether the folder is there: nothing was ever uploaded where it is not."""
         return os.path.isdir(self.folder)
 
     def free_bytes(self) -> int:

@@ -97,6 +97,7 @@ class UploadService:
         """
         session.plan_receipt(new, self._settings.max_size)
         await self._depot.on_files(self._allowance.check_space, new.length or 0)
+        await self._depot.on_files(self._staging.make)  # what has a record is swept
         upload = self._begin(new)
         await self._depot.commits.commit(Add(upload, self._allowance.quota))
         return await self.settle(upload.id) if session.is_complete(upload) else upload
