@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
+from assetserver.access.grants import GrantRequest
+
 from .answers import PROBLEM_TYPE
 
 Json = dict[str, Any]
@@ -86,9 +90,10 @@ def describe_api(public_url: str = "", version: str = "1") -> Json:
                 "get": _SHOW_BY_NAME,
                 "put": _PUT,
             },
+            "/-/api/grants": {"post": _GRANT},
         },
         "components": {
-            "schemas": {"Upload": _UPLOAD, "Problem": _PROBLEM},
+            "schemas": {"Upload": _UPLOAD, "Problem": _PROBLEM, **_GRANT_SCHEMAS},
             "responses": {status: _describe_problem(text) for status, text in _PROBLEMS.items()},
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "description": "assetserver token create"}},
         },
@@ -171,6 +176,24 @@ _CREATE: Json = {
         },
     },
     "responses": _answers(("412", "423", "460", *_INTAKE), _201=_answer("Stored, and on disk.", _UPLOADS, {"Location": _TEXT})),
+}
+(_GRANT_REF,), _found = msgspec.json.schema_components((GrantRequest,), ref_template="#/components/schemas/{name}")
+_GRANT_SCHEMAS: Json = msgspec.json.decode(msgspec.json.encode(_found))
+_GRANTED: Json = {
+    "type": "object",
+    "required": ["grant", "id", "expires", "uses"],
+    "properties": {
+        "grant": {"type": "string", "description": "For Authorization: Bearer, or ?grant= of /uploads."},
+        "id": _TEXT,
+        "expires": {"type": "string", "format": "date-time"},
+        "uses": _INTEGER,
+    },
+}
+_GRANT: Json = {
+    "operationId": "makeGrant",
+    "summary": "Make a grant, by which a browser may upload what it says, and nothing else.",
+    "requestBody": {"required": False, "content": {"application/json": {"schema": _GRANT_REF}}},
+    "responses": _answers(("400", "413", *_ANY), _201=_answer("The grant.", _GRANTED)),
 }
 _SHOW: Json = {
     "operationId": "showUpload",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hmac
+from base64 import urlsafe_b64encode
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +23,12 @@ QUERY = sign_url(RING, PATH, NOW + 60).encode()
 def test_a_signed_url_admits_until_it_expires():
     assert verify_url(RING, PATH, QUERY, now=NOW + 59.9) == Admission(NOW + 60)
     assert verify_url(RING, PATH, QUERY, now=NOW + 60) is UrlRefusal.EXPIRED
+
+
+def test_programs_can_sign_as_the_readme_says():
+    text = f"assetserver media url 1\nnew\n{NOW + 60}\n{PATH}".encode()
+    signature = urlsafe_b64encode(hmac.digest(b"n" * 40, text, "sha256")).rstrip(b"=").decode()
+    assert f"expires={NOW + 60}&key=new&signature={signature}".encode() == QUERY
 
 
 def test_urls_of_an_older_key_still_admit():

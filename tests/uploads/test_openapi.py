@@ -11,8 +11,9 @@ from assetserver.uploads.openapi import describe_api
 
 EXAMPLES = 25
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-OPERATIONS = ["GET /uploads", "POST /uploads", "GET /uploads/{id}", "HEAD /uploads/{id}", "PATCH /uploads/{id}"]
-OPERATIONS += ["DELETE /uploads/{id}", "GET /uploads/by-name/{name}", "PUT /uploads/by-name/{name}"]
+OPERATIONS = [
+    f"{verb.upper()} {path}" for path, item in describe_api()["paths"].items() for verb in item if verb != "parameters"
+]
 
 
 def test_description_is_served_to_anybody(client):
@@ -41,13 +42,6 @@ def test_every_reference_leads_somewhere():
         for step in reference.removeprefix("#/").split("/"):
             found = found[step]
         assert found
-
-
-def test_every_operation_is_tested():
-    paths = describe_api()["paths"]
-    described = [f"{verb.upper()} {path}" for path, item in paths.items() for verb in item if verb != "parameters"]
-
-    assert sorted(described) == sorted(OPERATIONS)
 
 
 schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")
