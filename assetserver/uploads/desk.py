@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from starlette.requests import ClientDisconnect, Request
 
 from ..access.principal import Principal
-from ..errors import AssetServerError, BusyError, UploadBusyError, UploadGoneError
+from ..errors import AssetServerError, BusyError, TooLargeError, UploadBusyError, UploadGoneError
 from .answers import Places, format_media_path
 from .authorising import authorise, check_owner
 from .bodies import Pace, body_of
@@ -46,6 +46,11 @@ class Desk(NamedTuple):
     def chunks(self, request: Request) -> AsyncIterator[bytes]:
         """Return the body of a request as it comes; the first step asks the client to send it."""
         return body_of(request).chunks(self.pace)
+
+    def check_size(self, length: int | None) -> None:
+        """Raise ``TooLargeError`` for a length that no upload may have; None is not known yet."""
+        if self.max_size and length is not None and length > self.max_size:
+            raise TooLargeError(f"an upload may have {self.max_size} bytes, not {length}")
 
     async def admit(self, request: Request) -> Principal:
         """Return who wants to upload. Raises ``UnauthorisedError`` or ``ForbiddenError`` before the body is asked for."""

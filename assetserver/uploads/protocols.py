@@ -28,11 +28,15 @@ class UploadProtocols:
         self._resumable = ResumableEndpoint(desk)
 
     async def collection(self, request: Request) -> Response | None:
-        """Answer a request to ``/uploads``, or return None if it is a plain one."""
+        """Answer OPTIONS and POST to ``/uploads``, or return None if it is a plain upload.
+
+        Raises ``BadRequestError`` and ``MethodNotAllowedError``: no method but POST can be meant by one.
+        """
         if request.method == "OPTIONS":
             return self._options(COLLECTION_METHODS)
-        if request.method != "POST":
-            return None
+        method = tus.parse_method(request.method, request.headers)
+        if method != "POST":
+            raise MethodNotAllowedError(f"{method} is not for the URL that uploads are created at", COLLECTION_METHODS)
         if "tus-resumable" in request.headers:
             return await self._tus.create(request)
         if self._speaks_resumable and resumable.parse_complete(request.headers) is not None:
@@ -42,8 +46,8 @@ class UploadProtocols:
     async def item(self, request: Request) -> Response:
         """Answer OPTIONS, HEAD, PATCH, DELETE, and POST that stands for one of them, to ``/uploads/{id}``.
 
-        Raises ``BadRequestError`` and ``MethodNotAllowedError``, and for HEAD what ``Desk.find`` does. Once a protocol is chosen,
-        errors are its answers.
+        Raises ``BadRequestError`` and ``MethodNotAllowedError``, and for HEAD what ``Desk.find`` does; once a protocol is
+        chosen, errors are its answers.
         """
         method = tus.parse_method(request.method, request.headers)
         if method == "OPTIONS":

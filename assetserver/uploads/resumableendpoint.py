@@ -61,7 +61,7 @@ class ResumableEndpoint:
     async def _create(self, request: Request) -> Response:
         principal = await self._desk.admit(request)
         creation = resumable.parse_creation(request.headers)
-        self._check_size(creation.length)
+        self._desk.check_size(creation.length)
         new = await restrict(request, principal, _describe_new(request, creation))
         checksum = _read_checksum(request)
         upload = await self._desk.service.create(new)
@@ -102,7 +102,7 @@ class ResumableEndpoint:
             raise resumable.MismatchingOffsetError(upload.offset, append.offset)
         resumable.check_length(upload, append)
         if append.length is not None and upload.size is None:
-            self._check_size(append.length)
+            self._desk.check_size(append.length)
             upload = await self._desk.service.declare_length(upload.id, append.length)
         upload = await self._desk.service.append(
             upload.id,
@@ -129,11 +129,6 @@ class ResumableEndpoint:
         """Return ``Upload-Limit``, for a new upload or the one given."""
         expires = upload.expires if upload is not None and upload.state == "uploading" else None
         return resumable.format_limits(self._desk.max_size, None if expires is None else int(expires - self._desk.clock()))
-
-    def _check_size(self, length: int | None) -> None:
-        limit = self._desk.max_size
-        if limit and length is not None and length > limit:
-            raise TooLargeError(f"an upload may have {limit} bytes, not {length}")
 
     async def _answer(self, handler: Handler, request: Request) -> Response:
         try:

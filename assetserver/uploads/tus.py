@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from binascii import Error as Base64Error
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -72,7 +72,7 @@ class Concat(msgspec.Struct, frozen=True):
     parts: tuple[str, ...] = ()
 
 
-class Checksum(msgspec.Struct, frozen=True):
+class Checksum(NamedTuple):
     """The digest that the content of one request must have."""
 
     algorithm: str
@@ -87,6 +87,7 @@ class Creation(msgspec.Struct, frozen=True):
     metadata: dict[str, str]
     name: str
     media_type: str
+    checksum: Checksum | None
 
 
 class Append(msgspec.Struct, frozen=True):
@@ -136,6 +137,7 @@ def parse_creation(headers: Headers) -> Creation:
         metadata | {key: value for key, value in kept.items() if value},
         name=metadata.get("filename") or metadata.get("name") or "",
         media_type=metadata.get("filetype") or metadata.get("type") or "",
+        checksum=parse_checksum(read_field(headers, "upload-checksum")),
     )
 
 

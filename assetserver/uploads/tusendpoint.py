@@ -22,7 +22,6 @@ from ..errors import (
     ChecksumMismatchError,
     ForbiddenError,
     OffsetConflictError,
-    TooLargeError,
     UploadGoneError,
     UploadMissingError,
 )
@@ -30,7 +29,7 @@ from . import tus
 from .answers import Handler, render_problem
 from .authorising import check_owner, restrict
 from .desk import UNHEARD, Desk
-from .intake import read_field, read_type
+from .intake import read_type
 from .naming import clean_name
 from .records import Kind, NewUpload, Upload
 
@@ -67,7 +66,7 @@ class TusEndpoint:
         tus.check_version(request.headers)
         principal = await self._desk.admit(request)
         creation = tus.parse_creation(request.headers)
-        self._check_size(creation.length)
+        self._desk.check_size(creation.length)
         new = await restrict(request, principal, _describe_new(request, creation))
         if creation.concat.role == "final":
             await self._check_parts(principal, creation.concat.parts)
@@ -75,14 +74,13 @@ class TusEndpoint:
         else:
             upload = await self._desk.service.create(new)
         if tus.has_upload_type(request.headers):
-            upload = await self._take_first(request, upload)
+            upload = await self._take_first(request, upload, creation.checksum)
         fields = {"Location": self._desk.locate(request, upload)}
         return Response(None, 201, fields | self._report(upload))
 
-    async def _take_first(self, request: Request, upload: Upload) -> Upload:
+    async def _take_first(self, request: Request, upload: Upload, checksum: tus.Checksum | None) -> Upload:
         """Append what came with the creation; where that fails, nobody knows the upload, and it is removed."""
         try:
-            checksum = tus.parse_checksum(read_field(request.headers, "upload-checksum"))
             return await self._take(request, upload, tus.Append(0, None, checksum, tus.parse_content_length(request.headers)))
         except UNHEARD:
             await self._desk.abandon(upload)
@@ -111,20 +109,19 @@ class TusEndpoint:
             upload = await self._desk.settle(upload)
             if offset != upload.offset:
                 raise OffsetConflictError(f"the upload is at {upload.offset}, not {offset}", upload.offset)
-            self._check_size(length)
+            self._desk.check_size(length)
             return await self._desk.service.declare_length(upload.id, length)
         if upload.size != length:
             raise BadRequestError(f"the length is {upload.size}, and cannot become {length}")
         return upload
 
     async def _take(self, request: Request, upload: Upload, append: tus.Append) -> Upload:
-        checksum = append.checksum and (append.checksum.algorithm, append.checksum.digest)
         return await self._desk.service.append(
             upload.id,
             append.offset,
             self._desk.chunks(request),
             content_length=append.content_length,
-            checksum=checksum,
+            checksum=append.checksum,
         )
 
     async def _remove(self, request: Request) -> Response:
@@ -142,11 +139,6 @@ class TusEndpoint:
             check_owner(principal, upload.owner, "read")
             if upload.kind != "tus-partial" or upload.state != "complete":
                 raise BadRequestError(f"Upload-Concat: {part} is not a partial upload that is complete")
-
-    def _check_size(self, length: int | None) -> None:
-        limit = self._desk.max_size
-        if limit and length is not None and length > limit:
-            raise TooLargeError(f"an upload may have {limit} bytes, not {length}")
 
     def _report(self, upload: Upload) -> dict[str, str]:
         return tus.format_progress(upload) | tus.format_result(upload, self._desk.locate_media(upload))

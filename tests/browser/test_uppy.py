@@ -45,22 +45,27 @@ def bundle(require, install_npm, tmp_path_factory):
     return target
 
 
-@pytest.fixture
-def uploads(origin, tmp_path):
+@pytest.fixture(scope="module")
+def uploads(shared_origin, tmp_path_factory):
     """A server that takes uploads: its ``endpoint`` and a ``token``."""
-    data = tmp_path / "data"
+    data = tmp_path_factory.mktemp("data")
     command = [sys.executable, "-m", "assetserver", "token", "create", "--scope", "upload", "--data", str(data)]
     token = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.splitlines()[-1]
-    url = origin(None, "--data", data)
+    url = shared_origin(None, "--data", data)
     return SimpleNamespace(url=url, endpoint=f"{url}/uploads", token=token)
 
 
+@pytest.fixture(scope="module")
+def page_url(shared_origin, bundle):
+    """Where the page is: another origin than that of the uploads."""
+    return f"{shared_origin(bundle)}/"
+
+
 @pytest.fixture
-def page(origin, bundle, browser):
+def page(page_url, browser):
     """A browser that shows the page; ``page()`` loads it again."""
-    url = f"{origin(bundle)}/"
-    browser.open(url)
-    return lambda: browser.open(url)
+    browser.open(page_url)
+    return lambda: browser.open(page_url)
 
 
 @pytest.fixture

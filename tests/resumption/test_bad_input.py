@@ -111,25 +111,27 @@ def test_length_that_is_deferred_with_a_patch_does_not_make_it_known(client):
 # Lying lengths
 
 
-def test_content_that_ends_before_its_length_is_kept_and_the_upload_not_complete(client):
+def test_content_that_ends_before_its_length_is_kept_and_the_upload_not_complete(client, until):
     url = client.create(10)
     with client.begin("PATCH", url, 10, upload_offset=0, content_type=UPLOAD_TYPE) as connection:
         connection.sendall(ABC[:7])
         connection.shutdown(socket.SHUT_WR)
         connection.recv(1 << 16)
 
+    until(lambda: client.look(url)["offset"] > 0, "anything stored")
     assert client.offset(url) == 7
     assert client.look(url)["state"] == "uploading"
     assert client.append(url, 7, ABC[7:]).status == 204
     assert client.download(url) == ABC
 
 
-def test_content_longer_than_its_length_is_the_next_request_and_no_part_of_the_upload(client):
+def test_content_longer_than_its_length_is_the_next_request_and_no_part_of_the_upload(client, until):
     url = client.create(10)
     with client.begin("PATCH", url, 4, upload_offset=0, content_type=UPLOAD_TYPE) as connection:
         connection.sendall(ABC)  # "efghij" is no request: the connection ends, perhaps before the answer to the first
         connection.recv(1 << 16)
 
+    until(lambda: client.look(url)["offset"] > 0, "anything stored")
     assert client.offset(url) == 4
 
 

@@ -294,3 +294,11 @@ def test_request_without_a_token_is_refused(client):
     assert client.ask("POST", content=ABC, upload_complete="?1", authorization=None).status == 401
     assert append(client, url, 4, ABC[4:], authorization=None).status == 401
     assert client.ask("HEAD", url)["upload-offset"] == "4"
+
+
+def test_server_that_is_told_not_to_speak_them_does_not(start_uploads):
+    client = start_uploads("[uploads]\nresumable = false\n").plain
+
+    assert client.ask("OPTIONS")["upload-limit"] is None
+    assert client.ask("POST", content=ABC, upload_complete="?0")["upload-complete"] is None
+    assert append(client, UNKNOWN, 0, ABC).status == 412

@@ -111,6 +111,10 @@ def test_post_to_an_upload_that_stands_for_nothing_is_not_allowed(client):
     assert client.ask("POST", client.create(10)).status == 405
 
 
+def test_post_that_stands_for_a_patch_creates_nothing(client):
+    assert client.ask("POST", upload_length=10, x_http_method_override="PATCH").status == 405
+
+
 # HEAD
 
 
