@@ -63,12 +63,17 @@ def check(config: str | None, wants_list: bool) -> None:
         return
     with told_kindly():
         from .app import create_app  # noqa: PLC0415 - as in `serve`
+        from .data import warn_of_records  # noqa: PLC0415
         from .serving import describe_mounts  # noqa: PLC0415
 
         settings = load(config, {})
         create_app(settings)
+        warning = warn_of_records() if settings.uploads.enabled else ""
     for line in describe_mounts(settings):
         click.echo(line)
+    if warning:
+        click.secho("warning: ", fg="yellow", bold=True, nl=False, err=True)
+        click.echo(warning, err=True)
     click.echo("ok")
 
 

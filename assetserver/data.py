@@ -97,6 +97,19 @@ def open_records(settings: Settings) -> Records:
     return Records(url.removeprefix(_SQLITE) if url.startswith(_SQLITE) else own)
 
 
+def warn_of_records() -> str:
+    """Return what is wrong with the SQLite that would keep the records, or ""."""
+    from .database.sqlite import choose_driver, is_affected  # noqa: PLC0415 - SQLAlchemy takes 0.2 s
+
+    driver = choose_driver()
+    if not is_affected(driver.sqlite_version_info):
+        return ""
+    return (
+        f"SQLite {driver.sqlite_version} can, very rarely, damage a database that several processes write to (fixed in 3.51.3). "
+        "One process at a time moves its log, which avoids that; pip install pysqlite3 brings a newer SQLite"
+    )
+
+
 def open_media_blobs(settings: Settings) -> FileBlobs:
     """Return where the bytes of uploads are."""
     return FileBlobs(os.path.join(data_folder(settings), MEDIA, "blobs"))

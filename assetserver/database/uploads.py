@@ -11,7 +11,21 @@ from functools import singledispatchmethod
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, insert, or_, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    case,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from assetserver.errors import (
     AssetServerError,
@@ -36,6 +50,12 @@ _COLUMNS = [column for column in uploads.c if column.name not in ("number", "gon
 _ALIVE = uploads.c.gone.is_(None)
 _IS_HELD = and_(_ALIVE, or_(uploads.c.state == "uploading", uploads.c.kind == "tus-partial"), uploads.c.expires.is_not(None))
 _HELD_BYTES = func.coalesce(uploads.c.size, uploads.c.offset)
+
+_ID: BindParameter[str] = bindparam("wanted")
+_INSERT = insert(uploads)
+_UPDATE = update(uploads).where(uploads.c.id == _ID)
+_FIND = select(*_COLUMNS, uploads.c.gone).where(uploads.c.id == _ID)
+"""Made once, and given their values when executed: to build and hash a statement of twenty values takes 0.3 ms."""
 
 
 class _Terms(msgspec.Struct, frozen=True):
@@ -145,7 +165,7 @@ class _Changes:
     @_make.register
     def _add(self, change: Add) -> None:
         self._check_quota(change.upload.owner, change.upload.size or 0, change.quota)
-        self._connection.execute(insert(uploads).values(_to_row(change.upload)))
+        self._connection.execute(_INSERT, _to_row(change.upload))
 
     @_make.register
     def _advance(self, change: Advance) -> None:
@@ -154,15 +174,12 @@ class _Changes:
             raise UploadGoneError(f"upload {change.id} is {upload.state}")
         if upload.size is None and change.size is None:
             self._check_quota(upload.owner, change.offset - upload.offset, change.quota)
-        self._connection.execute(
-            update(uploads)
-            .where(uploads.c.id == change.id)
-            .values(
-                offset=case((uploads.c.offset > change.offset, uploads.c.offset), else_=change.offset),
-                size=func.coalesce(change.size, uploads.c.size),
-                expires=change.expires,
-            )
-        )
+        values = {
+            "offset": max(upload.offset, change.offset),
+            "size": upload.size if change.size is None else change.size,
+            "expires": change.expires,
+        }
+        self._connection.execute(_UPDATE, values | {"wanted": change.id})
 
     @_make.register
     def _complete(self, change: Complete) -> None:
@@ -178,8 +195,10 @@ class _Changes:
         if not self._is_stored(Digest(upload.sha256)):
             raise BlobMissingError(f"blob {upload.sha256} was removed meanwhile")
         row = _to_row(upload)
-        statement = insert(uploads) if change.is_new else update(uploads).where(uploads.c.id == upload.id)
-        self._connection.execute(statement.values(row))
+        if change.is_new:
+            self._connection.execute(_INSERT, row)
+        else:
+            self._connection.execute(_UPDATE, row | {"wanted": upload.id})
 
     @_make.register
     def _fail(self, change: Fail) -> None:
@@ -207,7 +226,7 @@ class _Changes:
 
 
 def _find(connection: Connection, upload_id: str) -> Upload:
-    row = connection.execute(select(*_COLUMNS, uploads.c.gone).where(uploads.c.id == upload_id)).first()
+    row = connection.execute(_FIND, {"wanted": upload_id}).first()
     if row is None:
         raise UploadMissingError(f"there is no upload {upload_id}")
     if row.gone is not None:

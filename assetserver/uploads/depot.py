@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -27,7 +28,9 @@ FILE_THREADS = 8
 """They wait for the disk; hashing lets go of the interpreter."""
 
 RECORD_THREADS = 4
+HELD_FRESH_S = 1.0
 _ATTEMPTS = 3
+_MOST_OWNERS = 1000
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -54,6 +57,7 @@ class Depot:
         self._settings = settings
         self._changed = changed
         self._records: UploadRecords | None = None
+        self._held: dict[str, tuple[float, Held]] = {}
         self._lock = threading.Lock()
 
     async def ask(self, question: Callable[[UploadRecords], T]) -> T:
@@ -65,8 +69,17 @@ class Depot:
         return await wait_future(self.files.submit(_tell, partial(work, *args, **kwargs)))
 
     async def held(self, owner: str) -> Held:
-        """Return what unfinished uploads hold, those of all processes."""
-        return await self.ask(lambda records: records.held(owner))
+        """Return what unfinished uploads held, those of all processes, less than a second ago.
+
+        Many small files in a row need not add up the same every time; ``Add`` looks at what is held right then.
+        """
+        asked, held = self._held.get(owner, (-HELD_FRESH_S, Held(0, 0)))
+        if (now := time.monotonic()) - asked >= HELD_FRESH_S:
+            held = await self.ask(lambda records: records.held(owner))
+            if len(self._held) >= _MOST_OWNERS:
+                self._held.clear()
+            self._held[owner] = now, held
+        return held
 
     def deposit(
         self, upload: Upload, file: StagedUpload | None, hashes: Hashes | None, checked: Hashes | None = None

@@ -5,10 +5,13 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import insert, select, text
 
+from assetserver.cli import main
 from assetserver.database import schema
 from assetserver.database.sqlite import SqliteDatabase, choose_driver, is_affected
 from assetserver.errors import BusyError, SchemaError, StorageError
@@ -177,6 +180,17 @@ def test_with_an_affected_sqlite_only_one_process_at_a_time_checkpoints(path, mo
     assert min(sizes) == 0
     assert max(sizes) < 200_000
     database.close()
+
+
+@pytest.mark.parametrize(("version", "warned"), [("3.40.1", True), ("3.51.3", False)])
+def test_check_warns_of_a_sqlite_that_may_corrupt(version, warned, monkeypatch, tmp_path):
+    numbers = tuple(map(int, version.split(".")))
+    driver = SimpleNamespace(sqlite_version=version, sqlite_version_info=numbers)
+    monkeypatch.setattr("assetserver.database.sqlite.choose_driver", lambda: driver)
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["check"])
+    assert result.exit_code == 0, result.output
+    assert (f"warning: SQLite {version}" in result.output) == warned
 
 
 def test_importing_the_server_does_not_import_sqlalchemy():
