@@ -61,7 +61,9 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 logger = logging.getLogger(__name__)
 
-THREADS = 4
+THREADS = 8
+"""As many as a client has transfers: they wait for the disk, most of the time."""
+
 ARRIVALS = 64
 """Blobs that arrive at once in one process: each holds a batch and a window, about 10 MiB at worst."""
 
@@ -225,35 +227,24 @@ class ReleasesApi:
         limit = self._with_dictionary if coding == CODINGS[-1] else self._arrivals
         with limit.taken():
             async with self._lease.held():
-                await self._work(partial(self._home.check_room, size or 0))
-                known = await self._work(partial(self._find, digest))
-                if known is None:
-                    is_new = await self._take(request, digest, coding, size)
+                arrival = await self._work(partial(self._expect, digest, coding, size))
+                if arrival is not None:
+                    is_new = await receive_blob(arrival, request.stream(), self._pool)
                 else:
                     async for _ in request.stream():  # a client that is cut off would send it again
                         pass
                     is_new = False
         return answer_json({"sha256": digest}, HTTPStatus.CREATED if is_new else HTTPStatus.OK)
 
-    def _find(self, digest: Digest) -> int | None:
-        """Return the size of a blob that is there, durably whoever stored it, or None."""
+    def _expect(self, digest: Digest, coding: str, size: int | None) -> Arrival | None:
+        """Return what takes a blob, or None if it is there, durably whoever stored it. Raises ``NoSpaceError``."""
         blobs = self._home.library.blobs
-        if (size := blobs.size_of(digest)) is not None:
+        if blobs.size_of(digest) is not None:
             blobs.confirm([digest])
-        return size
-
-    async def _take(self, request: Request, digest: Digest, coding: str, size: int | None) -> bool:
-        open_arrival = partial(
-            Arrival,
-            self._home.library.blobs,
-            digest,
-            coding,
-            size,
-            self._home.blob_limit_bytes,
-            keeps_secrets=self._home.keeps_secrets,
-        )
-        arrival = await self._work(open_arrival)
-        return await receive_blob(arrival, request.stream(), self._pool)
+            return None
+        self._home.check_room(size or 0)
+        limit_bytes, keeps_secrets = self._home.blob_limit_bytes, self._home.keeps_secrets
+        return Arrival(blobs, digest, coding, size, limit_bytes, keeps_secrets=keeps_secrets)
 
     async def _activate(self, request: Request) -> Response:
         wanted = _decode(await _read_body(request, _LIMIT_JSON_BYTES), Activation)

@@ -123,10 +123,16 @@ async def receive_blob(arrival: Arrival, body: AsyncIterator[bytes], pool: FileP
             if size >= BATCH_BYTES:
                 await wait_future(pool.submit(arrival.take, [b"".join(batch)]))
                 batch, size = [], 0
-        await wait_future(pool.submit(arrival.take, [b"".join(batch)]))
-        return await wait_future(pool.submit(arrival.finish))
-    finally:
+        return await wait_future(pool.submit(_end, arrival, b"".join(batch)))
+    except BaseException:
         pool.submit(arrival.close)
+        raise
+
+
+def _end(arrival: Arrival, rest: bytes) -> bool:
+    """Take the rest and finish, on one thread: most files are one batch, and a hop costs as much as hashing them."""
+    arrival.take([rest])
+    return arrival.finish()
 
 
 class _Identity:
