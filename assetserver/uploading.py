@@ -50,6 +50,8 @@ class Uploading:
         self._records = open_records(settings)
         self._authority = open_authority(settings, self._records)
         self._service = open_uploads(settings, self._records)
+        self._desk = self._open_desk()
+        self._plain = UploadEndpoint(self._desk, settings.uploads.files_per_request)
         self._releases = open_releases_api(settings) if settings.publish.remote else None
 
     def routes(self) -> list[BaseRoute]:
@@ -73,6 +75,7 @@ class Uploading:
                 yield
                 tasks.cancel_scope.cancel()
         finally:
+            await self._plain.close()
             await self._service.close()
             if self._releases is not None:
                 self._releases.close()
@@ -92,9 +95,8 @@ class Uploading:
             await anyio.sleep(SWEEP_S)
 
     def _resources_by_path(self) -> dict[str, Resource]:
-        desk = self._open_desk()
-        plain = UploadEndpoint(desk, self._settings.uploads.files_per_request)
-        protocols = UploadProtocols(desk, speaks_resumable=self._settings.uploads.resumable)
+        plain = self._plain
+        protocols = UploadProtocols(self._desk, speaks_resumable=self._settings.uploads.resumable)
         first = _first_of(protocols, plain)
         return {
             "/uploads": Resource({"GET": plain.show_all, "POST": first, "OPTIONS": first}),

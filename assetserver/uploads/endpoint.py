@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_PAGE = 100
 LIMIT_PAGE = 1000
+STOP_LIMIT_S = 10.0
 _FORM_SLACK_BYTES = 2 << 20
 """What a form has beside its files: delimiters, part headers, fields."""
 
@@ -43,6 +44,16 @@ class UploadEndpoint:
         self._desk = desk
         self._service = desk.service
         self._files = files
+        self._forms: set[anyio.Event] = set()
+
+    async def close(self) -> None:
+        """Wait until forms that were cut have taken back what they brought. The server takes no more requests by then.
+
+        Whoever stops the server cancels what still runs; a second time, and for good, once this has returned.
+        """
+        with anyio.move_on_after(STOP_LIMIT_S):
+            for ended in tuple(self._forms):
+                await ended.wait()
 
     async def create(self, request: Request) -> Response:
         """``POST /uploads``: 201 with what became of each file, in the order of the form."""
@@ -116,6 +127,8 @@ class UploadEndpoint:
         digesting = Digesting(read_digests(request.headers, ("content-digest", "repr-digest")))
         await self._check_form(request, principal)
         taken: list[Upload] = []
+        ended = anyio.Event()
+        self._forms.add(ended)
         try:
             parts = FormParts(boundary, digesting.pass_on(self._desk.chunks(request)))
             await self._take_parts(request, parts, principal, taken)
@@ -124,6 +137,9 @@ class UploadEndpoint:
             with anyio.CancelScope(shield=True):
                 await self._take_back(taken)
             raise
+        finally:
+            self._forms.discard(ended)
+            ended.set()
         return taken
 
     async def _take_back(self, taken: list[Upload]) -> None:
