@@ -105,7 +105,7 @@ def warn_of_records() -> str:
     if not is_affected(driver.sqlite_version_info):
         return ""
     return (
-        f"SQLite {driver.sqlite_version} can, very rarely, damage a database that several processes write to (fixed in 3.51.3). "
+        f"SQLite {driver.sqlite_version} can, very rarely, damage a database that several processes write to; 3.51.3 cannot. "
         "One process at a time moves its log, which avoids that; pip install pysqlite3 brings a newer SQLite"
     )
 

@@ -86,7 +86,7 @@ class UploadService:
         ``UnsupportedTypeError``, ``UploadBusyError`` and what ``check`` raises.
         """
         plan = session.plan_receipt(new, self._settings.max_size)
-        with self._allowance.receiving(new.owner, new.length) as load:
+        with self._turns.working(), self._allowance.receiving(new.owner, new.length) as load:
             upload = self._begin(new)
             return await self._appending(upload, None).receive_whole(new, plan, chunks, load)
 
@@ -155,7 +155,7 @@ class UploadService:
                 raise BadRequestError(f"upload {part.id} is not a part that is complete")
         whole = msgspec.structs.replace(new, length=sum(part.offset for part in parts))
         session.plan_receipt(whole, self._settings.max_size)
-        with self._allowance.receiving(new.owner, whole.length):
+        with self._turns.working(), self._allowance.receiving(new.owner, whole.length):
             upload = self._begin(whole)
             return await self._depot.concatenate(upload, [part.sha256 for part in parts])
 
@@ -249,18 +249,23 @@ class UploadService:
     @asynccontextmanager
     async def _turn(self, upload_id: str) -> AsyncIterator[tuple[Upload, StagedUpload]]:
         """Hold the right to write to an upload, and know what it is while nobody else can change it."""
-        file = await claim(self._staging, self._depot.files, self._turns, upload_id)
-        try:
+        with self._turns.working():
+            file = await claim(self._staging, self._depot.files, self._turns, upload_id)
             try:
-                upload = await self.find(upload_id)
-            except (UploadMissingError, UploadGoneError):
-                await self._depot.on_files(self._staging.remove, upload_id)
-                raise
-            if upload.state != "uploading":
-                await self._depot.on_files(self._staging.remove, upload_id)
-            yield upload, file
-        finally:
-            file.close()
+                yield await self._look(upload_id), file
+            finally:
+                file.close()
+
+    async def _look(self, upload_id: str) -> Upload:
+        """Return an upload to whose file nobody else writes. What lies there of one that is not open is removed."""
+        try:
+            upload = await self.find(upload_id)
+        except (UploadMissingError, UploadGoneError):
+            await self._depot.on_files(self._staging.remove, upload_id)
+            raise
+        if upload.state != "uploading":
+            await self._depot.on_files(self._staging.remove, upload_id)
+        return upload
 
     async def _remove(self, upload: Upload) -> None:
         await self._depot.commits.commit(Remove(upload.id, self._clock()))

@@ -42,7 +42,8 @@ class Turns:
         self._running: dict[str, _Turn] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._is_stopping = False
-        self._is_empty = anyio.Event()
+        self._working = 0
+        self._is_idle = anyio.Event()
 
     def __len__(self) -> int:
         return len(self._running)
@@ -51,20 +52,34 @@ class Turns:
         return upload_id in self._running
 
     @contextmanager
+    def working(self) -> Iterator[None]:
+        """Do what a stop waits for: all that becomes of a request's bytes. Raises ``BusyError`` once it is stopping."""
+        if self._is_stopping:
+            raise BusyError("the server is stopping")
+        self._working += 1
+        try:
+            yield
+        finally:
+            self._working -= 1
+            if not self._working:
+                self._is_idle.set()
+
+    @contextmanager
     def receiving(self, upload_id: str, file: StagedUpload | None) -> Iterator[None]:
         """Run what receives until it ends or must give way; then raise ``UploadBusyError``, or at a stop ``BusyError``.
 
-        Without ``file`` nobody else can know of the upload yet.
+        Within ``working``: what was received is kept after this, and before a stop is over. Without ``file`` nobody else can
+        know of the upload yet.
         """
-        if self._is_stopping:
-            raise BusyError("the server is stopping")
         with anyio.CancelScope() as scope:
             self._running[upload_id] = _Turn(scope, file)
             self._watch()
+            if self._is_stopping:
+                scope.cancel()
             try:
                 yield
             finally:
-                self._leave(upload_id)
+                del self._running[upload_id]
         if scope.cancelled_caught:
             raise self._explain(upload_id)
 
@@ -78,17 +93,13 @@ class Turns:
         self._is_stopping = True
         for turn in self._running.values():
             turn.scope.cancel()
-        if self._running:
+        self._is_idle = anyio.Event()
+        if self._working:
             with anyio.move_on_after(limit_s):
-                await self._is_empty.wait()
+                await self._is_idle.wait()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-    def _leave(self, upload_id: str) -> None:
-        del self._running[upload_id]
-        if self._is_stopping and not self._running:
-            self._is_empty.set()
 
     def _watch(self) -> None:
         if self._timer is None and self._running:
