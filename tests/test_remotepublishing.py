@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -84,7 +87,7 @@ def test_a_dry_run_tells_what_would_travel_and_changes_nothing(call, there, tmp_
     url = there()
     here = json.loads(done(call("publish", STATIC / "v1", "--json", "--dry-run")))
     told = json.loads(done(call("publish", STATIC / "v1", "--url", url, "--json", "--dry-run")))
-    assert {name for name in here if here[name] != told[name]} == set()
+    assert {name for name in here if here[name] != told[name]} == {"preview"}  # known when it is there
     done(call("publish", STATIC / "v1", "--url", url, "--prod"))
     said = done(call("publish", STATIC / "v2", "--url", url, "--dry-run", "--prod", "--alias", "next"))
     assert "would publish" in said
@@ -139,8 +142,6 @@ def test_a_secret_is_told_and_does_not_leave_this_machine(call, there, tmp_path)
 def test_a_signature_made_here_counts_there(call, there, tmp_path, require):
     pytest.importorskip("cryptography")
     minisign = require("minisign")
-    import subprocess  # noqa: PLC0415 - only here
-
     subprocess.run([minisign, "-G", "-W", "-p", "key.pub", "-s", "secret.key"], check=True, capture_output=True)
     public = (tmp_path / "key.pub").read_text().splitlines()[-1]
     url = there(f'[data]\ntrusted_keys = ["{public}"]\n')
@@ -187,6 +188,35 @@ def test_what_is_wrong_is_told_in_one_line(call, there, free_port):
     for one in (wrong, gone, other, folder):
         assert one.exit_code == 1
         assert len(one.stderr.splitlines()) == 1
+
+
+def test_several_workers_share_the_work(call, there, tmp_path):
+    url = there("[server]\nworkers = 2\n")
+    files = {f"{n}.html": b"<p>page %d" % n for n in range(60)}
+    (tmp_path / "dist").mkdir()
+    for name, content in files.items():
+        (tmp_path / "dist" / name).write_bytes(content)
+    told = json.loads(done(call("publish", tmp_path / "dist", "--url", url, "--prod", "--json")))
+    assert (told["new"], told["active"]) == (60, True)
+    assert json.loads(done(call("publish", tmp_path / "dist", "--url", url, "--json")))["new"] == 0
+
+
+def test_ctrl_c_ends_it_and_says_how_things_stand(there, tmp_path):
+    url = there()
+    (tmp_path / "dist").mkdir()
+    (tmp_path / "dist" / "large.bin").write_bytes(bytes(200 << 20))
+    (tmp_path / "dist" / "index.html").write_bytes(b"<p>")
+    command = [sys.executable, "-m", "assetserver", "publish", "dist", "--url", url, "--prod"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    folder = tmp_path / "there" / "blobs" / "tmp"
+    deadline = time.monotonic() + DEADLINE_S
+    while not (folder.exists() and any(folder.iterdir())) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130, said
+    assert "publishing again goes on from there" in said
 
 
 def test_releases_over_http_can_be_switched_off(call, there):

@@ -13,12 +13,15 @@ import httpx
 import pytest
 
 from assetserver.data import open_empty
+from assetserver.errors import NoSpaceError
 from assetserver.releases.activation import activate_release, keep_release
 from assetserver.releases.collect import Retention, collect, collecting_lock
 from assetserver.releases.publish import publish_folder
 from assetserver.releases.sites import lock_site
 from assetserver.remote.submission import Submission, WantedFile, encode_submission
+from assetserver.remoteroutes import open_releases_api
 from assetserver.semantics.representation import ContentCoding
+from assetserver.settings import load_settings
 from assetserver.storage.blobs import Digest
 from assetserver.storage.codecs import compress
 
@@ -224,6 +227,15 @@ class TestSubmissions:
         answer = put(server, BODY)
         assert answer.status_code == 500
         assert server.library.folder not in answer.text
+
+    def test_a_disk_without_room_is_told_before_anything_is_read(self, tmp_path):
+        settings = load_settings(None, {}, {"data.path": str(tmp_path), "uploads.reserve_bytes": 1 << 46})
+        home = open_releases_api(settings)._home
+        with pytest.raises(NoSpaceError) as refused:
+            home.check_room(0)
+        assert refused.value.status == 507
+        settings = load_settings(None, {}, {"data.path": str(tmp_path / "none"), "uploads.reserve_bytes": 0})
+        open_releases_api(settings)._home.check_room(1)
 
     def test_two_publishers_at_once_both_have_their_release(self, server, tmp_path):
         folders = [write(tmp_path / f"site-{n}", {"shared.css": BODY, "own.txt": b"%d" % n}) for n in range(4)]
