@@ -25,12 +25,12 @@ COLLECTION_PATH = "/uploads"
 class Desk(NamedTuple):
     """Where uploads are received: the service, how URLs are written, and what clients are held to.
 
-    ``max_size`` in bytes, 0 for no limit; ``clock`` gives seconds since 1970.
+    ``max_size`` in bytes; ``clock`` gives seconds since 1970.
     """
 
     service: UploadService
-    places: Places = Places()
-    max_size: int = 0
+    places: Places
+    max_size: int
     pace: Pace = Pace()
     media_url: str = ""
     clock: Callable[[], float] = time.time
@@ -49,7 +49,7 @@ class Desk(NamedTuple):
 
     def check_size(self, length: int | None) -> None:
         """Raise ``TooLargeError`` for a length that no upload may have; None is not known yet."""
-        if self.max_size and length is not None and length > self.max_size:
+        if length is not None and length > self.max_size:
             raise TooLargeError(f"an upload may have {self.max_size} bytes, not {length}")
 
     async def admit(self, request: Request) -> Principal:

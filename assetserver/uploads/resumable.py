@@ -152,11 +152,8 @@ def format_boolean(value: bool) -> str:
 
 
 def format_limits(max_size: int, remaining_s: int | None = None) -> dict[str, str]:
-    """Return ``Upload-Limit``: the largest size in bytes (0 for none), and the seconds for which an upload is kept.
-
-    It says something in any case: a server without limits must send the field, too.
-    """
-    limits = [f"max-size={max_size}" if max_size else "min-size=0"]
+    """Return ``Upload-Limit``: the largest size in bytes, and the seconds for which an upload is kept."""
+    limits = [f"max-size={max_size}"]
     if remaining_s is not None:
         limits.append(f"max-age={max(0, remaining_s)}")
     return {"Upload-Limit": ", ".join(limits)}

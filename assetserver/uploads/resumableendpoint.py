@@ -127,7 +127,7 @@ class ResumableEndpoint:
 
     def _limits(self, upload: Upload | None = None) -> dict[str, str]:
         """Return ``Upload-Limit``, for a new upload or the one given."""
-        expires = upload.expires if upload is not None and upload.state == "uploading" else None
+        expires = None if upload is None else upload.expires
         return resumable.format_limits(self._desk.max_size, None if expires is None else int(expires - self._desk.clock()))
 
     async def _answer(self, handler: Handler, request: Request) -> Response:

@@ -272,20 +272,20 @@ def _parse_part(url: str) -> str:
 
 
 def format_configuration(max_size: int) -> dict[str, str]:
-    """Return the fields of an answer to OPTIONS. ``max_size`` in bytes, 0 for no limit."""
-    fields = {
+    """Return the fields of an answer to OPTIONS. ``max_size`` in bytes."""
+    return {
         "Tus-Resumable": VERSION,
         "Tus-Version": VERSION,
         "Tus-Extension": ",".join(EXTENSIONS),
         "Tus-Checksum-Algorithm": ",".join(DIGEST_BYTES),
+        "Tus-Max-Size": str(max_size),
     }
-    return fields | ({"Tus-Max-Size": str(max_size)} if max_size else {})
 
 
 def format_progress(upload: Upload) -> dict[str, str]:
     """Return what a POST or PATCH is answered with: how far the upload is, and until when it can go on."""
     fields = {"Upload-Offset": str(upload.offset)}
-    if upload.expires is not None and upload.state == "uploading":
+    if upload.expires is not None:
         fields["Upload-Expires"] = format_date(int(upload.expires))
     return fields
 

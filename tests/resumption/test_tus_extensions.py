@@ -218,6 +218,12 @@ def test_expiry_is_not_in_the_answer_once_nothing_expires(client):
     assert client.ask("HEAD", url)["upload-expires"] is None
 
 
+def test_expiry_is_told_of_a_partial_upload_that_is_complete_and_waits_for_its_others(client):
+    url = client.create(10, upload_concat="partial")
+
+    assert client.append(url, 0, ABC)["upload-expires"] is not None
+
+
 def test_upload_that_has_expired_should_be_answered_410(client, server):
     url = client.create(10)
     client.append(url, 0, ABC[:4])

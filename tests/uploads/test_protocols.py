@@ -70,7 +70,7 @@ def ask(service, method, fields, **options):
     headers = [(name.encode(), value.encode()) for name, value in fields.items()]
     scope = {"type": "http", "method": method, "path": "/uploads/" + UPLOAD.id, "query_string": b"", "headers": headers}
     request = Request(scope | {"path_params": {"id": UPLOAD.id}}, receive)
-    return asyncio.run(UploadProtocols(Desk(service, Places()), **options).item(request))
+    return asyncio.run(UploadProtocols(Desk(service, Places(), 100), **options).item(request))
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_upload_that_failed_is_gone_but_can_be_removed(method, fields):
 def test_options_tell_of_both_protocols_unless_one_is_switched_off():
     both, one = ask(Service(), "OPTIONS", {}), ask(Service(), "OPTIONS", {}, speaks_resumable=False)
 
-    assert (both.headers["tus-version"], both.headers["upload-limit"]) == ("1.0.0", "min-size=0")
+    assert (both.headers["tus-version"], both.headers["upload-limit"]) == ("1.0.0", "max-size=100")
     assert (one.headers["tus-version"], one.headers.get("upload-limit")) == ("1.0.0", None)
 
 

@@ -139,7 +139,6 @@ def test_state_of_unknown_length_is_silent_about_it():
         ((100, None), "max-size=100"),
         ((100, 60), "max-size=100, max-age=60"),
         ((100, -5), "max-size=100, max-age=0"),
-        ((0, None), "min-size=0"),
     ],
 )
 def test_limits_are_always_told(limits, wanted):
