@@ -49,7 +49,8 @@ def create_app(settings: Settings | None = None) -> Starlette:
     writer = None if settings.server.access_log == "off" else LogWriter(settings.server.access_log)
     ids = RequestIds() if settings.server.request_id else None
 
-    uploading = Uploading(settings, resources) if settings.uploads.enabled else None
+    takes_bytes = settings.uploads.enabled or settings.publish.remote
+    uploading = Uploading(settings, resources) if takes_bytes else None
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:

@@ -44,7 +44,7 @@ def serve(directory: str | None, config: str | None, data: str | None, reload: b
     overrides: dict[str, Any] = {f"server.{name}": value for name, value in flags.items() if value is not None}
     if directory is not None:
         overrides["mounts"] = [{"prefix": "/", "directory": directory, "listing": True}]
-        overrides["uploads.enabled"] = False
+        overrides |= {"uploads.enabled": False, "publish.remote": False}
     overrides |= data_path(data)
     with told_kindly():
         from .serving import serve_settings  # noqa: PLC0415 - `version` and `--help` must not wait for Uvicorn

@@ -20,6 +20,7 @@ from .data import open_records, open_uploads
 from .delivery.resources import Resources
 from .errors import AssetServerError
 from .mediaroutes import media_routes
+from .remote.openapi import describe_releases
 from .remoteroutes import open_releases_api, release_routes
 from .settings import Settings
 from .uploads.answers import Handler, Places, render_json
@@ -55,15 +56,18 @@ class Uploading:
         self._releases = open_releases_api(settings) if settings.publish.remote else None
 
     def routes(self) -> list[BaseRoute]:
-        """Return the routes of ``/uploads`` and ``/-/api``."""
+        """Return the routes of ``/uploads`` and ``/-/api``: those that the settings do not switch off."""
         guard = Middleware(Guarded, self._authority, self._settings.uploads.origins)
-        routes: list[BaseRoute] = [Route(path, one, middleware=[guard]) for path, one in self._resources_by_path().items()]
+        resources = self._resources_by_path() if self._settings.uploads.enabled else {}
+        routes: list[BaseRoute] = [Route(path, one, middleware=[guard]) for path, one in resources.items()]
         if self._releases is not None:
             routes += release_routes(self._releases, self._authority)
         return routes
 
     def media_routes(self) -> list[BaseRoute]:
         """Return the routes of what was uploaded. They come first: a host for media alone has no others."""
+        if not self._settings.uploads.enabled:
+            return []
         return media_routes(self._settings, self._resources, self._records, self._authority)
 
     @asynccontextmanager
@@ -104,7 +108,7 @@ class Uploading:
             "/uploads/{id}": Resource({"GET": plain.show, **dict.fromkeys(_ITEM_METHODS, protocols.item)}),
             "/uploads/{rest:path}": Resource(dict.fromkeys(_ALL_METHODS, answer_missing)),
             "/-/api/grants": Resource({"POST": GrantEndpoint(self._authority).create}),
-            "/-/api/openapi.json": Resource({"GET": _description(self._settings.server.public_url)}),
+            "/-/api/openapi.json": Resource({"GET": _description(self._settings)}),
         }
 
     def _open_desk(self) -> Desk:
@@ -127,8 +131,10 @@ def _first_of(protocols: UploadProtocols, plain: UploadEndpoint) -> Handler:
     return handle
 
 
-def _description(public_url: str) -> Handler:
-    described = describe_api(public_url)
+def _description(settings: Settings) -> Handler:
+    described = describe_api(settings.server.public_url)
+    if settings.publish.remote:
+        described["paths"] |= describe_releases()
 
     async def answer(_: Request) -> Response:
         return render_json(described)

@@ -219,6 +219,13 @@ def test_ctrl_c_ends_it_and_says_how_things_stand(there, tmp_path):
     assert "publishing again goes on from there" in said
 
 
+def test_releases_are_taken_where_uploads_are_not(call, there):
+    url = there("[uploads]\nenabled = false\n")
+    done(call("publish", STATIC / "v1", "--url", url))
+    assert httpx.post(url + "/uploads").status_code == 405  # as anywhere on the site
+    assert httpx.get(url + "/media/x/y").status_code == 404
+
+
 def test_releases_over_http_can_be_switched_off(call, there):
     refused = call("publish", STATIC / "v1", "--url", there("[publish]\nremote = false\n"))
     assert "publish.remote" in refused.stderr
