@@ -41,14 +41,13 @@ class Load:
 
 
 class Allowance:
-    """What may be received, and what is being received in this process. Never blocks, but for ``check_space``."""
+    """What may be received, and what is being received in this process. Never blocks."""
 
-    def __init__(self, settings: UploadSettings, free_bytes: Callable[[], int]) -> None:
+    def __init__(self, settings: UploadSettings) -> None:
         self.quota = Quota(settings.token_unfinished_bytes, settings.unfinished_bytes)
         self.active = 0
         self._concurrent = settings.concurrent
         self._reserve_bytes = settings.reserve_bytes
-        self._free_bytes = free_bytes
         self._counts: Counter[str] = Counter()
 
     @contextmanager
@@ -78,7 +77,7 @@ class Allowance:
         if in_all + more > self.quota.in_all:
             raise QuotaError(f"unfinished uploads hold {in_all} bytes; {self.quota.in_all} are the limit")
 
-    def check_space(self, more: int) -> None:
-        """Raise ``NoSpaceError`` if ``more`` bytes would leave less free than is kept free."""
-        if self._free_bytes() - more < self._reserve_bytes:
+    def check_space(self, more: int, free: int) -> None:
+        """Raise ``NoSpaceError`` if ``more`` of ``free`` bytes would leave less than is kept free."""
+        if free - more < self._reserve_bytes:
             raise NoSpaceError(f"the disk has no room for {more} more bytes; {self._reserve_bytes} are kept free")

@@ -28,7 +28,7 @@ FILE_THREADS = 8
 """They wait for the disk; hashing lets go of the interpreter."""
 
 RECORD_THREADS = 4
-HELD_FRESH_S = 1.0
+FRESH_S = 1.0
 _ATTEMPTS = 3
 _MOST_OWNERS = 1000
 
@@ -57,6 +57,7 @@ class Depot:
         self._settings = settings
         self._changed = changed
         self._records: UploadRecords | None = None
+        self._free: tuple[float, int] = (-FRESH_S, 0)
         self._held: dict[str, tuple[float, Held]] = {}
         self._lock = threading.Lock()
 
@@ -73,13 +74,21 @@ class Depot:
 
         Many small files in a row need not add up the same every time; ``Add`` looks at what is held right then.
         """
-        asked, held = self._held.get(owner, (-HELD_FRESH_S, Held(0, 0)))
-        if (now := time.monotonic()) - asked >= HELD_FRESH_S:
+        asked, held = self._held.get(owner, (-FRESH_S, Held(0, 0)))
+        if (now := time.monotonic()) - asked >= FRESH_S:
             held = await self.ask(lambda records: records.held(owner))
             if len(self._held) >= _MOST_OWNERS:
                 self._held.clear()
             self._held[owner] = now, held
         return held
+
+    async def free_bytes(self) -> int:
+        """Return how much fitted on the disk less than a second ago; ``Deposit.write`` looks at what fits right then."""
+        asked, free = self._free
+        if (now := time.monotonic()) - asked >= FRESH_S:
+            free = await self.on_files(self._staging.free_bytes)
+            self._free = now, free
+        return free
 
     def deposit(
         self, upload: Upload, file: StagedUpload | None, hashes: Hashes | None, checked: Hashes | None = None

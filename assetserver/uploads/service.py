@@ -60,7 +60,7 @@ class UploadService:
         self._staging = staging
         self._clock = clock
         self._turns = Turns()
-        self._allowance = Allowance(settings, staging.free_bytes)
+        self._allowance = Allowance(settings)
         self._depot = Depot(staging, blobs, open_records, settings, changed=changed)
         self._hashes = HashMemory()
 
@@ -73,7 +73,7 @@ class UploadService:
         self._allowance.check_room()
         held = await self._depot.held(new.owner)
         self._allowance.check_held(new.owner, new.length or 0, held)
-        await self._depot.on_files(self._allowance.check_space, new.length or 0)
+        self._allowance.check_space(new.length or 0, await self._depot.free_bytes())
         if new.by_name and (new.if_none_match or new.if_match is not None):
             current = await self._depot.ask(lambda records: records.find_by_name(new.collection, new.by_name))
             digest = None if current is None else current.sha256
@@ -96,7 +96,7 @@ class UploadService:
         Raises ``QuotaError`` also for what other processes hold.
         """
         session.plan_receipt(new, self._settings.max_size)
-        await self._depot.on_files(self._allowance.check_space, new.length or 0)
+        self._allowance.check_space(new.length or 0, await self._depot.free_bytes())
         await self._depot.on_files(self._staging.make)  # what has a record is swept
         upload = self._begin(new)
         await self._depot.commits.commit(Add(upload, self._allowance.quota))
