@@ -429,7 +429,8 @@ def test_a_file_beyond_what_can_be_parsed_is_refused(text, message):
         ("MOUNTS__0__PREFIX", "1", "unknown setting; did you mean ASSETSERVER_MOUNTS?"),
         ("CDN__ZZZ", "1", "unknown setting; known: ASSETSERVER_CDN__PROFILE"),
         ("ZZZ", "1", ("unknown setting; known: ASSETSERVER_SITES, ASSETSERVER_MOUNTS, ASSETSERVER_CACHE, "
-         "ASSETSERVER_COLLECTIONS, ASSETSERVER_SERVER__, ASSETSERVER_DATA__, ASSETSERVER_PUBLISH__, ASSETSERVER_PREVIEWS__, ASSETSERVER_CDN__, "
+         "ASSETSERVER_COLLECTIONS, "
+         "ASSETSERVER_SERVER__, ASSETSERVER_DATA__, ASSETSERVER_PUBLISH__, ASSETSERVER_PREVIEWS__, ASSETSERVER_CDN__, "
          "ASSETSERVER_HEADERS__, ASSETSERVER_COMPRESSION__, ASSETSERVER_MEMORY__, "
          "ASSETSERVER_UPLOADS__, ASSETSERVER_DATABASE__, ASSETSERVER_ACCESS__")),
         ("SERVER__PORT", "http", 'expected an integer for server.port, got "http"'),
