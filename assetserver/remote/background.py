@@ -20,7 +20,7 @@ from multiprocessing.process import BaseProcess
 
 import msgspec
 
-from assetserver.errors import AssetServerError
+from assetserver.errors import AssetServerError, BusyError
 from assetserver.releases.crew import end_with_parent
 from assetserver.releases.library import Library
 from assetserver.releases.publish import PublishOptions
@@ -33,6 +33,9 @@ logger = logging.getLogger(__name__)
 
 AT_ONCE = 2
 """Publishes that work at the same time in one process; each may use all cores, and others wait."""
+
+LIMIT_TASKS = 8
+"""Publishes that work or wait in one process: each holds its submission."""
 
 NICENESS = 5
 _WAITING = Work("waiting")
@@ -83,10 +86,15 @@ class Background:
         self._closed = False
 
     def start(self, job: Job) -> Task:
-        """Begin ``job``, or join the same one that goes on already. It ends whether anybody waits for it or not."""
+        """Begin ``job``, or join the same one that goes on already. It ends whether anybody waits for it or not.
+
+        Raises ``BusyError`` if too many wait already.
+        """
         with self._lock:
             if (task := self._tasks.get(job.key)) is not None:
                 return task
+            if len(self._tasks) >= LIMIT_TASKS:
+                raise BusyError("too many releases are being made; try again in a moment")
             task = self._tasks[job.key] = Task()
             task.done = self._pool.submit(self._run, job, task)
             return task
@@ -102,6 +110,9 @@ class Background:
     def _run(self, job: Job, task: Task) -> Outcome:
         try:
             return self._watch(job, task)
+        except OSError as error:  # no memory, no processes, no descriptors
+            logger.exception("publishing could not begin")
+            return Failed(HTTPStatus.SERVICE_UNAVAILABLE, status_of(error)[1], retryable=True)
         finally:
             with self._lock:
                 self._tasks.pop(job.key, None)

@@ -1,15 +1,18 @@
 """Publishing in a child process: its progress and its outcome, and what remains of it if it is killed."""
 
+import errno
 import os
 import signal
+import threading
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from assetserver.data import open_empty
+from assetserver.errors import BusyError
 from assetserver.releases.publish import PublishOptions
-from assetserver.remote.background import Background, Failed, Job
+from assetserver.remote.background import LIMIT_TASKS, Background, Failed, Job
 from assetserver.remote.finishing import Missing, Ready
 from assetserver.remote.submission import Submission, WantedFile, encode_submission
 from assetserver.storage.blobs import Digest
@@ -75,6 +78,29 @@ def test_a_child_that_is_killed_can_be_tried_again(tmp_path, background):
     assert (outcome.status, outcome.retryable) == (503, True)
     assert "was killed" in outcome.detail
     assert isinstance(background.start(job_in(tmp_path)).done.result(30), Missing)
+
+
+def test_beyond_a_few_publishes_others_are_asked_to_come_again(tmp_path, background, monkeypatch):
+    gate = threading.Event()
+    monkeypatch.setattr(Background, "_watch", lambda *_: gate.wait(10) and Missing(()))
+    tasks = [background.start(job_in(tmp_path, b"%d" % count)) for count in range(LIMIT_TASKS)]
+    with pytest.raises(BusyError):
+        background.start(job_in(tmp_path, b"one more"))
+    assert background.start(job_in(tmp_path, b"0")) is tasks[0]
+    gate.set()
+    for task in tasks:
+        assert task.done.result(10) == Missing(())
+    wait_until(lambda: not background._tasks)
+    assert background.start(job_in(tmp_path, b"one more")).done.result(10) == Missing(())
+
+
+def test_a_child_that_cannot_be_started_can_be_tried_again(tmp_path, background, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(Background, "_watch", refuse)
+    outcome = background.start(job_in(tmp_path)).done.result(10)
+    assert (outcome.status, outcome.retryable) == (503, True)
 
 
 def test_closing_kills_what_goes_on_and_lets_nobody_wait(tmp_path):
