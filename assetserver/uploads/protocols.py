@@ -39,8 +39,11 @@ class UploadProtocols:
             raise MethodNotAllowedError(f"{method} is not for the URL that uploads are created at", COLLECTION_METHODS)
         if "tus-resumable" in request.headers:
             return await self._tus.create(request)
-        if self._speaks_resumable and resumable.parse_complete(request.headers) is not None:
-            return await self._resumable.create(request)
+        if "upload-complete" in request.headers:
+            is_one = self._speaks_resumable and resumable.parse_complete(request.headers) is not None
+            return await self._resumable.create(request) if is_one else None
+        if any(name in request.headers for name in tus.CREATION_FIELDS):
+            return await self._tus.create(request)  # which says that the version is missing
         return None
 
     async def item(self, request: Request) -> Response:

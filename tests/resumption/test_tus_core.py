@@ -78,6 +78,14 @@ def test_patch_without_a_version_is_not_processed(client):
     assert client.offset(url) == 0
 
 
+def test_creation_without_a_version_is_not_processed(client):
+    before = client.ask("GET", tus_resumable=None).json["uploads"]
+    reply = client.ask("POST", upload_length=10, tus_resumable=None)
+
+    assert (reply.status, reply["tus-version"]) == (412, "1.0.0")
+    assert client.ask("GET", tus_resumable=None).json["uploads"] == before
+
+
 def test_tus_extension_must_be_a_comma_separated_list(client):
     found = client.ask("OPTIONS", tus_resumable=None)["tus-extension"]
 
