@@ -38,9 +38,10 @@ test: .venv/.test lint ## every check and every test
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report
 
-bench: .venv/.test ## CPU per request against stock Starlette, nginx and others; publishing (needs wrk, nginx)
+bench: .venv/.test ## CPU per request against stock Starlette, nginx and others; publishing, uploads (needs wrk, nginx)
 	$(BIN)/python benchmarks/bench_static.py
 	$(BIN)/python benchmarks/bench_publish.py
+	$(BIN)/python benchmarks/bench_uploads.py
 	$(BIN)/python benchmarks/bench_origin.py --peers
 
 soak: .venv/.test ## what takes minutes: 200,000 files, a file of 5 GiB

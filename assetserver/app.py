@@ -1,14 +1,14 @@
 """The application: engines and parts joined as the settings say. ``uvicorn assetserver.app:app`` runs it.
 
 Reads from the outside in: access log, exactly one Host, cache policy for whatever has none, then routes: health,
-previews, and one mount for each site and folder.
+previews, uploads, and one mount for each site and folder.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -24,7 +24,6 @@ from starlette.types import Receive, Scope, Send
 from .delivery.cacheheaders import CacheHeaders
 from .delivery.encodings import Encodings
 from .delivery.errorpages import render_error
-from .delivery.files import FilePool
 from .delivery.gate import GATE, Gate
 from .delivery.hotcache import HOT, HotCache
 from .delivery.intake import ExactHost
@@ -34,10 +33,12 @@ from .delivery.resources import Resources
 from .delivery.sendfile import stop_senders
 from .errors import SettingsError
 from .observe import AccessLog, LogWriter, RequestIds
-from .routes import cache_table, preview_routes, site_routes
+from .routes import cache_table, console_routes, preview_routes, site_routes
 from .semantics.caching import ERROR
 from .settings import Settings, load_settings
 from .settingtables import ServerSettings
+from .storage.pools import FilePool
+from .uploading import Uploading
 
 CONFIG_FILE = "assetserver.toml"
 """Read from the working directory if nothing else names a file."""
@@ -56,11 +57,14 @@ def create_app(settings: Settings | None = None) -> Starlette:
     ids = RequestIds() if settings.server.request_id else None
     writer = None if settings.server.access_log == "off" else LogWriter(settings.server.access_log, ids=ids)
 
+    takes_bytes = settings.uploads.enabled or settings.publish.remote
+    uploading = Uploading(settings, resources) if takes_bytes else None
+
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
         is_behind_proxy = bool(settings.server.trusted_proxies)
         hot = HotCache(ids, writer, settings.memory.hot_limit_bytes, is_behind_proxy=is_behind_proxy)
-        async with anyio.create_task_group() as tasks:
+        async with anyio.create_task_group() as tasks, uploading.running() if uploading else nullcontext():
             tasks.start_soon(_close_idle_files, resources.open_files)
             yield {HOT: hot, GATE: _gate(settings.server)}
             tasks.cancel_scope.cancel()
@@ -71,8 +75,11 @@ def create_app(settings: Settings | None = None) -> Starlette:
 
     return Starlette(
         routes=[
+            *(uploading.media_routes() if uploading else ()),
             Route("/-/healthy", _healthy, methods=["GET"]),
             *preview_routes(settings, resources),
+            *(uploading.routes() if uploading else ()),
+            *(console_routes(resources) if uploading else ()),
             Route("/-/{rest:path}", _nothing),  # nothing else under it is a site's
             *site_routes(settings, resources),
         ],

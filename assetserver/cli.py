@@ -1,80 +1,23 @@
-"""The command line: what it takes, and how it ends. What the commands do stands in ``serving``, ``publishing`` and ``upkeep``.
+"""The command line: what it takes. What the commands do stands in ``serving``, ``publishing``, ``upkeep``, ``tokencommands``.
 
 How they end, and with which exit code, stands in ``endings``.
 """
 
 from __future__ import annotations
 
-import difflib
 import json
-import os
 import sys
 from importlib.metadata import version as installed_version
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
 from .endings import EX_FAILURE, told_kindly
-
-_NEAR = 0.8
-"""How alike an option must be to be suggested, from 0 to 1: ``--prod`` for ``--prot``, never for ``--port``."""
-_ELSEWHERE = {
-    "activate": "promote",
-    "aliases": "alias",
-    "clean": "gc",
-    "compare": "diff",
-    "deploy": "publish",
-    "fsck": "verify",
-    "list": "releases",
-    "ls": "releases",
-    "prune": "gc",
-    "push": "publish",
-    "revert": "rollback",
-    "run": "serve",
-    "start": "serve",
-    "status": "releases",
-    "switch": "promote",
-    "tag": "alias",
-    "undo": "rollback",
-    "upload": "publish",
-}
-"""What other tools call it."""
+from .options import CONFIG, DATA, JSON, SITE, Commands, data_path, load
+from .tokencli import sign, token
 
 
-class _Command(click.Command):
-    """A command that suggests only options that are nearly what was written."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        try:
-            return super().parse_args(ctx, args)
-        except click.NoSuchOption as error:
-            known = [name for one in self.get_params(ctx) for name in one.opts]
-            near = difflib.get_close_matches(error.option_name, known, 1, _NEAR)
-            raise click.NoSuchOption(error.option_name, error.message, near, ctx) from error
-
-
-class _Commands(click.Group):
-    """Commands, found also where they are named as in other tools, to suggest the right one."""
-
-    command_class = _Command
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        name = args[0]
-        if name not in self.commands and not name.startswith("-"):
-            _refuse_command(ctx, name, list(self.commands))
-        return super().resolve_command(ctx, args)
-
-
-def _refuse_command(ctx: click.Context, name: str, known: list[str]) -> NoReturn:
-    near = _ELSEWHERE.get(name) or next(iter(difflib.get_close_matches(name, known, 1)), None)
-    guess = f"did you mean {near}?" if near else f"there are {', '.join(known)}"
-    ctx.fail(f"there is no command {name}; {guess}")
-
-
-_CONFIG = click.option("--config", type=click.Path(), metavar="FILE", help="Settings; assetserver.toml if it is there.")
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(installed_version("assetserver"), "-V", "--version", message="assetserver %(version)s")
 def main() -> None:
     """Publish websites and serve them, with exact HTTP."""
@@ -82,7 +25,7 @@ def main() -> None:
 
 @main.command()
 @click.argument("directory", required=False, metavar="[DIR]")
-@_CONFIG
+@CONFIG
 @click.option("--data", type=click.Path(), metavar="DIR", help="Folder of releases, for sites.  [./data]")
 @click.option("--host", help="Address to listen on.  [127.0.0.1]")
 @click.option("--port", type=int, help="TCP port to listen on; 0 takes any free one.  [8000]")
@@ -101,16 +44,17 @@ def serve(directory: str | None, config: str | None, data: str | None, reload: b
     overrides: dict[str, Any] = {f"server.{name}": value for name, value in flags.items() if value is not None}
     if directory is not None:
         overrides["mounts"] = [{"prefix": "/", "directory": directory, "listing": True}]
-    overrides |= _data(data)
+        overrides |= {"uploads.enabled": False, "publish.remote": False}
+    overrides |= data_path(data)
     with told_kindly():
         from .serving import serve_settings  # noqa: PLC0415 - `version` and `--help` must not wait for Uvicorn
 
-        settings = _load(config, overrides)
+        settings = load(config, overrides)
         raise SystemExit(serve_settings(settings, _as_environment(config, overrides), reload=reload))
 
 
 @main.command()
-@_CONFIG
+@CONFIG
 @click.option("--list", "wants_list", is_flag=True, help="List every setting instead, with default and limits (Markdown).")
 def check(config: str | None, wants_list: bool) -> None:
     """Check the settings and say what would be served. Changes nothing; exits with 78 if something is wrong."""
@@ -119,25 +63,25 @@ def check(config: str | None, wants_list: bool) -> None:
         return
     with told_kindly():
         from .app import create_app  # noqa: PLC0415 - as in `serve`
+        from .data import warn_of_records  # noqa: PLC0415
         from .serving import describe_mounts  # noqa: PLC0415
 
-        settings = _load(config, {})
+        settings = load(config, {})
         create_app(settings)
+        warning = warn_of_records() if settings.uploads.enabled else ""
     for line in describe_mounts(settings):
         click.echo(line)
+    if warning:
+        click.secho("warning: ", fg="yellow", bold=True, nl=False, err=True)
+        click.echo(warning, err=True)
     click.echo("ok")
-
-
-_SITE = click.option("--site", metavar="NAME", help="Which site; needed where the settings name several.")
-_DATA = click.option("--data", type=click.Path(), metavar="DIR", help="Folder of releases.  [./data]")
-_JSON = click.option("--json", "as_json", is_flag=True, help="Say it in JSON.")
 
 
 @main.command()
 @click.argument("directory", metavar="DIR")
-@_CONFIG
-@_DATA
-@_SITE
+@CONFIG
+@DATA
+@SITE
 @click.option("--prod", is_flag=True, help="Serve it from now on.")
 @click.option("--alias", default="", metavar="A", help="Name that means this release from now on, such as staging.")
 @click.option("--message", "-m", default="", metavar="M", help="What is in it, for people.")
@@ -145,21 +89,39 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Say it in JSON.")
 @click.option(
     "--integrity", default="", metavar="FILE", help="Write every file's integrity (SRI, sha384) to FILE, or - for stdout."
 )
+@click.option("--url", default="", metavar="URL", help="Publish to the server at URL; only what is missing there travels.")
+@click.option(
+    "--token",
+    default="",
+    envvar="ASSETSERVER_TOKEN",
+    metavar="T",
+    help="Token for --url, with the scope publish.  [$ASSETSERVER_TOKEN]",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done; store nothing.")
-@_JSON
+@JSON
 def publish(directory: str, config: str | None, data: str | None, **options: Any) -> None:
-    """Turn the folder DIR into a release: immutable, compressed, kept. The same files are the same release."""
+    """Turn the folder DIR into a release: immutable, compressed, kept. The same files are the same release.
+
+    With --url, on another machine, as its settings say.
+    """
+    if options["url"] and (config or data):
+        raise click.UsageError(f"{'--config' if config else '--data'} is of this machine, and --url of another; leave one out")
     with told_kindly():
+        if options["url"]:
+            from . import remotepublishing  # noqa: PLC0415 - as in `serve`
+
+            remotepublishing.publish(directory, options)
+            return
         from . import publishing  # noqa: PLC0415 - as in `serve`
 
-        publishing.publish(_load(config, _data(data)), directory, options)
+        publishing.publish(load(config, data_path(data)), directory, options)
 
 
 @main.command()
 @click.argument("release")
-@_CONFIG
-@_DATA
-@_SITE
+@CONFIG
+@DATA
+@SITE
 def promote(release: str, config: str | None, data: str | None, site: str | None) -> None:
     """Serve RELEASE from now on, in one step.
 
@@ -168,43 +130,43 @@ def promote(release: str, config: str | None, data: str | None, site: str | None
     with told_kindly():
         from . import publishing  # noqa: PLC0415 - as in `serve`
 
-        publishing.promote(_load(config, _data(data)), site, release)
+        publishing.promote(load(config, data_path(data)), site, release)
 
 
 @main.command()
 @click.argument("release", required=False)
-@_CONFIG
-@_DATA
-@_SITE
+@CONFIG
+@DATA
+@SITE
 def rollback(release: str | None, config: str | None, data: str | None, site: str | None) -> None:
     """Serve what was active before, or RELEASE, in one step."""
     with told_kindly():
         from . import publishing  # noqa: PLC0415 - as in `serve`
 
-        publishing.rollback(_load(config, _data(data)), site, release)
+        publishing.rollback(load(config, data_path(data)), site, release)
 
 
 @main.command()
-@_CONFIG
-@_DATA
-@_SITE
-@_JSON
+@CONFIG
+@DATA
+@SITE
+@JSON
 def releases(config: str | None, data: str | None, site: str | None, as_json: bool) -> None:
     """List the kept releases, the newest first; * is the active one."""
     with told_kindly():
         from . import publishing  # noqa: PLC0415 - as in `serve`
 
-        publishing.list_releases(_load(config, _data(data)), site, as_json=as_json)
+        publishing.list_releases(load(config, data_path(data)), site, as_json=as_json)
 
 
 @main.command()
 @click.argument("old", metavar="A")
 @click.argument("new", metavar="[B]", required=False)
-@_CONFIG
-@_DATA
-@_SITE
+@CONFIG
+@DATA
+@SITE
 @click.option("--all", "is_long", is_flag=True, help="List every file, not the first of each kind.")
-@_JSON
+@JSON
 def diff(old: str, new: str | None, config: str | None, data: str | None, site: str | None, **options: Any) -> None:
     """Compare two releases, in files and bytes.
 
@@ -213,16 +175,16 @@ def diff(old: str, new: str | None, config: str | None, data: str | None, site: 
     with told_kindly():
         from . import upkeep  # noqa: PLC0415 - as in `serve`
 
-        upkeep.diff(_load(config, _data(data)), site, old, new, **options)
+        upkeep.diff(load(config, data_path(data)), site, old, new, **options)
 
 
 @main.command()
 @click.argument("release", required=False)
-@_CONFIG
-@_DATA
-@_SITE
+@CONFIG
+@DATA
+@SITE
 @click.option("--repair", is_flag=True, help="Remove damaged blobs and records, so that publishing again stores them anew.")
-@_JSON
+@JSON
 def verify(release: str | None, config: str | None, data: str | None, site: str | None, **options: Any) -> None:
     """Read all releases again and name what is wrong.
 
@@ -231,14 +193,14 @@ def verify(release: str | None, config: str | None, data: str | None, site: str 
     with told_kindly():
         from . import upkeep  # noqa: PLC0415 - as in `serve`
 
-        is_sound = upkeep.verify(_load(config, _data(data)), site, release, **options)
+        is_sound = upkeep.verify(load(config, data_path(data)), site, release, **options)
     if not is_sound:
         raise SystemExit(EX_FAILURE)
 
 
 @main.command()
-@_CONFIG
-@_DATA
+@CONFIG
+@DATA
 @click.option(
     "--keep",
     type=click.IntRange(0),
@@ -256,7 +218,7 @@ def verify(release: str | None, config: str | None, data: str | None, site: str 
     help="Keep those of the last N days, too.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be removed; remove nothing.")
-@_JSON
+@JSON
 def gc(config: str | None, data: str | None, **options: Any) -> None:
     """Remove old releases and what only they need.
 
@@ -265,17 +227,17 @@ def gc(config: str | None, data: str | None, **options: Any) -> None:
     with told_kindly():
         from . import upkeep  # noqa: PLC0415 - as in `serve`
 
-        upkeep.gc(_load(config, _data(data)), **options)
+        upkeep.gc(load(config, data_path(data)), **options)
 
 
 @main.command()
 @click.argument("name", required=False)
 @click.argument("release", required=False)
-@_CONFIG
-@_DATA
-@_SITE
+@CONFIG
+@DATA
+@SITE
 @click.option("--remove", is_flag=True, help="Remove the alias NAME; its release stays until gc.")
-@_JSON
+@JSON
 def alias(name: str | None, release: str | None, config: str | None, data: str | None, **options: Any) -> None:
     """Give a release a name, or list the names.
 
@@ -288,32 +250,36 @@ def alias(name: str | None, release: str | None, config: str | None, data: str |
     with told_kindly():
         from . import upkeep  # noqa: PLC0415 - as in `serve`
 
-        upkeep.alias(_load(config, _data(data)), options.pop("site"), name, release, **options)
+        upkeep.alias(load(config, data_path(data)), options.pop("site"), name, release, **options)
 
 
 @main.command()
-@_CONFIG
-@_DATA
-@_SITE
+@CONFIG
+@DATA
+@SITE
 @click.option("--message", "-m", default="", metavar="M", help="Why, for those who are refused.")
 def lock(config: str | None, data: str | None, site: str | None, message: str) -> None:
     """Refuse promote, rollback and publish --prod until unlock."""
     with told_kindly():
         from . import upkeep  # noqa: PLC0415 - as in `serve`
 
-        upkeep.lock(_load(config, _data(data)), site, message)
+        upkeep.lock(load(config, data_path(data)), site, message)
 
 
 @main.command()
-@_CONFIG
-@_DATA
-@_SITE
+@CONFIG
+@DATA
+@SITE
 def unlock(config: str | None, data: str | None, site: str | None) -> None:
     """Allow promote, rollback and publish --prod again."""
     with told_kindly():
         from . import upkeep  # noqa: PLC0415 - as in `serve`
 
-        upkeep.unlock(_load(config, _data(data)), site)
+        upkeep.unlock(load(config, data_path(data)), site)
+
+
+main.add_command(token)
+main.add_command(sign)
 
 
 @main.command()
@@ -324,10 +290,6 @@ def version() -> None:
     click.echo(f"assetserver {installed_version('assetserver')} (Python {python}, {', '.join(parts)})")
 
 
-def _data(path: str | None) -> dict[str, Any]:
-    return {"data.path": path} if path else {}
-
-
 def _list_settings() -> None:
     from .settings import describe_settings  # noqa: PLC0415 - as in `serve`
 
@@ -336,13 +298,6 @@ def _list_settings() -> None:
     for row in describe_settings():
         cells = (f"`{row.name}`", row.type, f"`{row.default}`" if row.default else "", row.limits, row.description)
         click.echo(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
-
-
-def _load(config: str | None, overrides: dict[str, Any]) -> Any:
-    from .app import default_config  # noqa: PLC0415 - as in `serve`
-    from .settings import load_settings  # noqa: PLC0415
-
-    return load_settings(config or default_config(), os.environ, overrides)
 
 
 def _as_environment(config: str | None, overrides: dict[str, Any]) -> dict[str, str]:

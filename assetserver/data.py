@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import difflib
 import os
+import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+from .access.keyfile import KEY_FILE, load_keys
+from .access.keys import KeyRing
+from .access.records import AccessRecords
 from .errors import PublishError, ReleaseMissingError, SignatureError
 from .releases.checks import CheckPolicy
 from .releases.library import Library
@@ -16,14 +21,122 @@ from .releases.sites import Site
 from .settings import Settings
 from .settingtables import SiteSettings
 from .storage.files import FileBlobs
+from .storage.marks import ChangeMark
 from .wording import short_path
 
+if TYPE_CHECKING:
+    from .database.sqlite import SqliteDatabase
+    from .uploads.records import UploadRecords
+    from .uploads.service import UploadService
+
 DEFAULT_FOLDER = "data"
+MEDIA = "media"
+"""Below the data folder: the blobs of uploads and what belongs to them, apart from releases."""
+_SQLITE = "sqlite:///"
+
+
+def data_folder(settings: Settings) -> str:
+    """Return the data folder: ``data.path``, else ``$STATE_DIRECTORY``, else ``./data``. It need not be there."""
+    return settings.data.path or os.environ.get("STATE_DIRECTORY", "").partition(":")[0] or DEFAULT_FOLDER
 
 
 def open_library(settings: Settings) -> Library:
-    """Return the releases of ``settings``, none yet or many: ``data.path``, else ``$STATE_DIRECTORY``, else ``./data``."""
-    folder = settings.data.path or os.environ.get("STATE_DIRECTORY", "").partition(":")[0] or DEFAULT_FOLDER
+    """Return the releases in the data folder of ``settings``, none yet or many."""
+    folder = data_folder(settings)
+    return Library(folder, FileBlobs(os.path.join(folder, "blobs")))
+
+
+class Records:
+    """The records in the database at ``path``, opened when they are first touched: only then SQLAlchemy is imported.
+
+    All methods block, and may be called from any thread.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._database: SqliteDatabase | None = None
+        self._lock = threading.Lock()
+
+    def are_there(self) -> bool:
+        """Tell whether anything was ever kept: who only looks must not make a database."""
+        return self._database is not None or os.path.exists(self.path)
+
+    def uploads(self) -> UploadRecords:
+        """Return the records of uploads."""
+        from .database.uploads import SqlUploads  # noqa: PLC0415 - SQLAlchemy takes 0.2 s
+
+        return SqlUploads(self._open())
+
+    def access(self) -> AccessRecords:
+        """Return the tokens, and the uses of grants."""
+        from .database.tokens import SqlGrants, SqlTokens  # noqa: PLC0415 - as above
+
+        return AccessRecords(SqlTokens(self._open()), SqlGrants(self._open()))
+
+    def close(self) -> None:
+        """Close the database. It is opened anew if it is used again."""
+        with self._lock:
+            if self._database is not None:
+                self._database.close()
+
+    def _open(self) -> SqliteDatabase:
+        with self._lock:
+            if self._database is None:
+                from .database.sqlite import SqliteDatabase  # noqa: PLC0415 - as above
+
+                database = SqliteDatabase(self.path)
+                database.open()
+                self._database = database
+            return self._database
+
+
+def open_records(settings: Settings) -> Records:
+    """Return the records of ``settings``; nothing is opened yet."""
+    url = settings.database.url
+    own = os.path.join(data_folder(settings), "records.sqlite3")
+    return Records(url.removeprefix(_SQLITE) if url.startswith(_SQLITE) else own)
+
+
+def warn_of_records() -> str:
+    """Return what is wrong with the SQLite that would keep the records, or ""."""
+    from .database.sqlite import choose_driver, is_affected  # noqa: PLC0415 - SQLAlchemy takes 0.2 s
+
+    driver = choose_driver()
+    if not is_affected(driver.sqlite_version_info):
+        return ""
+    return (
+        f"SQLite {driver.sqlite_version} can, very rarely, damage a database that several processes write to; 3.51.3 cannot. "
+        "One process at a time moves its log, which avoids that; pip install pysqlite3 brings a newer SQLite"
+    )
+
+
+def open_media_blobs(settings: Settings) -> FileBlobs:
+    """Return where the bytes of uploads are."""
+    return FileBlobs(os.path.join(data_folder(settings), MEDIA, "blobs"))
+
+
+def open_uploads(settings: Settings, records: Records) -> UploadService:
+    """Return the service of uploads, whose records are ``records``; nothing is opened yet."""
+    from .storage.staging import FileStaging  # noqa: PLC0415 - commands that receive nothing start without
+    from .uploads.service import UploadService  # noqa: PLC0415 - as above
+
+    blobs = open_media_blobs(settings)
+    staging = FileStaging(os.path.join(data_folder(settings), MEDIA, "staging"), blobs)
+    return UploadService(staging, blobs, records.uploads, settings.uploads, changed=open_changes(settings).move)
+
+
+def open_changes(settings: Settings) -> ChangeMark:
+    """Return the mark that moves when a name gets a newer upload, or an upload is removed."""
+    return ChangeMark(os.path.join(data_folder(settings), MEDIA, "changes"))
+
+
+def load_signing_keys(settings: Settings) -> KeyRing:
+    """Return the keys that sign URLs and grants: ``access.keys``, or those of the data folder, made if there are none."""
+    return load_keys(settings.access.keys, os.path.join(data_folder(settings), KEY_FILE))
+
+
+def open_empty(folder: str) -> Library:
+    """Return a library of nothing in ``folder``, which is empty: for who only looks at what would be stored."""
     return Library(folder, FileBlobs(os.path.join(folder, "blobs")))
 
 

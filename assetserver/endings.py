@@ -36,7 +36,7 @@ _REMEDIES = {
 }
 _REPEATED = ("config", "data", "site")
 """Options that a hint needs, or it would speak of other releases."""
-_HINT = re.compile(r"\bassetserver (publish|promote|rollback|releases|alias|diff|verify|gc|lock|unlock)\b")
+_HINT = re.compile(r"\bassetserver (publish|promote|rollback|releases|alias|diff|verify|gc|lock|unlock|token \w+|sign)\b")
 
 
 class StoppedError(Exception):

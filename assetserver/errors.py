@@ -44,6 +44,12 @@ class DigestMismatchError(AssetServerError):
     status = 422
 
 
+class DictionaryMissingError(AssetServerError):
+    """A body was compressed with a dictionary that is not here. Without one it can be read."""
+
+    status = 422
+
+
 class PublishError(AssetServerError):
     """A folder cannot become a release as it is. The message names the file and the remedy."""
 
@@ -52,6 +58,12 @@ class PublishError(AssetServerError):
 
 class SignatureError(PublishError):
     """A key or a signature is not one, or a signature is not of these bytes by a trusted key. The message says what to do."""
+
+
+class RemoteError(AssetServerError):
+    """Another server cannot be reached, or does not do what it is asked. The message says what it said, and the remedy."""
+
+    status = 502
 
 
 class ReleaseMissingError(AssetServerError):
@@ -71,3 +83,137 @@ class LockedError(AssetServerError):
     """The site is locked against activation; the message says by what."""
 
     status = 423
+
+
+class AccessError(AssetServerError):
+    """A token, a time or a path that a command was given is none. The message says what would be one."""
+
+    status = 422
+
+
+class UnauthorisedError(AssetServerError):
+    """Nobody knows who asks: there is no token, or one that does not count. ``challenge`` is for ``WWW-Authenticate``."""
+
+    status = 401
+
+    def __init__(self, message: str, challenge: str) -> None:
+        super().__init__(message)
+        self.challenge = challenge
+
+
+class ForbiddenError(AssetServerError):
+    """Who asks is known, and may not do this. The message says what would be needed."""
+
+    status = 403
+
+
+class UploadError(AssetServerError):
+    """An upload cannot go on as asked. Nothing that was acknowledged is lost."""
+
+    status = 400
+
+
+class BadRequestError(UploadError):
+    """What was sent makes no sense: a field, a name, a length."""
+
+
+class MethodNotAllowedError(UploadError):
+    """The URL does not take this method; ``allow`` is what it takes, for ``Allow``."""
+
+    status = 405
+
+    def __init__(self, message: str, allow: str) -> None:
+        super().__init__(message)
+        self.allow = allow
+
+
+class RateError(UploadError):
+    """The body comes too slowly, or not at all. What arrived of a resumable upload is kept."""
+
+    status = 408
+    retryable = True
+
+
+class UploadMissingError(UploadError):
+    """There is no such upload, and as far as is known there never was."""
+
+    status = 404
+
+
+class OffsetConflictError(UploadError):
+    """The bytes do not go on where the upload ends; ``offset`` is where it does."""
+
+    status = 409
+    retryable = True
+
+    def __init__(self, message: str, offset: int) -> None:
+        super().__init__(message)
+        self.offset = offset
+
+
+class UploadGoneError(UploadError):
+    """The upload was removed, expired or failed."""
+
+    status = 410
+
+
+class PreconditionFailedError(UploadError):
+    """What is stored under the name is not what ``If-Match`` or ``If-None-Match`` asks for."""
+
+    status = 412
+
+
+class TooLargeError(UploadError):
+    """The file is larger than is allowed, or than was declared. Asking again does not help."""
+
+    status = 413
+
+
+class QuotaError(UploadError):
+    """Unfinished uploads hold as many bytes as they may. Finish some, or remove them."""
+
+    status = 413
+
+
+class UnsupportedTypeError(UploadError):
+    """The content is of a type that may not be uploaded here."""
+
+    status = 415
+
+
+class UploadBusyError(UploadError):
+    """Someone else writes to the upload and did not give way in time."""
+
+    status = 423
+    retryable = True
+
+
+class ChecksumMismatchError(UploadError):
+    """The bytes are not those of the digest that they came with (460 is what tus answers). They were not kept."""
+
+    status = 400
+
+
+class BusyError(UploadError):
+    """Too much at once, or the records are locked by someone else. ``retry_after_s`` says when to come again."""
+
+    status = 503
+    retryable = True
+    retry_after_s: ClassVar[int] = 5
+
+
+class StorageError(UploadError):
+    """The disk refused: read-only, or broken. The log and the message say what the system said."""
+
+    status = 503
+    retryable = True
+
+
+class NoSpaceError(StorageError):
+    """The disk is full, or would be fuller than the reserve allows."""
+
+    status = 507
+
+
+class SchemaError(AssetServerError):
+    """The records were made by a newer version of this program, or are no records. The message says what to do."""

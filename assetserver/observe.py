@@ -10,6 +10,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import sys
 import threading
 import time
@@ -268,7 +269,7 @@ def format_json(record: Record) -> str:
         "method": scope["method"],
         "host": asked.get(b"host", ""),
         "path": scope["path"],
-        "query": scope.get("query_string", b"").decode("latin-1"),
+        "query": _without_secrets(scope.get("query_string", b"").decode("latin-1")),
         "status": record.status,
         "bytes_sent": record.sent,
         "duration_ms": round(record.duration_s * 1000, 3),
@@ -313,7 +314,8 @@ def _format_brief_combined(brief: Brief, prefix: str) -> str:
         b"-" if referer is None else referer,
         b"-" if agent is None else agent,
     )
-    if line[0] == _HEAD or not quoted.isascii() or quoted.count(b'"') != _QUOTES or b"\\" in quoted or b"\t" in quoted:
+    is_plain = quoted.isascii() and quoted.count(b'"') == _QUOTES and b"\\" not in quoted and b"\t" not in quoted
+    if line[0] == _HEAD or not is_plain or b"grant=" in quoted or b"signature=" in quoted:
         return format_combined(_expand(brief, prefix))
     return f'{client[0] if client else "-"} - - [{_common_date(int(started))}] "{quoted.decode()}"'
 
@@ -327,11 +329,15 @@ _BRIEF_FORMATS: Mapping[str, Callable[[Brief, str], str]] = {
 }
 
 
+_SECRETS = re.compile(r"((?:^|[?&])(?:grant|signature)=)[^&#]*")
 _LOGGED = frozenset({b"host", b"referer", b"user-agent", b"content-encoding", b"cache-status"})
 
 
 def _logged(fields: list[tuple[bytes, bytes]]) -> dict[bytes, str]:
-    return {name: value.decode("latin-1") for name, value in fields if name in _LOGGED}
+    values = {name: value.decode("latin-1") for name, value in fields if name in _LOGGED}
+    if b"referer" in values:
+        values[b"referer"] = _without_secrets(values[b"referer"])
+    return values
 
 
 @lru_cache(maxsize=4)
@@ -348,7 +354,13 @@ def _client(record: Record) -> str:
 def _target(scope: Scope) -> str:
     raw: bytes = scope.get("raw_path") or scope["path"].encode()
     query: bytes = scope.get("query_string", b"")
-    return (raw.partition(b"?")[0] + (b"?" + query if query else b"")).decode("latin-1")
+    target = raw.partition(b"?")[0].decode("latin-1")
+    return f"{target}?{_without_secrets(query.decode('latin-1'))}" if query else target
+
+
+def _without_secrets(text: str) -> str:
+    """Return a query or URL without the values that give access: whoever reads the log must not be able to use them."""
+    return _SECRETS.sub(r"\1-", text) if "=" in text else text
 
 
 def _quoted(text: str) -> str:

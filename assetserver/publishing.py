@@ -43,11 +43,11 @@ def publish(settings: Settings, directory: str, options: dict[str, Any]) -> None
     site = library.site(choose_site(settings, options["site"]))
     options = options | {"alias": parse_alias(options["alias"]) if options["alias"] else ""}
     _check_folders(library, directory)
-    _check_integrity(options)
+    check_integrity(options)
     before = site.read()
     progress = Progress()
     try:
-        key = _load_key(options["sign"]) if options["sign"] else None  # a wrong password is told before the work
+        key = load_key(options["sign"]) if options["sign"] else None  # a wrong password is told before the work
         report = _publish(settings, library, site, directory, progress, key, options)
     except (KeyboardInterrupt, click.Abort) as error:
         progress.finish()
@@ -86,7 +86,7 @@ def _check_folders(library: Library, directory: str) -> None:
         raise PublishError(f"{problem}; name the folder that the build wrote, or another data folder with --data")
 
 
-def _check_integrity(options: dict[str, Any]) -> None:
+def check_integrity(options: dict[str, Any]) -> None:
     """Raise ``PublishError`` if the integrity values cannot be written where they should be."""
     path = options["integrity"]
     if path == _STDOUT and options["as_json"]:
@@ -159,17 +159,19 @@ def _finish(
         activate_release(library, site, release, check=check_signature(settings, library))
     if options["integrity"]:
         content = format_integrity(integrity_of(library.blobs, library.load_manifest(release).files))
-        _write_integrity(options["integrity"], content)
+        write_integrity(options["integrity"], content)
 
 
-def _write_integrity(path: str, content: bytes) -> None:
+def write_integrity(path: str, content: bytes) -> None:
+    """Write integrity values to the file at ``path``, or to stdout for "-"."""
     if path == _STDOUT:
         click.echo(content, nl=False)
     else:
         replace_durably(path, content)
 
 
-def _load_key(path: str) -> SecretKey:
+def load_key(path: str) -> SecretKey:
+    """Return the key at ``path``; its password comes from the environment, or is asked for."""
     password = os.environ.get(_PASSWORD)
     if password is None and sys.stdin.isatty():
         password = click.prompt(
@@ -199,12 +201,7 @@ def _summarize(
     settings: Settings, site_name: str, report: PublishReport, before: SiteState, options: dict[str, Any]
 ) -> Iterator[str]:
     short = report.release[:SHORT]
-    verb, files = "would publish" if options["dry_run"] else "published", plural(report.files, "file")
-    yield f"{verb} {short}: {report.files:,} {files}, {in_units(report.size)}"
-    yield f"  {report.new_blobs:,} new ({in_units(report.new_bytes)}), {report.files - report.new_blobs:,} known"
-    if report.saved:
-        yield "  spares visitors " + ", ".join(f"{in_units(saved)} with {name}" for name, saved in report.saved.items())
-    yield from (f"  {one.level}: {one.message}" for one in report.findings)
+    yield from describe_report(report, dry_run=options["dry_run"])
     if problem := _describe_unserved(settings, site_name):
         yield f"  warning: {problem}"
     if options["dry_run"]:
@@ -221,6 +218,16 @@ def _summarize(
     else:
         url = live_url(settings, site_name)
         yield f"  live now at {url}" if url else "  active now, and served by nobody"
+
+
+def describe_report(report: PublishReport, *, dry_run: bool) -> Iterator[str]:
+    """Yield what publishing did, or would do, wherever that was."""
+    verb, files = "would publish" if dry_run else "published", plural(report.files, "file")
+    yield f"{verb} {report.release[:SHORT]}: {report.files:,} {files}, {in_units(report.size)}"
+    yield f"  {report.new_blobs:,} new ({in_units(report.new_bytes)}), {report.files - report.new_blobs:,} known"
+    if report.saved:
+        yield "  spares visitors " + ", ".join(f"{in_units(saved)} with {name}" for name, saved in report.saved.items())
+    yield from (f"  {one.level}: {one.message}" for one in report.findings)
 
 
 def _describe_plan(
@@ -249,20 +256,27 @@ def _as_json(settings: Settings, site: Site, report: PublishReport, options: dic
     kept = next((one.message for one in state.releases if one.id == report.release), "")
     is_active = state.active == report.release
     return {
-        "ok": True,
-        "id": report.release,
+        **report_as_json(report),
         "site": site.name,
         "message": options["message"] or kept,
         "dry_run": options["dry_run"],
+        "active": is_active,
+        "aliases": _aliases(report.release, state),
+        "preview": preview_url(settings, site.name, report.release),
+        "url": live_url(settings, site.name) if is_active else "",
+    }
+
+
+def report_as_json(report: PublishReport) -> dict[str, Any]:
+    """Return what publishing did, or would do, wherever that was."""
+    return {
+        "ok": True,
+        "id": report.release,
         "files": report.files,
         "bytes": report.size,
         "new": report.new_blobs,
         "new_bytes": report.new_bytes,
         "saved": None if report.saved is None else dict(sorted(report.saved.items())),
-        "active": is_active,
-        "aliases": _aliases(report.release, state),
-        "preview": preview_url(settings, site.name, report.release),
-        "url": live_url(settings, site.name) if is_active else "",
         "fingerprints": dict(sorted(report.fingerprints.items())),
         "findings": [
             {"level": one.level, "code": one.code, "path": one.path, "line": one.line, "message": one.message}

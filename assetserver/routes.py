@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Host, Mount, Route, Router
 
+from . import console
 from .data import open_library, served_sites
 from .delivery.assetfiles import AssetFiles
 from .delivery.previews import PREVIEW_CACHE, PREVIEW_FIELDS, Found, PreviewFiles, Previews
@@ -71,7 +72,7 @@ def _open_mount(settings: Settings, index: int, resources: Resources) -> AssetFi
         html=mount.html,
         follow_symlink=mount.follow_symlink,
         cache=cache_table(settings, mount),
-        fields=_public_fields(settings.headers),
+        fields=public_fields(settings.headers),
         fallback=mount.fallback or None,
         clean_urls=mount.clean_urls,
         listing=mount.listing,
@@ -88,7 +89,7 @@ def _open_site(settings: Settings, site: SiteSettings, resources: Resources) -> 
         ActiveIndex(library, library.site(site.name)),
         lambda digest: library.blobs.path_of(Digest(digest)),
         cache=cache_table(settings, site),
-        fields=_public_fields(settings.headers),
+        fields=public_fields(settings.headers),
         fallback=site.fallback or None,
         clean_urls=site.clean_urls,
         cache_status=settings.headers.cache_status,
@@ -133,13 +134,20 @@ def _open_preview(
         lambda: (release, index),
         lambda digest: library.blobs.path_of(Digest(digest)),
         cache=PREVIEW_CACHE,
-        fields=_public_fields(settings.headers) | PREVIEW_FIELDS,
+        fields=public_fields(settings.headers) | PREVIEW_FIELDS,
         fallback=site.fallback or None,
         clean_urls=site.clean_urls,
         cache_status=settings.headers.cache_status,
         resources=resources,
         links=False,
     )
+
+
+def console_routes(resources: Resources) -> list[BaseRoute]:
+    """Return where the page for people is; see ``console``."""
+    cache = CacheTable(rules=(CacheRule("**", CachePolicy(PAGE)),))
+    files = AssetFiles(directory=console.PAGE, html=True, fields=console.FIELDS, cache=cache, resources=resources)
+    return [Route("/-/console", _to_folder, methods=["GET", "HEAD"]), Mount("/-/console", files, name="console")]
 
 
 def cache_table(settings: Settings, mount: MountSettings | SiteSettings | None = None) -> CacheTable:
@@ -169,7 +177,8 @@ def _check(settings: Settings, index: int, key: str, check: Any, value: str, **o
         raise SettingsError(f"{settings.locate('cache', index, key)}: cache[{index}].{key}: {error}") from error
 
 
-def _public_fields(headers: HeadersSettings) -> dict[str, str]:
+def public_fields(headers: HeadersSettings) -> dict[str, str]:
+    """Return the fields that every file carries."""
     fields = {
         "Access-Control-Allow-Origin": headers.cors,
         "Timing-Allow-Origin": "*" if headers.timing else "",

@@ -22,6 +22,7 @@ from .app import create_app
 from .data import open_library, served_sites
 from .descriptors import raise_limit
 from .endings import told_kindly, with_options
+from .firststart import is_first_start, welcome
 from .origin import OriginServer
 from .releases.manifest import SHORT
 from .settings import Settings
@@ -45,6 +46,7 @@ def serve_settings(settings: Settings, variables: Mapping[str, str], *, reload: 
     """
     raise_limit()
     app = create_app(settings)
+    is_first = is_first_start(settings)
     try:
         listener = open_listener(settings)
     except OSError as error:
@@ -52,7 +54,12 @@ def serve_settings(settings: Settings, variables: Mapping[str, str], *, reload: 
         click.echo(_explain(settings, error), err=True)
         return EX_UNAVAILABLE
     mark = _identity(settings.server.uds)
-    for line in (*describe_mounts(settings), f"on {address_of(listener)} (stop with Ctrl+C)"):
+    address = address_of(listener)
+    for line in (
+        *describe_mounts(settings),
+        f"on {address} (stop with Ctrl+C)",
+        *(welcome(settings, address) if is_first else ()),
+    ):
         click.echo(line, err=True)
     try:
         if reload:

@@ -20,9 +20,12 @@ from assetserver.errors import SettingsError
 from assetserver.settingtables import (
     ARRAYS,
     TABLES,
+    AccessSettings,
     CacheSettings,
     CdnSettings,
+    CollectionSettings,
     CompressionSettings,
+    DatabaseSettings,
     DataSettings,
     Form,
     HeadersSettings,
@@ -33,6 +36,7 @@ from assetserver.settingtables import (
     ServerSettings,
     SiteSettings,
     Table,
+    UploadSettings,
 )
 from assetserver.tomllines import (
     Layer,
@@ -48,6 +52,9 @@ from assetserver.tomllines import (
 
 _VARIABLE = "ASSETSERVER_"
 _CONFIG_VARIABLE = "ASSETSERVER_CONFIG"  # names the file; not itself a setting
+_NO_SETTINGS = frozenset((_CONFIG_VARIABLE, "ASSETSERVER_TOKEN", "ASSETSERVER_SIGN_PASSWORD"))  # the last two: of `publish`
+
+_IN_BYTES = ("_bytes", ".max_size")
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})  # frozen: it is a default argument
 
@@ -67,6 +74,10 @@ class Settings:
     headers: HeadersSettings = field(default_factory=HeadersSettings)
     compression: CompressionSettings = field(default_factory=CompressionSettings)
     memory: MemorySettings = field(default_factory=MemorySettings)
+    uploads: UploadSettings = field(default_factory=UploadSettings)
+    collections: tuple[CollectionSettings, ...] = ()
+    database: DatabaseSettings = field(default_factory=DatabaseSettings)
+    access: AccessSettings = field(default_factory=AccessSettings)
     sources: Mapping[Location, str] = field(default_factory=dict, compare=False, repr=False)
 
     def locate(self, *location: str | int) -> str:
@@ -114,7 +125,7 @@ class _Setting(NamedTuple):
 
     def write(self, value: object) -> str:
         """Format a value or a limit; bytes also in a larger unit."""
-        return format_bytes(value) if isinstance(value, int) and self.name.endswith("_bytes") else format_value(value)
+        return format_bytes(value) if isinstance(value, int) and self.name.endswith(_IN_BYTES) else format_value(value)
 
 
 def _read_setting(table: str, key: msgspec.structs.FieldInfo) -> _Setting:
@@ -213,7 +224,7 @@ def _read_environment(environ: Mapping[str, str]) -> Layer:
             table, key = location[0], location[-1]
             kind = list if table in ARRAYS else _FIELDS[table][key].kind
             layer.put_text(location, variable, kind, environ[variable])
-        elif variable.startswith(_VARIABLE) and variable != _CONFIG_VARIABLE:
+        elif variable.startswith(_VARIABLE) and variable not in _NO_SETTINGS:
             raise SettingsError(f"{format_key((variable,))}: unknown setting; {_suggest_variable(variable)}")
     return layer
 

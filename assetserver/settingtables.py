@@ -58,6 +58,8 @@ _FIELD = Form('be a field value such as "max-age=3600"', _matches(r"([!-~]([ -~]
 _GLOB = Form('be a glob such as "*.html" or "/docs/**"', _matches(r"[^\0]+"))
 _HOST = Form("be a host name without port", _matches(r"(?i:[a-z0-9._-]+|\[[0-9a-f:.]+\])?"), is_name=True)
 _INSIDE = Form('be a path inside the directory, such as "index.html"', _is_inside)
+_DATABASE = Form('be "sqlite" or "sqlite:///PATH"', _matches(r"sqlite|sqlite:///[^\0]+"))
+_SECRET = Form('be "NAME:SECRET" with a secret of 32 characters or more', _matches(r"[A-Za-z0-9_-]{1,32}:[!-~]{32,}"))
 _KEY = Form('be the second line of a .pub file, such as "RWQ…"', _matches(r"RW[0-9A-Za-z+/]{54}"))
 _NETWORK = Form('be an IP address or a network such as "10.0.0.0/8"', _is_network)
 _ORIGIN = Form(
@@ -206,6 +208,8 @@ class PublishSettings(Table, frozen=True, kw_only=True):
         Literal["warn", "stop", "off"], _about("What to do if pages or style sheets name files that are not there.")
     ] = "warn"
     huge_file_bytes: Annotated[int, _about("Larger files are told of.", ge=0, le=_TIB)] = 100 * _MIB
+    remote: Annotated[bool, _about("Let holders of a token with the scope publish do it over HTTP.")] = True
+    blob_limit_bytes: Annotated[int, _about("Largest file that is taken over HTTP.", ge=0, le=64 * _TIB)] = 2 * _GIB
 
 
 class PreviewSettings(Table, frozen=True, kw_only=True):
@@ -227,6 +231,50 @@ class SiteSettings(Table, frozen=True, kw_only=True):
     links: Annotated[bool, _about("Announce what a page needs in Link fields, which CDNs turn into 103.")] = True
 
 
+class UploadSettings(Table, frozen=True, kw_only=True):
+    """``[uploads]``: what may be uploaded, and how much of it at once."""
+
+    enabled: Annotated[bool, _about("Accept uploads where releases are served from a data folder.")] = True
+    max_size: Annotated[int, _about("Largest file, in bytes.", ge=1, le=64 * _TIB)] = 2 * _GIB
+    files_per_request: Annotated[int, _about("Most files in one form.", ge=1, le=10_000)] = 100
+    concurrent: Annotated[int, _about("Most uploads received at once, per worker.", ge=1, le=10_000)] = 256
+    token_unfinished_bytes: Annotated[
+        int, _about("Most bytes that one token's unfinished uploads may hold.", ge=0, le=64 * _TIB)
+    ] = 16 * _GIB
+    unfinished_bytes: Annotated[int, _about("Most bytes that all unfinished uploads may hold.", ge=0, le=64 * _TIB)] = 64 * _GIB
+    reserve_bytes: Annotated[int, _about("Space on the disk that uploads leave free.", ge=0, le=64 * _TIB)] = _GIB
+    expiry_s: Annotated[int, _about("How long an unfinished upload is kept after its last byte.", ge=60, le=31_536_000)] = (
+        86_400
+    )
+    grace_s: Annotated[int, _about("What is younger is never swept.", ge=60, le=31_536_000)] = 3600
+    idle_s: Annotated[int, _about("How long a body may pause.", ge=1, le=30)] = 30
+    minimum_rate_bytes_s: Annotated[int, _about("A body that comes more slowly over a minute is cut.", ge=0, le=_GIB)] = 1024
+    resumable: Annotated[bool, _about("Speak resumable uploads of the IETF (experimental) beside tus.")] = True
+    origins: Annotated[tuple[str, ...], _about("Origins whose pages may upload (CORS); * for all.", _ORIGIN)] = ("*",)
+    media_url: Annotated[str, _about("Origin that serves /media alone; recommended. Empty for the same one.", _PUBLIC)] = ""
+
+
+class CollectionSettings(Table, frozen=True, kw_only=True):
+    """``[[collections]]``: uploads that belong together, and who may read them."""
+
+    name: Annotated[str, _about("Name of the collection; uploads that name none are in the one called default.", _SITE)]
+    access: Annotated[Literal["public", "signed"], _about("Who may read: everybody, or who has a signed URL.")] = "public"
+
+
+class DatabaseSettings(Table, frozen=True, kw_only=True):
+    """``[database]``: where records are kept."""
+
+    url: Annotated[str, _about("sqlite for records.sqlite3 in the data folder, or where else.", _DATABASE)] = "sqlite"
+
+
+class AccessSettings(Table, frozen=True, kw_only=True):
+    """``[access]``: keys that sign URLs and upload grants."""
+
+    keys: Annotated[
+        tuple[str, ...], _about("NAME:SECRET; the first signs, all verify. Empty for a key in the data folder.", _SECRET)
+    ] = ()
+
+
 TABLES: dict[str, type[Table]] = {
     "server": ServerSettings,
     "data": DataSettings,
@@ -239,5 +287,9 @@ TABLES: dict[str, type[Table]] = {
     "headers": HeadersSettings,
     "compression": CompressionSettings,
     "memory": MemorySettings,
+    "uploads": UploadSettings,
+    "collections": CollectionSettings,
+    "database": DatabaseSettings,
+    "access": AccessSettings,
 }
-ARRAYS = ("sites", "mounts", "cache")
+ARRAYS = ("sites", "mounts", "cache", "collections")

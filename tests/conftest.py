@@ -34,9 +34,11 @@ PACKAGES = {
     "nginx": "nginx-light",
     "varnishd": "varnish",
     "npm": "npm",
+    "node": "nodejs",
     "chromium": "chromium",
     "systemd-analyze": "systemd",
     "minisign": "minisign",
+    "curl": "curl",
 }
 """Debian's package of each program that a test may need; ``.ci/run`` installs them."""
 
@@ -150,6 +152,24 @@ def require() -> Callable[[str], str]:
         return path or _missing(f"{name} (Debian package {PACKAGES[name]})")
 
     return find
+
+
+@pytest.fixture(scope="session")
+def install_npm(require: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """``install_npm("name@version", …)`` installs packages with what they need, and returns the folder; skips if that fails."""
+
+    def install(*packages: str) -> Path:
+        folder = tmp_path_factory.mktemp("npm")
+        options = ["--no-audit", "--no-fund", "--loglevel=error", "--fetch-timeout=20000", "--fetch-retries=1"]
+        command = [require("npm"), "install", *options, "--prefix", str(folder), *packages]
+        try:
+            subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=100)
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+            output = (error.stderr or b"").decode(errors="replace")
+            _missing(f"npm packages {packages} ({' '.join(output.split())[:200] or error})")
+        return folder
+
+    return install
 
 
 @contextmanager

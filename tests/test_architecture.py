@@ -16,18 +16,19 @@ PACKAGE = Path(__file__).parents[1] / "assetserver"
 
 ROWS = (
     {"semantics", "storage", "settings", "settingtables", "tomllines", "errors", "observe"},
-    {"releases", "jobs"},
-    {"delivery", "uploads", "images", "console"},
+    {"releases", "jobs", "access"},
+    {"delivery", "uploads", "images", "console", "remote"},
     {"database"},
     {"app", "cli", "serving", "data", "publishing", "upkeep", "routes", "wording", "__main__", "__init__"}
-    | {"addresses", "endings", "progress", "workers", "origin", "descriptors"},
+    | {"addresses", "endings", "options", "progress", "remoteroutes", "remotepublishing", "tokencli", "tokencommands"}
+    | {"admission", "firststart", "mediaroutes", "uploading", "workers", "origin", "descriptors"},
 )
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 SHARED_GROUND = {"semantics", "errors", "tomllines", "settingtables"}
 """What others of the lowest row may import."""
 TOP = len(ROWS) - 1
 
-STORAGE_GROUND = {"assetserver.storage." + name for name in ("blobs", "codecs", "durable", "signatures")}
+STORAGE_GROUND = {"assetserver.storage." + name for name in ("blobs", "codecs", "durable", "pools", "signatures")}
 CHOOSE_ENGINES = {"assetserver.data", "assetserver.app", "assetserver.cli"}
 KNOWS_UVICORN = "assetserver.delivery.protocol"
 

@@ -52,6 +52,17 @@ def test_bench_publish_measures_against_every_goal(start_program, tmp_path):
     assert all(isinstance(row["value"], float | int) for row in rows)
 
 
+def test_bench_uploads_measures_against_every_goal(start_program, missing, tmp_path):
+    if not shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin"):
+        missing("nginx (Debian package nginx-light)")
+    numbers = tmp_path / "uploads.json"
+    command = [sys.executable, BENCHMARKS / "bench_uploads.py", "--quick", "--json", numbers, "--folder", tmp_path]
+    bench = start_program("bench", command)
+    assert bench.process.wait(LIMIT_S) == 0, bench.show_tail()
+    rows = json.loads(numbers.read_text())["rows"]
+    assert len([row for row in rows if row["goal"]]) >= 5
+
+
 def test_bench_origin_compares_with_nginx(start_program, missing, tmp_path):
     for program, package in (("wrk", "wrk"), ("nginx", "nginx-light")):
         if not shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin"):

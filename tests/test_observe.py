@@ -33,6 +33,16 @@ def test_combined_lines_are_those_of_apache_and_nginx() -> None:
     assert format_combined(record()) == expected
 
 
+def test_what_gives_access_is_left_out_of_both_forms() -> None:
+    headers = [(b"host", b"a.test"), (b"referer", b"http://b.test/?a=1&signature=secret#top")]
+    noted = record(query_string=b"name=a&grant=secret&b=grant&signature=secret", headers=headers)
+    line, row = format_combined(noted), json.loads(format_json(noted))
+    assert "secret" not in line + json.dumps(row)
+    assert row["query"] == "name=a&grant=-&b=grant&signature=-"
+    assert "/a%20b?name=a&grant=-&b=grant&signature=- HTTP" in line
+    assert row["referer"] == "http://b.test/?a=1&signature=-#top"
+
+
 def test_json_lines_hold_what_happened_in_named_fields() -> None:
     row = json.loads(format_json(record()))
     assert row["ts"] == "2026-11-22T19:00:00.250Z"

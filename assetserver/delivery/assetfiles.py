@@ -24,9 +24,10 @@ from assetserver.semantics.negotiation import accepts_compression, parse_accept_
 from assetserver.semantics.representation import Asset, Field, Representation
 from assetserver.semantics.respond import AssetResponses, NoBody, ResponsePlan, respond, respond_missing
 from assetserver.semantics.targets import AssetPath, RefusedTarget, format_target, is_spelled, parse_target
+from assetserver.storage.pools import wait_done, wait_future
 
 from .body import AssetResponse
-from .files import read_whole, wait_done, wait_future
+from .files import read_whole
 from .hotcache import OFFER, Claim
 from .hotpaths import HotPaths, Known
 from .listing import Listings
@@ -382,9 +383,8 @@ class AssetFiles(StaticFiles):
         """Let a miss be repeated, as long as all that was looked at for it is fresh."""
         offer, entry = scope.get(OFFER), self.folder.get(AssetPath(path))
         if offer is not None and entry is not None and self._may_be_hot and not self.listing:
-            page = self.folder.get(AssetPath("404.html"))
-            deadline_s = min(one.checked_s for one in (*self._looks(path), page or entry)) + FRESH_S
-            offer(Claim(self.folder.get, entry.path, entry, self.folder.clock_s, deadline_s))
+            looks = [*self._looks(path), self.folder.get(AssetPath("404.html")) or entry]
+            offer(Claim(self.folder.get, entry.path, entry, self.folder.clock_s, min(one.checked_s for one in looks) + FRESH_S))
 
 
 def _overloaded() -> HTTPException:

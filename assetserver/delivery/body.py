@@ -21,9 +21,10 @@ from starlette.types import Receive, Scope, Send
 from assetserver.errors import FileChangedError
 from assetserver.semantics.ranges import ByteRange
 from assetserver.semantics.respond import NoBody, Parts, ResponsePlan, Slice, Whole
+from assetserver.storage.pools import runs_on_asyncio
 from assetserver.storage.signatures import Signature, sign
 
-from .files import OPEN_FLAGS, PIECE_BYTES, runs_on_asyncio
+from .files import OPEN_FLAGS, PIECE_BYTES
 from .openfiles import OpenedFile
 from .sendfile import FILE, takes_files
 

@@ -17,9 +17,10 @@ from assetserver.semantics.dates import format_date
 from assetserver.semantics.mediatypes import media_type_of
 from assetserver.semantics.representation import SUFFIXES
 from assetserver.semantics.targets import AssetPath, RefusedTarget, format_target, parse_target
+from assetserver.storage.pools import FilePool, wait_future
 from assetserver.storage.signatures import Signature, sign
 
-from .files import OPEN_FLAGS, FilePool, raise_if_overloaded, wait_future
+from .files import OPEN_FLAGS, raise_if_overloaded
 from .livefolder import FRESH_S
 from .probe import Kind, Probe, Roots
 

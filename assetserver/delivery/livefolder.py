@@ -23,10 +23,11 @@ from assetserver.semantics.mediatypes import media_type_of
 from assetserver.semantics.representation import SUFFIXES, Asset, ContentCoding, Representation
 from assetserver.semantics.respond import AssetResponses
 from assetserver.semantics.targets import AssetPath
+from assetserver.storage.pools import FilePool, wait_future
 from assetserver.storage.signatures import Signature, sign
 
 from .encodings import CodedFile, Encodings
-from .files import FilePool, open_regular, read_pieces, wait_future
+from .files import open_regular, read_pieces
 from .probe import Kind, Probe, Roots, last_modified_of, sidecar_path
 
 logger = logging.getLogger(__name__)

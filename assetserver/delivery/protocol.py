@@ -24,6 +24,8 @@ from . import limits
 from .gate import GATE, Gate
 from .hotcache import HOT, OFFER, Claim, FileBody, HotCache
 from .hotpath import HotConnection
+from .interim import offer_interim
+from .lastbytes import receive_rest
 from .pace import Pace
 from .sendfile import FILE, PATH, FilePart, FileSender, can_sendfile, open_path, stream_part
 from .sweep import watch
@@ -107,12 +109,14 @@ class AssetProtocol(HttpToolsProtocol):
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application, and keep what it sends if it says that this may be repeated."""
+        receive = receive_rest(receive, getattr(send, "__self__"))  # noqa: B009 - a Send is a function to mypy
         data = scope.pop("assetserver.data", None)
         claims: list[Claim] = []
         if self._hot is not None and scope["method"] in ("GET", "HEAD"):
             scope[OFFER] = claims.append
         if self._has_sendfile:
             scope["extensions"] = {**scope.get("extensions", {}), PATH: {}, FILE: {"receive": receive}}
+        offer_interim(scope, getattr(send, "__self__"), self.transport)  # noqa: B009 - a Send is a function to mypy
         start: Message = {}
         file: FileBody | None = None
 

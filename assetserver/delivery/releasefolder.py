@@ -9,7 +9,6 @@ log, never wrong bytes.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -23,9 +22,9 @@ from assetserver.semantics.mediatypes import media_type_of
 from assetserver.semantics.representation import ContentCoding, Representation
 from assetserver.semantics.respond import AssetResponses
 from assetserver.semantics.targets import AssetPath
-from assetserver.storage.signatures import Signature, sign
+from assetserver.storage.pools import FilePool, wait_future
 
-from .files import FilePool, hash_pieces, open_regular, raise_if_overloaded, read_pieces, wait_future
+from .blobsources import BlobSources
 from .livefolder import Entry, MakeAsset, Source
 from .probe import MISSING, Kind, Probe, Roots
 
@@ -39,9 +38,6 @@ RETRY_S = 10.0
 LIMIT_ENTRIES = 3072
 """An entry takes up to 4 kB once all its answers are made: in all 12 MB, whatever the release holds. One that has to be made
 again costs an index look-up and a hash of its blobs."""
-
-REMEMBERED_BYTES = 64 << 10
-"""Larger blobs are not hashed again while their signature stands; smaller ones take less time than they would take memory."""
 
 
 class Served(Protocol):
@@ -106,11 +102,10 @@ class ReleaseFolder:
         self.clock_s = clock_s
         self.roots = Roots(())  # a release has names, no folders to list
         self._open_index = open_index
-        self._path_of = path_of
+        self._blobs = BlobSources(path_of, remedy="publish it again")
         self._make_asset = make_asset
         self._files = files
         self._links = links
-        self._verified: dict[bytes, Signature] = {}
         self._entries: dict[AssetPath, Entry] = {}
         self._index: Index | None = None
         self._mark: object = None
@@ -206,7 +201,7 @@ class ReleaseFolder:
         representations = []
         media_type = media_type_of(path)
         for coding, digest, size in (("identity", served.digest, served.size), *served.forms):
-            source = self._check_blob(digest, size, path)
+            source = self._blobs.find(digest, size, path)
             if source is not None:
                 sources[ContentCoding(coding)] = source
                 representations.append(Representation(ContentCoding(coding), media_type, size, digest))
@@ -225,27 +220,3 @@ class ReleaseFolder:
             responses=AssetResponses(asset),
             sources=sources,
         )
-
-    def _check_blob(self, digest: bytes, size: int, path: AssetPath) -> Source | None:
-        """Return where a blob lies, if it is whole: hashed unless it was, by this process, and its signature stands."""
-        full = self._path_of(digest.hex())
-        try:
-            descriptor, status = open_regular(full)
-        except OSError as error:
-            raise_if_overloaded(error, "open a blob")
-            logger.error("/%s cannot be served: its blob %s: %s; publish it again", path, full, error.strerror)  # noqa: TRY400
-            return None
-        try:
-            signature = sign(status)
-            is_whole = self._verified.get(digest) == signature or hash_pieces(read_pieces(descriptor)) == (digest, size)
-            if status.st_size != size or not is_whole:
-                logger.error("/%s cannot be served: its blob %s is damaged; delete that and publish again", path, full)
-                return None
-        finally:
-            os.close(descriptor)
-        if size > REMEMBERED_BYTES:
-            with self._lock:
-                while len(self._verified) >= LIMIT_ENTRIES:
-                    self._verified.pop(next(iter(self._verified)))
-                self._verified[digest] = signature
-        return Source(full, signature)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from assetserver.storage.pools import FilePool
+
 from .encodings import Encodings
-from .files import FilePool
 from .memory import MemoryCache
 from .openfiles import OpenFiles
 

@@ -25,8 +25,9 @@ from typing import NamedTuple
 from starlette.types import Receive, Scope, Send
 
 from assetserver.errors import FileChangedError, OverloadedError
+from assetserver.storage.pools import FilePool, wait_future
 
-from .files import PIECE_BYTES, FilePool, open_regular, wait_future
+from .files import PIECE_BYTES, open_regular
 from .openfiles import AtHand, OpenedFile
 
 FILE = "assetserver.response.file"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Container, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from typing import TypeVar
 
 import msgspec
@@ -20,6 +20,9 @@ from .hashlike import holds_hash, is_hash_behind
 from .references import clean_url, resolve
 
 T = TypeVar("T")
+
+PlaceOf = Callable[[str], str]
+"""Returns where a file of the build lies on disk, by its path in the build; nothing needs to be there."""
 
 LIMIT_BYTES = 32 << 20
 """Larger manifests are not read: decoding takes several times their size in memory."""
@@ -32,6 +35,8 @@ _VITE = (".vite/manifest.json", "manifest.json", "build/.vite/manifest.json", "b
 _WEBPACK = ("manifest.json", "asset-manifest.json", "build/manifest.json", "build/asset-manifest.json")
 _STATS = ("stats.json",)
 _ESBUILD = ("meta.json", "metafile.json")
+MANIFESTS = frozenset((*_VITE, *_WEBPACK, *_STATS, *_ESBUILD))
+"""What is read where it is there: paths below the build's folder."""
 
 
 class _ViteChunk(msgspec.Struct, frozen=True):
@@ -70,14 +75,14 @@ class _Metafile(msgspec.Struct, frozen=True):
     outputs: dict[str, _EsbuildOutput]
 
 
-def declared_names(folder: str, files: Collection[str]) -> dict[str, str]:
-    """Return which of ``files`` (paths below ``folder``) a bundler declares as hashed, each with the reason in words.
+def declared_names(place_of: PlaceOf, files: Collection[str]) -> dict[str, str]:
+    """Return which of ``files`` (paths below the build's folder) a bundler declares as hashed, each with the reason in words.
 
     Never raises for what a manifest holds, or if it cannot be read.
     """
     known = files if isinstance(files, set | frozenset | Mapping) else frozenset(files)
     found: dict[str, str] = {}
-    for manifest, name, stem in _declarations(folder):
+    for manifest, name, stem in _declarations(place_of):
         path = _place(name, manifest, known)
         if path and (is_hash_behind(path, stem) if stem else holds_hash(path)):
             found.setdefault(path, f"declared by {manifest}")
@@ -85,11 +90,11 @@ def declared_names(folder: str, files: Collection[str]) -> dict[str, str]:
 
 
 class EntryChunks:
-    """The chunks that entries import, by the Vite manifests in ``folder``; read once, for all pages."""
+    """The chunks that entries import, by the Vite manifests of the build; read once, for all pages."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, place_of: PlaceOf) -> None:
         self._entries: dict[str, tuple[str, list[str], list[str]]] = {}
-        for manifest, graph in _vite_chunks(folder):
+        for manifest, graph in _vite_chunks(place_of):
             root = _root_of(manifest)
             for entry in filter(lambda one: one.is_entry, graph.values()):
                 imports = _imports_of(entry, graph)
@@ -137,29 +142,29 @@ def _imports_of(entry: _ViteChunk, graph: Mapping[str, _ViteChunk]) -> list[str]
     return list(found)
 
 
-def _declarations(folder: str) -> Iterator[tuple[str, str, str]]:
-    """Yield (manifest, name in it, stem of the name without hash or "") of every manifest in ``folder``."""
-    for manifest, graph in _vite_chunks(folder):
+def _declarations(place_of: PlaceOf) -> Iterator[tuple[str, str, str]]:
+    """Yield (manifest, name in it, stem of the name without hash or "") of every manifest of the build."""
+    for manifest, graph in _vite_chunks(place_of):
         for chunk in graph.values():
             yield manifest, chunk.file, chunk.name or _stem_of(chunk.src, chunk.file)
             yield from ((manifest, one, "") for one in (*chunk.css, *chunk.assets))
     for manifest in _WEBPACK:
-        flat = _load(folder, manifest, dict[str, str])
-        cra = _load(folder, manifest, _CraManifest)
+        flat = _load(place_of, manifest, dict[str, str])
+        cra = _load(place_of, manifest, _CraManifest)
         for key, name in (flat or (cra.files if cra else {})).items():
             yield manifest, name, _stem_of(key, name)
     for manifest in _STATS:
-        stats = _load(folder, manifest, _Stats)
+        stats = _load(place_of, manifest, _Stats)
         yield from ((manifest, one.name, "") for one in (stats.assets if stats else ()))
     for manifest in _ESBUILD:
-        metafile = _load(folder, manifest, _Metafile)
+        metafile = _load(place_of, manifest, _Metafile)
         for name, output in (metafile.outputs if metafile else {}).items():
             yield manifest, name, _esbuild_stem(name, output)
 
 
-def _vite_chunks(folder: str) -> Iterator[tuple[str, dict[str, _ViteChunk]]]:
+def _vite_chunks(place_of: PlaceOf) -> Iterator[tuple[str, dict[str, _ViteChunk]]]:
     for manifest in _VITE:
-        if graph := _load(folder, manifest, dict[str, _ViteChunk]):
+        if graph := _load(place_of, manifest, dict[str, _ViteChunk]):
             yield manifest, graph
 
 
@@ -199,9 +204,9 @@ def _place(name: str, manifest: str, files: Container[str]) -> str | None:
     return None
 
 
-def _load(folder: str, name: str, shape: type[T]) -> T | None:
+def _load(place_of: PlaceOf, name: str, shape: type[T]) -> T | None:
     """Return the manifest ``name`` if it is there and of this ``shape``."""
-    content = _read(os.path.join(folder, *name.split("/")))
+    content = _read(place_of(name))
     try:
         return msgspec.json.decode(content, type=shape) if content else None
     except (msgspec.DecodeError, RecursionError, UnicodeError):

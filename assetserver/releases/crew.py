@@ -50,7 +50,7 @@ def _open_pool(workers: int, *, is_little: bool) -> Executor:
     if is_little:
         return ThreadPoolExecutor(workers, "assetserver-crew")
     # Not fork: threads of the caller may hold locks. The children import what they work with alone.
-    return ProcessPoolExecutor(workers, get_context("spawn"), _end_with_parent)
+    return ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent)
 
 
 def _close(pool: Executor, *, at_once: bool) -> None:
@@ -86,7 +86,7 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Have this child process end when its parent does, even by SIGKILL: it would wait for work for ever."""
     threading.Thread(target=_wait_for_parent, name="assetserver-parent", daemon=True).start()
 

@@ -11,17 +11,26 @@ from __future__ import annotations
 import json
 import os
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256, sha384
+from typing import Protocol
 
 from assetserver.errors import BlobMissingError, PublishError
-from assetserver.storage.blobs import BlobStore, Digest
+from assetserver.storage.blobs import Digest
 
 from .manifest import FileRecord
 
 
-def integrity_of(blobs: BlobStore, files: Mapping[str, FileRecord]) -> dict[str, str]:
+class ReadableBlobs(Protocol):
+    """What is asked of a store here; see ``BlobStore.read``."""
+
+    def read(self, digest: Digest) -> Iterator[bytes]:
+        """Yield the bytes of a blob. Raises ``BlobMissingError`` if it is not there."""
+        ...
+
+
+def integrity_of(blobs: ReadableBlobs, files: Mapping[str, FileRecord]) -> dict[str, str]:
     """Return ``sha384-…`` for each path of ``files``. Blocks while it reads every blob once; may be repeated.
 
     Raises ``PublishError`` if a blob is gone or damaged: nobody should vouch for bytes that nobody published.
@@ -38,7 +47,7 @@ def format_integrity(integrity: Mapping[str, str]) -> bytes:
     return json.dumps(dict(integrity), sort_keys=True, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
-def _hash(blobs: BlobStore, digest: Digest, path: str) -> str:
+def _hash(blobs: ReadableBlobs, digest: Digest, path: str) -> str:
     name, integrity = sha256(), sha384()
     try:
         for piece in blobs.read(digest):

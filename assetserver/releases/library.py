@@ -15,7 +15,7 @@ import msgspec
 
 from assetserver.errors import PublishError, ReleaseMissingError
 from assetserver.semantics.representation import ContentCoding
-from assetserver.storage.blobs import BlobStore, Digest, LocalBlobs
+from assetserver.storage.blobs import BlobStore, Digest, LocalBlobs, PushedBlobs
 from assetserver.storage.durable import make_durable_folder, replace_durably, replace_quickly, sync_folder
 
 from .facts import FACTS_VERSION, Facts
@@ -23,8 +23,8 @@ from .manifest import SHORT, Manifest, ReleaseId, decode_manifest
 from .sites import Site
 
 
-class ReleaseBlobs(BlobStore, LocalBlobs, Protocol):
-    """What releases need of a blob store: blobs that are files of this machine."""
+class ReleaseBlobs(BlobStore, LocalBlobs, PushedBlobs, Protocol):
+    """What releases need of a blob store: blobs that are files of this machine, and may come from others."""
 
 
 class CodedBlob(msgspec.Struct, frozen=True, array_like=True):

@@ -6,17 +6,17 @@ live and whole, and publishing again goes on from there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
-from assetserver.errors import FileChangedError, PublishError
+from assetserver.errors import DigestMismatchError, FileChangedError, PublishError
 from assetserver.semantics.caching import compile_glob
 from assetserver.semantics.fingerprints import DECLARED, PROVED, REFERENCED, split_name
 from assetserver.storage.signatures import read_signed
 
 from .activation import write_release_index
-from .bundlers import EntryChunks, declared_names
+from .bundlers import EntryChunks, PlaceOf, declared_names
 from .checks import CheckedRelease, CheckPolicy, Finding, check_release, is_left_out
 from .compressing import Forms, compress_blobs
 from .facts import Facts
@@ -28,7 +28,7 @@ from .patterns import Dialect
 from .redirectsfile import RedirectTable, parse_redirects
 from .references import join_base
 from .scan import FoundFile, Scan, scan_folder
-from .siterules import HEADERS_FILE, NO_RULES, REDIRECTS_FILE, SiteRules
+from .siterules import HEADERS_FILE, NO_RULES, REDIRECTS_FILE, RULE_FILES, SiteRules
 from .storing import Progress, StoredFile, store_files
 from .survey import survey_files
 
@@ -74,25 +74,34 @@ class PublishReport:
     has_rooted_references: bool = False
 
 
-_DEFAULTS = PublishOptions()
+DEFAULTS = PublishOptions()
 
 
 def publish_folder(
-    library: Library, folder: str, progress: Progress, options: PublishOptions = _DEFAULTS, *, dry_run: bool = False
+    library: Library, folder: str, progress: Progress, options: PublishOptions = DEFAULTS, *, dry_run: bool = False
 ) -> PublishReport:
     """Make the files in ``folder`` a kept release of ``library`` and return what was done; no site names it yet.
 
     ``dry_run``: find out, store nothing. May be repeated: the same files give the same release, and nothing is done twice.
     Raises ``PublishError`` for a folder that cannot be published, for what the checks stop, or if a file changes meanwhile.
     """
-    scan = scan_folder(folder, (HEADERS_FILE, REDIRECTS_FILE))
+    return publish_scan(library, scan_folder(folder, RULE_FILES), progress, options, dry_run=dry_run)
+
+
+def publish_scan(
+    library: Library, scan: Scan, progress: Progress, options: PublishOptions = DEFAULTS, *, dry_run: bool = False
+) -> PublishReport:
+    """As ``publish_folder``, of a build whose files are known, and may be blobs of ``library`` already.
+
+    Raises ``DigestMismatchError`` if a file is not what ``scan`` says that it must be.
+    """
     rules, warnings = _read_rules(scan, options.dialect)
-    taken = _store(library, folder, scan, progress, options.policy, dry_run=dry_run)
+    taken = take_files(library, scan, progress, options.policy, dry_run=dry_run)
     stored = taken.kept
     facts = survey_files(library, stored, progress, dry_run=dry_run)
-    records = _name_files(folder, stored, facts, options.immutable)
+    records = _name_files(scan.place_of, stored, facts, options.immutable)
     findings = (*warnings, *_check(taken, records, facts, rules, options))
-    manifest = Manifest(records, rules, _links(folder, records, facts, options.mount))
+    manifest = Manifest(records, rules, _links(scan.place_of, records, facts, options.mount))
     report = _report(manifest, stored, findings)
     report.has_rooted_references = any(_is_rooted(one) for path, one in facts.items() if path != _NOT_FOUND_PAGE)
     if dry_run:
@@ -110,7 +119,7 @@ def publish_folder(
 
 
 @dataclass(frozen=True, slots=True)
-class _Taken:
+class Taken:
     """What of a folder becomes the release, what is left out, and what secrets were seen, by path."""
 
     kept: list[StoredFile]
@@ -118,18 +127,25 @@ class _Taken:
     secrets: Mapping[str, str]
 
 
-def _store(library: Library, folder: str, scan: Scan, progress: Progress, policy: CheckPolicy, *, dry_run: bool) -> _Taken:
+def take_files(library: Library, scan: Scan, progress: Progress, policy: CheckPolicy, *, dry_run: bool) -> Taken:
+    """Hash the files of a build, store them unless ``dry_run``, and return what ``policy`` makes of them. May be repeated.
+
+    Raises what ``store_files`` does, and ``DigestMismatchError`` if a file is not what ``scan`` says that it must be.
+    """
     files = [one for one in scan.files if not is_left_out(one.path, policy)]
     keeps_secrets = policy.secrets == "publish"
-    stored = store_files(library, folder, files, progress, keeps_secrets=keeps_secrets, dry_run=dry_run)
+    stored = store_files(library, scan.memory, files, progress, keeps_secrets=keeps_secrets, dry_run=dry_run)
+    for one in stored:
+        if scan.digests.get(one.found.path, one.digest) != one.digest:
+            raise DigestMismatchError(f"{one.found.path} is {one.digest}, not {scan.digests[one.found.path]}")
     secrets: dict[str, str] = {one.found.path: one.known.secret for one in stored if one.known.secret}
     kept = [one for one in stored if not is_left_out(one.found.path, policy, one.known.secret or None)]
     named = {one.found.path for one in kept}
-    return _Taken(kept, (*scan.left_out, *(one.path for one in scan.files if one.path not in named)), secrets)
+    return Taken(kept, (*scan.left_out, *(one.path for one in scan.files if one.path not in named)), secrets)
 
 
 def _check(
-    taken: _Taken, records: Mapping[str, FileRecord], facts: Mapping[str, Facts], rules: SiteRules, options: PublishOptions
+    taken: Taken, records: Mapping[str, FileRecord], facts: Mapping[str, Facts], rules: SiteRules, options: PublishOptions
 ) -> list[Finding]:
     """Return what people should look at. Raises ``PublishError`` with all that stops."""
     globs = [compile_glob(glob) for glob in options.immutable]
@@ -146,8 +162,21 @@ def _check(
         mount=options.mount,
         catch_all=_catch_all(rules),
     )
-    findings = check_release(release, options.policy)
-    findings += _reserved(records, options.mount)
+    return _stop(release, options)
+
+
+def check_names(
+    files: Mapping[str, FileRecord], left_out: Collection[str], secrets: Mapping[str, str], options: PublishOptions
+) -> None:
+    """Raise ``PublishError`` for what stops, as far as it can be told without looking into files: before they travel.
+
+    ``left_out``, ``secrets``: as in ``Taken``.
+    """
+    _stop(CheckedRelease(files, left_out=left_out, secrets=secrets, mount=options.mount), options)
+
+
+def _stop(release: CheckedRelease, options: PublishOptions) -> list[Finding]:
+    findings = [*check_release(release, options.policy), *_reserved(release.files, options.mount)]
     if errors := [one.message for one in findings if one.level == "error"]:
         raise PublishError("\n".join(errors))
     return findings
@@ -202,10 +231,10 @@ def _read_text(found: FoundFile | None) -> str:
 
 
 def _name_files(
-    folder: str, stored: list[StoredFile], facts: Mapping[str, Facts], immutable: tuple[str, ...]
+    place_of: PlaceOf, stored: list[StoredFile], facts: Mapping[str, Facts], immutable: tuple[str, ...]
 ) -> dict[str, FileRecord]:
     """Return the records of all files: which names are fingerprints, as far as this release alone can tell."""
-    declared = declared_names(folder, {one.found.path for one in stored})
+    declared = declared_names(place_of, {one.found.path for one in stored})
     globs = [(compile_glob(glob), f"{DECLARED} by {glob}") for glob in immutable]
     named = _named_by_others(facts)
 
@@ -231,9 +260,11 @@ def _named_by_others(facts: Mapping[str, Facts]) -> set[str]:
     return named
 
 
-def _links(folder: str, files: Mapping[str, FileRecord], facts: Mapping[str, Facts], mount: str) -> dict[str, tuple[str, ...]]:
+def _links(
+    place_of: PlaceOf, files: Mapping[str, FileRecord], facts: Mapping[str, Facts], mount: str
+) -> dict[str, tuple[str, ...]]:
     pages = {path: one for path, one in facts.items() if one.preloads}
-    chunks = EntryChunks(folder)
+    chunks = EntryChunks(place_of)
     links = {
         page: link_fields(page, one, files, chunks.preloads_of(page, one, mount=mount), mount=mount)
         for page, one in pages.items()

@@ -64,6 +64,7 @@ _MARKS = (
     (b"PRIVATE KEY", _PEM, "a private key"),
     (b"AGE-SECRET-KEY-", _AGE, "an age secret key"),
     (b"untrusted comment: ", _MINISIGN, "a minisign secret key"),
+    (b"ast_", re.compile(rb"\bast_[0-9a-f]{12}_[0-9a-f]{48}\b"), "a token of an assetserver"),
     (b"PuTTY-User-Key-File-", re.compile(rb"\APuTTY-User-Key-File-"), "a private key"),
 )
 

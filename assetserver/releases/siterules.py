@@ -12,6 +12,7 @@ from .redirectsfile import RedirectRule
 
 HEADERS_FILE = "_headers"
 REDIRECTS_FILE = "_redirects"
+RULE_FILES = (HEADERS_FILE, REDIRECTS_FILE)
 
 
 class SiteRules(msgspec.Struct, frozen=True, omit_defaults=True):

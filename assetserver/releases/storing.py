@@ -68,15 +68,16 @@ class StoredFile(msgspec.Struct, frozen=True):
 
 
 def store_files(
-    library: Library, folder: str, files: Sequence[FoundFile], progress: Progress, *, keeps_secrets: bool, dry_run: bool
+    library: Library, memory: str, files: Sequence[FoundFile], progress: Progress, *, keeps_secrets: bool, dry_run: bool
 ) -> list[StoredFile]:
-    """Return each of ``files``, which lie in ``folder``, in order; their blobs are there, for the caller to confirm.
+    """Return each of ``files`` in order; their blobs are there, for the caller to confirm.
 
-    What holds a secret is stored only with ``keeps_secrets``, and with ``dry_run`` nothing is. May be repeated. Raises
-    ``PublishError`` if a file cannot be read or changes meanwhile.
+    ``memory``: under which name it is remembered what they are: that of their folder. What holds a secret is stored only with
+    ``keeps_secrets``, and with ``dry_run`` nothing is. May be repeated. Raises ``PublishError`` if a file cannot be read or
+    changes meanwhile.
     """
-    memory = os.path.join(library.folder, "seen", sha256(os.path.realpath(folder).encode(errors="surrogateescape")).hexdigest())
-    seen = _recall(memory)
+    path = os.path.join(library.folder, "seen", sha256(memory.encode(errors="surrogateescape")).hexdigest())
+    seen = _recall(path)
     store = _Store(library, seen, keeps_secrets=keeps_secrets, dry_run=dry_run)
     total, size, stored = sum(one.size for one in files), 0, list[StoredFile]()
     with ThreadPoolExecutor(THREADS, "assetserver-publish") as pool, store:
@@ -86,7 +87,7 @@ def store_files(
             progress("storing", size, total, len(stored), len(files))
     now: dict[str, Known] = {one.found.path: one.known for one in stored if one.known.is_settled}
     if not dry_run and now != seen:
-        _remember(memory, now)
+        _remember(path, now)
     return stored
 
 

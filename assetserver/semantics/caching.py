@@ -123,12 +123,15 @@ class CacheTable:
 
         ``fingerprinted``: the content proves the name. ``page``: the media type is HTML.
         """
-        for pattern, policy in self._rules:
-            if pattern.fullmatch(self.prefix + path):
-                return policy
+        if (ruled := self.find_rule(path)) is not None:
+            return ruled
         if self.versioned or fingerprinted or any(pattern.fullmatch(path) for pattern in self._declared):
             return CachePolicy(IMMUTABLE)
         return CachePolicy(PAGE if page else ASSET)
+
+    def find_rule(self, path: str) -> CachePolicy | None:
+        """Return the policy of the first rule that matches ``path`` (without leading "/"), or None."""
+        return next((policy for pattern, policy in self._rules if pattern.fullmatch(self.prefix + path)), None)
 
     def fields_of(self, policy: CachePolicy) -> tuple[Field, ...]:
         """Return the field lines that express ``policy`` for this table's profile."""

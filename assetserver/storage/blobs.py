@@ -1,8 +1,11 @@
-"""The interface of a blob store. ``files`` is its engine; ``tests/contracts`` holds what every engine keeps."""
+"""The interfaces of a blob store, and of uploads that become blobs. ``files`` and ``staging`` are their engines.
+
+``tests/contracts`` holds what every engine keeps.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NewType, Protocol
 
@@ -62,9 +65,131 @@ class BlobStore(Protocol):
         ...
 
 
+class BlobWriter(Protocol):
+    """A blob that arrives piece by piece, whenever its sender has some. All methods block; one thread at a time."""
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        ...
+
+    def write(self, pieces: Iterable[bytes]) -> None:
+        """Take more bytes."""
+        ...
+
+    def finish(self) -> bool:
+        """Store the blob; on return it survives a crash of the machine. False if it was there.
+
+        Raises ``DigestMismatchError`` if the bytes are not those of its digest; then nothing is stored.
+        """
+        ...
+
+    def close(self) -> None:
+        """Forget what is not stored; may be repeated."""
+        ...
+
+
+class PushedBlobs(Protocol):
+    """What engines can do that take bytes as they come: ``put`` asks for them, and holds a thread until it has all."""
+
+    def begin(self, digest: Digest) -> BlobWriter:
+        """Return a writer of a new blob; the caller closes it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StagedInfo:
+    """A file of an upload: ``size`` in bytes, durable or not; ``changed`` in seconds since 1970."""
+
+    upload_id: str
+    size: int
+    changed: float
+
+
 class LocalBlobs(Protocol):
     """What only engines on this machine can do: name a file that the kernel can send."""
 
     def path_of(self, digest: Digest) -> str:
         """Return where the blob's file is or would be."""
+        ...
+
+
+class StagedUpload(Protocol):
+    """The open file of an upload. All methods block for no longer than the disk does."""
+
+    path: str
+
+    def try_claim(self) -> bool:
+        """Take the right to write, or leave a wish for it and return False. May be repeated until it is there."""
+        ...
+
+    def is_wanted(self) -> bool:
+        """Tell whether somebody else wishes to write."""
+        ...
+
+    def is_removed(self) -> bool:
+        """Tell whether the file has lost its name: who held the right before finished the upload, or removed it."""
+        ...
+
+    def size(self) -> int:
+        """Return the length in bytes, durable or not."""
+        ...
+
+    def write(self, offset: int, pieces: Sequence[bytes]) -> None:
+        """Write ``pieces`` one after the other from ``offset`` on. Durable only after ``sync``."""
+        ...
+
+    def cut(self, offset: int) -> None:
+        """Forget whatever lies beyond ``offset``."""
+        ...
+
+    def sync(self) -> None:
+        """Make what was written survive a crash of the machine."""
+        ...
+
+    def read(self, start: int, most: int) -> bytes:
+        """Return up to ``most`` bytes from ``start`` on, none at the end."""
+        ...
+
+    def close(self) -> None:
+        """Give up the right. May be repeated."""
+        ...
+
+
+class Staging(Protocol):
+    """Uploads on their way to become blobs, by id. All methods block, and may be called from any thread."""
+
+    def open(self, upload_id: str) -> StagedUpload:
+        """Open the file of an upload, made if it is not there. Claim it before anything else, and look ``is_removed``."""
+        ...
+
+    def confirm(self) -> None:
+        """Make the names of files survive a crash of the machine; their bytes do after ``sync``."""
+        ...
+
+    def seal(self, file: StagedUpload, digest: Digest) -> None:
+        """Make the file also the blob ``digest``, whose bytes the caller knows it has; nothing writes to it any more.
+
+        Its bytes are durable on return, its name as a blob after ``BlobStore.confirm``. May be repeated.
+        """
+        ...
+
+    def remove(self, upload_id: str) -> bool:
+        """Remove the file of an upload; return whether it was there. What was sealed stays a blob."""
+        ...
+
+    def list_staged(self) -> Iterator[StagedInfo]:
+        """Yield every file, in any order; those that come or go meanwhile may or may not be among them."""
+        ...
+
+    def make(self) -> None:
+        """Make room for uploads, if nothing was ever uploaded."""
+        ...
+
+    def is_there(self) -> bool:
+        """Tell whether there was ever ``make`` or ``open``."""
+        ...
+
+    def free_bytes(self) -> int:
+        """Return how many more bytes fit on the disk."""
         ...

@@ -17,14 +17,31 @@ import brotli
 from assetserver.semantics.representation import ContentCoding
 
 if sys.version_info >= (3, 14):
-    from compression.zstd import CompressionParameter, DecompressionParameter, ZstdCompressor, ZstdDecompressor, ZstdError
+    from compression.zstd import (
+        CompressionParameter,
+        DecompressionParameter,
+        ZstdCompressor,
+        ZstdDecompressor,
+        ZstdDict,
+        ZstdError,
+    )
 else:
-    from backports.zstd import CompressionParameter, DecompressionParameter, ZstdCompressor, ZstdDecompressor, ZstdError
+    from backports.zstd import (
+        CompressionParameter,
+        DecompressionParameter,
+        ZstdCompressor,
+        ZstdDecompressor,
+        ZstdDict,
+        ZstdError,
+    )
 
 PIECE_BYTES = 1 << 20
 
 WINDOW_LOG_LIMIT = 23
 """A zstd frame for HTTP must decode within 8 MiB (RFC 9659): browsers refuse larger windows."""
+
+DICTIONARY_WINDOW_LOG_LIMIT = 27
+"""A frame that refers to a dictionary may want 1.25 times its length, up to 128 MiB (RFC 9842 §5)."""
 
 WORTH_KEEPING = 0.95
 """A form larger than this share of the file is not kept: the client's work outweighs the bytes."""
@@ -103,18 +120,39 @@ def _decode_brotli(pieces: Iterable[bytes]) -> Iterator[bytes]:
         yield data
 
 
+class ZstdStream:
+    """Decodes zstd that arrives piece by piece. With a ``dictionary``, one frame that refers to it, as ``dcz`` has it."""
+
+    def __init__(self, dictionary: bytes = b"") -> None:
+        limit = min(max(1 << WINDOW_LOG_LIMIT, len(dictionary) * 5 // 4), 1 << DICTIONARY_WINDOW_LOG_LIMIT)  # RFC 9842 §5
+        self._options: dict[int, int] = {DecompressionParameter.window_log_max: (limit - 1).bit_length()}
+        self._prefix = ZstdDict(dictionary, is_raw=True).as_prefix if dictionary else None
+        self._decoder = self._begin()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield what more ``data`` decodes to, at most 1 MiB at a time. Raises one of ``DECODE_ERRORS``, as ``decode`` does."""
+        while data or not (self._decoder.needs_input or self._decoder.eof):
+            if self._decoder.eof:
+                if self._prefix is not None:
+                    raise EOFError("bytes follow the frame")
+                self._decoder = self._begin()  # several frames may follow one another (RFC 8878 §3.1)
+            yield self._decoder.decompress(data, PIECE_BYTES)
+            data = self._decoder.unused_data if self._decoder.eof else b""
+
+    def close(self) -> None:
+        """Raise ``EOFError`` unless the last frame is whole."""
+        if not self._decoder.eof:
+            raise EOFError("the zstd stream is cut")
+
+    def _begin(self) -> ZstdDecompressor:
+        return ZstdDecompressor(zstd_dict=self._prefix, options=self._options)
+
+
 def _decode_zstd(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    options: dict[int, int] = {DecompressionParameter.window_log_max: WINDOW_LOG_LIMIT}
-    decoder = ZstdDecompressor(options=options)
+    stream = ZstdStream()
     for piece in pieces:
-        data = piece
-        while data or not (decoder.needs_input or decoder.eof):
-            if decoder.eof:  # several frames may follow one another (RFC 8878 §3.1)
-                decoder = ZstdDecompressor(options=options)
-            yield decoder.decompress(data, PIECE_BYTES)
-            data = decoder.unused_data if decoder.eof else b""
-    if not decoder.eof:
-        raise EOFError("the zstd stream is cut")
+        yield from stream.feed(piece)
+    stream.close()
 
 
 def _decode_gzip(pieces: Iterable[bytes]) -> Iterator[bytes]:

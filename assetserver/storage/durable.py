@@ -100,3 +100,19 @@ def locked(path: str, *, shared: bool = False, on_wait: Callable[[], None] | Non
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def try_locked(path: str) -> Iterator[bool]:
+    """As ``locked``, but without waiting: give whether the lock is ours."""
+    make_durable_folder(os.path.dirname(path) or os.curdir)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)

@@ -10,7 +10,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from hashlib import sha256
 from tempfile import mkstemp
 
@@ -43,18 +43,14 @@ class FileBlobs:
             if confirmed:
                 sync_folder(os.path.dirname(target))  # whoever linked it may not have come to that yet
             return size
-        temporary = self._write(digest, pieces)
-        try:
-            size = os.stat(temporary).st_size
-            folder = os.path.dirname(target)
-            make_durable_folder(folder)
-            with suppress(FileExistsError):  # someone stored the same bytes meanwhile
-                os.link(temporary, target)
-            if confirmed:
-                sync_folder(folder)
-            return size
-        finally:
-            _remove(temporary)
+        with closing(self.begin(digest)) as writer:
+            writer.write(pieces)
+            writer.store(confirmed=confirmed)
+            return writer.size
+
+    def begin(self, digest: Digest) -> FileWriter:
+        """Return a writer of a new blob; see ``PushedBlobs.begin``."""
+        return FileWriter(self.folder, digest, self.path_of(digest))
 
     def confirm(self, digests: Iterable[Digest]) -> None:
         """Make the names of blobs that are there survive a crash; see ``BlobStore.confirm``."""
@@ -112,23 +108,54 @@ class FileBlobs:
                     sizes.append(status.st_size)
         return sizes
 
-    def _write(self, digest: Digest, pieces: Iterable[bytes]) -> str:
-        folder = os.path.join(self.folder, _TEMPORARY)
+
+class FileWriter:
+    """A ``BlobWriter`` of the blob ``digest``, which is to lie at ``target``, below ``folder``."""
+
+    def __init__(self, folder: str, digest: Digest, target: str) -> None:
+        self.size = 0
+        self._digest = digest
+        self._target = target
+        self._hashed = sha256()
+        temporary = os.path.join(folder, _TEMPORARY)
+        make_durable_folder(temporary)
+        self._descriptor, self._path = mkstemp(dir=temporary)
+
+    def write(self, pieces: Iterable[bytes]) -> None:
+        """Take more bytes; see ``BlobWriter.write``."""
+        with named_errors(self._path):
+            for piece in pieces:
+                self._hashed.update(piece)
+                write_all(self._descriptor, piece)
+                self.size += len(piece)
+
+    def finish(self) -> bool:
+        """Store the blob durably; see ``BlobWriter.finish``."""
+        return self.store(confirmed=True)
+
+    def store(self, *, confirmed: bool) -> bool:
+        """As ``finish``; not ``confirmed``: only after ``FileBlobs.confirm``."""
+        _compare(self._hashed.hexdigest(), self._digest)
+        with named_errors(self._path):
+            os.fchmod(self._descriptor, 0o444)
+            os.fsync(self._descriptor)
+        folder = os.path.dirname(self._target)
         make_durable_folder(folder)
-        descriptor, path = mkstemp(dir=folder)
+        is_new = True
         try:
-            with named_errors(path), os.fdopen(descriptor, "wb", buffering=0) as file:
-                hashed = sha256()
-                for piece in pieces:
-                    hashed.update(piece)
-                    write_all(descriptor, piece)
-                _compare(hashed.hexdigest(), digest)
-                os.fchmod(descriptor, 0o444)
-                os.fsync(file.fileno())
-        except BaseException:
-            _remove(path)
-            raise
-        return path
+            os.link(self._path, self._target)
+        except FileExistsError:  # someone stored the same bytes meanwhile
+            is_new = False
+        if confirmed:
+            sync_folder(folder)
+        return is_new
+
+    def close(self) -> None:
+        """Remove the temporary file: what is stored has another name."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+            _remove(self._path)
 
 
 def _remove(temporary: str) -> None:

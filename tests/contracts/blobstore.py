@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from hashlib import sha256
 from threading import Barrier
 
@@ -147,3 +147,39 @@ class BlobStoreContract:
         with ThreadPoolExecutor(THREADS) as pool:
             digests = list(pool.map(lambda content: put(store, content), contents))
         assert [read(store, digest) for digest in digests] == contents
+
+
+class PushedBlobsContract:
+    """What every engine keeps that takes bytes as they come; ``store`` as above."""
+
+    @pytest.mark.parametrize("pieces", [(), (b"",), (b"one",), (b"one", b"two"), (LARGE, LARGE)])
+    def test_what_is_written_is_read(self, store: BlobStore, pieces: tuple[bytes, ...]):
+        content = b"".join(pieces)
+        with closing(store.begin(digest_of(content))) as writer:
+            for piece in pieces:
+                writer.write([piece])
+            assert writer.size == len(content)
+            assert writer.finish() is True
+        assert read(store, digest_of(content)) == content
+
+    def test_a_blob_that_is_there_stays_and_is_not_new(self, store: BlobStore):
+        digest = put(store, b"there")
+        with closing(store.begin(digest)) as writer:
+            writer.write([b"there"])
+            assert writer.finish() is False
+        assert read(store, digest) == b"there"
+
+    def test_other_bytes_than_announced_are_not_stored(self, store: BlobStore):
+        with closing(store.begin(digest_of(b"announced"))) as writer:
+            writer.write([b"another"])
+            with pytest.raises(DigestMismatchError):
+                writer.finish()
+        assert list(store.list_blobs()) == []
+
+    def test_what_is_not_finished_is_forgotten(self, store: BlobStore):
+        writer = store.begin(digest_of(b"announced"))
+        writer.write([b"announced"])
+        writer.close()
+        writer.close()
+        assert list(store.list_blobs()) == []
+        assert store.sweep(-60) == []

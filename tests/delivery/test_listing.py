@@ -13,11 +13,11 @@ import anyio
 import pytest
 
 from assetserver.delivery import listing
-from assetserver.delivery.files import FilePool
 from assetserver.delivery.listing import ListedName, Listings, format_json, format_page, list_folder
 from assetserver.delivery.probe import Kind, Roots
 from assetserver.errors import OverloadedError
 from assetserver.semantics.targets import format_target
+from assetserver.storage.pools import FilePool
 
 AWKWARD = [
     "javascript:alert(1)",

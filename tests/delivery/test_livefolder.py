@@ -15,11 +15,11 @@ import pytest
 
 from assetserver.delivery import encodings, files, livefolder, probe
 from assetserver.delivery.encodings import Encodings
-from assetserver.delivery.files import FilePool
 from assetserver.delivery.livefolder import Entry, LiveFolder
 from assetserver.delivery.probe import Kind, Probe, Roots
 from assetserver.errors import OverloadedError
 from assetserver.semantics.representation import Asset, ContentCoding
+from assetserver.storage.pools import FilePool
 from assetserver.storage.signatures import Signature
 
 TEXT = b"body { color: rebeccapurple; margin: 0 }\n" * 100

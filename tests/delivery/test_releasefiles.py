@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from assetserver.delivery import releasefolder
+from assetserver.delivery import blobsources
 from assetserver.delivery.hotcache import OFFER
 from assetserver.delivery.livefolder import FRESH_S
 
@@ -244,12 +244,12 @@ def test_fingerprinted_names_that_nobody_keeps_are_counted_and_told_now_and_then
 
 def test_a_large_blob_is_hashed_once_whatever_is_activated(served, monkeypatch):
     hashed = []
-    real = releasefolder.hash_pieces
-    monkeypatch.setattr(releasefolder, "hash_pieces", lambda pieces: hashed.append(1) or real(pieces))
-    large = SITE | {"film.mp4": bytes(releasefolder.REMEMBERED_BYTES + 1)}
+    real = blobsources.hash_pieces
+    monkeypatch.setattr(blobsources, "hash_pieces", lambda pieces: hashed.append(1) or real(pieces))
+    large = SITE | {"film.mp4": bytes(blobsources.REMEMBERED_BYTES + 1)}
     one, two = served.publish(large), served.publish(large | {"more.txt": b"more"})
     for release in (one, two, one):
         served.activate(release)
         served.look()
-        assert len(served.get("/film.mp4").body) == releasefolder.REMEMBERED_BYTES + 1
+        assert len(served.get("/film.mp4").body) == blobsources.REMEMBERED_BYTES + 1
     assert len(hashed) == 1

@@ -10,13 +10,13 @@ from pathlib import Path
 import anyio
 import pytest
 
-from assetserver.delivery import releasefolder
-from assetserver.delivery.files import FilePool
+from assetserver.delivery import blobsources, releasefolder
 from assetserver.delivery.releasefolder import LOOK_S, RETRY_S, ReleaseFolder
 from assetserver.releases.catalog import CatalogEntry
 from assetserver.releases.siterules import NO_RULES
 from assetserver.releases.sites import previous_release
 from assetserver.semantics.representation import Asset
+from assetserver.storage.pools import FilePool
 
 LARGE_BYTES = 24 << 20
 
@@ -203,7 +203,7 @@ def test_want_of_descriptors_is_not_taken_for_damage(served, monkeypatch):
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     with monkeypatch.context() as patch:
-        patch.setattr(releasefolder, "open_regular", fail)
+        patch.setattr(blobsources, "open_regular", fail)
         assert served.get("/good.txt").status == 503
     assert served.get("/good.txt").body == b"right"
 
@@ -310,8 +310,8 @@ def test_who_comes_after_the_switch_does_not_wait_for_the_release_before(tmp_pat
 def test_callers_at_once_share_one_look_at_the_blobs(served, exchange, make_scope, monkeypatch):
     served.activate({"good.txt": b"right"})
     looks: list[str] = []
-    real = releasefolder.open_regular
-    monkeypatch.setattr(releasefolder, "open_regular", lambda path: looks.append(path) or real(path))
+    real = blobsources.open_regular
+    monkeypatch.setattr(blobsources, "open_regular", lambda path: looks.append(path) or real(path))
     statuses: list[int] = []
 
     async def one() -> None:

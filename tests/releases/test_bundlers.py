@@ -2,6 +2,7 @@
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from assetserver.releases import bundlers
-from assetserver.releases.bundlers import EntryChunks, declared_names
+from assetserver.releases.bundlers import EntryChunks, PlaceOf, declared_names
 from assetserver.releases.examine import examine
 from assetserver.releases.facts import Preload
 
@@ -46,6 +47,10 @@ VITE_FILES = {
 }
 
 
+def below(folder: Path) -> PlaceOf:
+    return partial(os.path.join, folder)
+
+
 def write(folder: Path, name: str, value: object) -> None:
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,13 +61,13 @@ def write(folder: Path, name: str, value: object) -> None:
 def test_vite_declares_every_file_with_a_hash(tmp_path, manifest):
     write(tmp_path, manifest, VITE)
     expected = dict.fromkeys(sorted(VITE_FILES - {"index.html"}), f"declared by {manifest}")
-    assert declared_names(str(tmp_path), VITE_FILES) == expected
+    assert declared_names(below(tmp_path), VITE_FILES) == expected
 
 
 def test_manifest_of_laravel_names_files_beside_it(tmp_path):
     write(tmp_path, "build/manifest.json", {"app.js": {"file": "assets/app-4f2a9c01.js", "src": "app.js", "isEntry": True}})
     files = {"build/assets/app-4f2a9c01.js", "index.php"}
-    assert declared_names(str(tmp_path), files) == {"build/assets/app-4f2a9c01.js": "declared by build/manifest.json"}
+    assert declared_names(below(tmp_path), files) == {"build/assets/app-4f2a9c01.js": "declared by build/manifest.json"}
 
 
 def test_names_without_a_hash_are_never_declared(tmp_path):
@@ -73,12 +78,12 @@ def test_names_without_a_hash_are_never_declared(tmp_path):
     }
     write(tmp_path, ".vite/manifest.json", chunks)
     files = {"assets/main.js", "assets/main.css", "assets/my-4f2a9c01.js", "assets/a-legacy.js", "assets/a-20261122.css"}
-    assert declared_names(str(tmp_path), files) == {}
+    assert declared_names(below(tmp_path), files) == {}
 
 
 def test_names_that_the_release_does_not_hold_are_ignored(tmp_path):
     write(tmp_path, ".vite/manifest.json", {"a": {"file": "../../etc/passwd-4f2a9c01"}, "b": {"file": "assets/b-4f2a9c01.js"}})
-    assert declared_names(str(tmp_path), {"index.html"}) == {}
+    assert declared_names(below(tmp_path), {"index.html"}) == {}
 
 
 @pytest.mark.parametrize(
@@ -96,7 +101,7 @@ def test_names_that_the_release_does_not_hold_are_ignored(tmp_path):
 def test_webpack_names_may_have_a_public_path(tmp_path, name):
     write(tmp_path, "manifest.json", {"main.js": name, "index.html": "/index.html"})
     files = {"index.html", "static/js/main.4f2a9c01.js"}
-    assert declared_names(str(tmp_path), files) == {"static/js/main.4f2a9c01.js": "declared by manifest.json"}
+    assert declared_names(below(tmp_path), files) == {"static/js/main.4f2a9c01.js": "declared by manifest.json"}
 
 
 def test_create_react_app_declares_its_files(tmp_path):
@@ -110,14 +115,14 @@ def test_create_react_app_declares_its_files(tmp_path):
     }
     write(tmp_path, "asset-manifest.json", {"files": names, "entrypoints": ["static/css/main.f855e6bc.css"]})
     files = {one.lstrip("/") for one in names.values()}
-    assert set(declared_names(str(tmp_path), files)) == files - {"index.html"}
+    assert set(declared_names(below(tmp_path), files)) == files - {"index.html"}
 
 
 def test_stats_of_webpack_declare_its_assets(tmp_path):
     assets = [{"name": "main.4f2a9c01d2e3f4a5b6c7.js", "info": {"immutable": True}}, {"name": "index.html", "info": {}}]
     write(tmp_path, "stats.json", {"hash": "4f2a", "publicPath": "auto", "assets": assets, "modules": [{"id": 1}]})
     files = {"main.4f2a9c01d2e3f4a5b6c7.js", "index.html"}
-    assert declared_names(str(tmp_path), files) == {"main.4f2a9c01d2e3f4a5b6c7.js": "declared by stats.json"}
+    assert declared_names(below(tmp_path), files) == {"main.4f2a9c01d2e3f4a5b6c7.js": "declared by stats.json"}
 
 
 @pytest.mark.parametrize("name", ["meta.json", "metafile.json"])
@@ -133,7 +138,7 @@ def test_esbuild_names_come_with_the_folder_of_the_build(tmp_path, name):
     write(tmp_path, name, {"inputs": {"src/app.ts": {"bytes": 1}}, "outputs": outputs})
     files = {one.removeprefix("dist/") for one in outputs}
     hashed = ("app-7RZ3QK2A.css", "chunk-BHFKLMNQ.js", "logo-XUUPKMKQ.svg")
-    assert declared_names(str(tmp_path), files) == dict.fromkeys(hashed, f"declared by {name}")
+    assert declared_names(below(tmp_path), files) == dict.fromkeys(hashed, f"declared by {name}")
 
 
 @pytest.mark.parametrize(
@@ -160,24 +165,24 @@ def test_esbuild_names_come_with_the_folder_of_the_build(tmp_path, name):
 def test_a_file_that_is_something_else_says_nothing(tmp_path, content):
     for name in (".vite/manifest.json", "manifest.json", "asset-manifest.json", "stats.json", "meta.json"):
         write(tmp_path, name, content)
-    assert declared_names(str(tmp_path), {"a-4f2a9c01.js"}) == {}
-    assert EntryChunks(str(tmp_path)).preloads_of("index.html", examine("html", PAGE)) == ()
+    assert declared_names(below(tmp_path), {"a-4f2a9c01.js"}) == {}
+    assert EntryChunks(below(tmp_path)).preloads_of("index.html", examine("html", PAGE)) == ()
 
 
 def test_what_cannot_be_read_says_nothing(tmp_path):
     os.mkfifo(tmp_path / "manifest.json")
     (tmp_path / "stats.json").mkdir()
     (tmp_path / "meta.json").symlink_to(tmp_path / "nowhere")
-    assert declared_names(str(tmp_path), {"a-4f2a9c01.js"}) == {}
-    assert declared_names(str(tmp_path / "missing"), {"a-4f2a9c01.js"}) == {}
+    assert declared_names(below(tmp_path), {"a-4f2a9c01.js"}) == {}
+    assert declared_names(below(tmp_path / "missing"), {"a-4f2a9c01.js"}) == {}
 
 
 def test_a_manifest_over_the_limit_is_not_read(tmp_path, monkeypatch):
     write(tmp_path, "manifest.json", VITE)
     monkeypatch.setattr(bundlers, "LIMIT_BYTES", (tmp_path / "manifest.json").stat().st_size)
-    assert declared_names(str(tmp_path), VITE_FILES)
+    assert declared_names(below(tmp_path), VITE_FILES)
     monkeypatch.setattr(bundlers, "LIMIT_BYTES", (tmp_path / "manifest.json").stat().st_size - 1)
-    assert declared_names(str(tmp_path), VITE_FILES) == {}
+    assert declared_names(below(tmp_path), VITE_FILES) == {}
 
 
 JSON = st.recursive(
@@ -197,7 +202,7 @@ JSON = st.recursive(
 def test_only_hashed_files_of_the_release_are_ever_declared(tmp_path, value):
     for name in ("manifest.json", "stats.json", "meta.json"):
         write(tmp_path, name, value)
-    assert set(declared_names(str(tmp_path), {"a-4f2a9c01.js", "a.js"})) <= {"a-4f2a9c01.js"}
+    assert set(declared_names(below(tmp_path), {"a-4f2a9c01.js", "a.js"})) <= {"a-4f2a9c01.js"}
 
 
 PAGE = b'<head><script type="module" crossorigin src="/app/assets/index-C3wrgTdA.js"></script></head>'
@@ -205,12 +210,12 @@ PAGE = b'<head><script type="module" crossorigin src="/app/assets/index-C3wrgTdA
 
 def test_chunks_of_an_entry_are_written_as_the_page_writes_its_script(tmp_path):
     write(tmp_path, ".vite/manifest.json", VITE)
-    assert EntryChunks(str(tmp_path)).preloads_of("index.html", examine("html", PAGE), mount="/app/") == (
+    assert EntryChunks(below(tmp_path)).preloads_of("index.html", examine("html", PAGE), mount="/app/") == (
         Preload("/app/assets/vendor-Bq9nTXYz.js", "modulepreload", "", ""),
         Preload("/app/assets/react-CPdiUi_T.js", "modulepreload", "", ""),
     )
     relative = b"<script type=module src=../assets/index-C3wrgTdA.js></script>"
-    assert EntryChunks(str(tmp_path)).preloads_of("docs/index.html", examine("html", relative)) == (
+    assert EntryChunks(below(tmp_path)).preloads_of("docs/index.html", examine("html", relative)) == (
         Preload("../assets/vendor-Bq9nTXYz.js", "modulepreload"),
         Preload("../assets/react-CPdiUi_T.js", "modulepreload"),
     )
@@ -225,11 +230,11 @@ def test_page_that_lists_its_chunks_or_has_no_entry_gets_none(tmp_path):
         b"<script type=module src=/app/assets/details-DQ8wx1yz.js></script>",
         PAGE.replace(b"/app", b"/x"),
     ):
-        assert EntryChunks(str(tmp_path)).preloads_of("index.html", examine("html", page), mount="/app/") == ()
+        assert EntryChunks(below(tmp_path)).preloads_of("index.html", examine("html", page), mount="/app/") == ()
 
 
 def test_chunks_that_are_followed_are_bounded(tmp_path):
     chunks = {str(one): {"file": f"c{one}.js", "imports": [str(one + 1), str(one)]} for one in range(1000)}
     write(tmp_path, "manifest.json", {**chunks, "e": {"file": "e.js", "isEntry": True, "imports": ["0"]}})
-    found = EntryChunks(str(tmp_path)).preloads_of("index.html", examine("html", b"<script type=module src=e.js></script>"))
+    found = EntryChunks(below(tmp_path)).preloads_of("index.html", examine("html", b"<script type=module src=e.js></script>"))
     assert [one.url for one in found] == [f"c{one}.js" for one in range(bundlers.LIMIT_CHUNKS)]

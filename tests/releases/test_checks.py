@@ -202,6 +202,8 @@ def test_policy_of_secrets():
         (b'{"private_key": "-----BEGIN PRIVATE KEY-----\\n' + BASE64 + b'\\n"}', "a private key"),
         (b"PuTTY-User-Key-File-3: ssh-ed25519\n", "a private key"),
         (b"AGE-SECRET-KEY-1" + b"Q" * 58, "an age secret key"),
+        (b'const token = "ast_' + b"0a" * 6 + b"_" + b"9f" * 24 + b'";', "a token of an assetserver"),
+        (b"broadcast_" + b"0a" * 6 + b"_" + b"9f" * 24, None),
         (b"untrusted comment: minisign encrypted secret key\nRWRTY0Iy" + BASE64, "a minisign secret key"),
         (b"untrusted comment: minisign public key 1\nRWQf6LRCGA9i" + BASE64, None),
         (b"-----BEGIN PUBLIC KEY-----\n" + BASE64, None),

@@ -13,7 +13,7 @@ from assetserver.storage import files
 from assetserver.storage.blobs import Digest
 from assetserver.storage.files import FileBlobs
 
-from ..contracts.blobstore import BlobStoreContract, put
+from ..contracts.blobstore import BlobStoreContract, PushedBlobsContract, put
 
 CONTENT = b"a blob"
 DIGEST = Digest(sha256(CONTENT).hexdigest())
@@ -26,6 +26,10 @@ def store(tmp_path: Path) -> FileBlobs:
 
 class TestContract(BlobStoreContract):
     """Files keep the contract."""
+
+
+class TestPushedContract(PushedBlobsContract):
+    """Files take bytes as they come."""
 
 
 def files_below(folder: str) -> list[str]:

@@ -1,0 +1,114 @@
+"""The tables, and the steps that lead to them. Source of the columns: ``uploads.records``, ``access.tokens``.
+
+A new database gets the tables as they are here, an old one the steps that it lacks, within one transaction that nobody else
+writes in: any number of processes may start together. Steps are only ever added: what is released is never edited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    func,
+    insert,
+    inspect,
+    select,
+)
+
+from assetserver.errors import SchemaError
+
+METADATA = MetaData()
+
+uploads = Table(
+    "uploads",
+    METADATA,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("state", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("collection", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("size", BigInteger),
+    Column("offset", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("media_type", Text, nullable=False),
+    Column("metadata", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("expires", Float),
+    Column("by_name", Text, nullable=False),
+    Column("terms", Text, nullable=False),
+    Column("gone", Float),
+    sqlite_autoincrement=True,  # a number is never given twice: cursors stay valid
+)
+"""``terms``: what was agreed at creation, as JSON. ``gone``: when it was removed; its other columns mean nothing then."""
+
+Index("uploads_by_name", uploads.c.collection, uploads.c.by_name, uploads.c.number, sqlite_where=uploads.c.by_name != "")
+Index("uploads_by_blob", uploads.c.sha256)
+Index("uploads_by_owner", uploads.c.owner, uploads.c.number)
+Index("uploads_unfinished", uploads.c.owner, uploads.c.expires, sqlite_where=uploads.c.expires.is_not(None))
+Index("uploads_gone", uploads.c.gone, sqlite_where=uploads.c.gone.is_not(None))
+
+tokens = Table(
+    "tokens",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("digest", Text, nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("prefix", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("expires", Float),
+    Column("revoked", Float),
+)
+"""``scopes``: separated by spaces. ``digest``: of the secret, which is kept nowhere."""
+
+grant_uses = Table(
+    "grant_uses",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("uses", Integer, nullable=False),
+    Column("expires", Float, nullable=False),
+)
+
+versions = Table("schema_versions", METADATA, Column("version", Integer, primary_key=True))
+"""The versions that the tables had; the greatest is the one that they have."""
+
+
+STEPS: tuple[Callable[[Connection], None], ...] = ()
+"""What leads from each version of the tables to the next one, the first from version 1 to 2."""
+
+CURRENT = 1 + len(STEPS)
+
+
+def version_of(connection: Connection) -> int:
+    """Return the version of the tables, 0 where there are none."""
+    if not inspect(connection).has_table(versions.name):
+        return 0
+    return int(connection.execute(select(func.coalesce(func.max(versions.c.version), 0))).scalar_one())
+
+
+def migrate(connection: Connection) -> None:
+    """Make the tables what they are above, in a transaction of which the caller says the end. May be repeated.
+
+    Raises ``SchemaError`` for the records of a newer version of this program: writing to them could lose what it knows.
+    """
+    found = version_of(connection)
+    if found > CURRENT:
+        raise SchemaError(f"the records have version {found}, this program knows {CURRENT}: install a newer assetserver")
+    if found == 0:
+        METADATA.create_all(connection)
+    else:
+        for step in STEPS[found - 1 :]:
+            step(connection)
+    if found < CURRENT:
+        connection.execute(insert(versions).values(version=CURRENT))

@@ -1,0 +1,156 @@
+"""SQLite as the embedded database: how it is opened, who may write when, and what its errors mean.
+
+WAL, so that readers never wait; ``synchronous=FULL``, so that a commit that returned survives a power cut (NORMAL would lose
+the last ones: 0.6 ms against 0.2 ms, measured 2026-11-22); every writing transaction takes the right to write at its beginning
+(``BEGIN IMMEDIATE``): one that turns from reading to writing can only fail. The file must lie on a local disk.
+
+SQLite 3.7.0 to 3.51.2 can, rarely, corrupt a WAL database when a commit resets the WAL during a second checkpoint (fixed in
+3.51.3). ``pysqlite3`` brings a fixed one where it has a wheel. Elsewhere no connection checkpoints by itself: ``write`` does,
+under a lock that one process of all holds. One process must not open a file through two libraries, since closing
+one's descriptor drops the locks of the other's: this module is the only one that chooses.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import ModuleType
+from typing import Any
+
+from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from assetserver.errors import BusyError, NoSpaceError, SchemaError, StorageError
+from assetserver.storage.durable import make_durable_folder, sync_folder, try_locked
+
+from .schema import migrate
+
+FIXED = (3, 51, 3)
+AFFECTED_SINCE = (3, 7, 0)
+PATIENCE_S = 5.0
+"""How long a transaction waits for another one's end; requests are then told to come again."""
+
+WAL_LIMIT_BYTES = 4 << 20
+_CONNECTIONS = 8
+_WRITES = "assetserver_writes"
+
+
+def choose_driver() -> ModuleType:
+    """Return the module that brings the newer SQLite: ``pysqlite3`` where it is installed, or Python's own."""
+    with suppress(ImportError):
+        bundled = importlib.import_module("pysqlite3.dbapi2")
+        if bundled.sqlite_version_info > sqlite3.sqlite_version_info:
+            return bundled
+    return sqlite3
+
+
+def is_affected(version: tuple[int, ...]) -> bool:
+    """Tell whether this version of SQLite has the WAL-reset bug."""
+    return AFFECTED_SINCE <= version < FIXED
+
+
+class SqliteDatabase:
+    """The database in the file at ``path``, made if it is not there. All methods block, and may be called from any thread."""
+
+    def __init__(self, path: str, *, patience_s: float = PATIENCE_S, driver: ModuleType | None = None) -> None:
+        self.path = os.path.abspath(path)
+        self._driver = driver or choose_driver()
+        self.is_affected = is_affected(self._driver.sqlite_version_info)
+        self._engine = create_engine(
+            f"sqlite:///{self.path}",
+            module=self._driver,
+            pool_size=_CONNECTIONS,
+            max_overflow=0,
+            pool_timeout=patience_s,
+            connect_args={"timeout": patience_s, "check_same_thread": False},
+        )
+        event.listen(self._engine, "connect", self._prepare)
+        event.listen(self._engine, "begin", _begin)
+
+    def open(self) -> None:
+        """Make the file and its tables what this program needs; on return they survive a crash. May be repeated.
+
+        Raises ``SchemaError`` for what is no database of ours.
+        """
+        folder = os.path.dirname(self.path)
+        with _named_errors(self.path):
+            make_durable_folder(folder)
+        with self.write() as connection:
+            migrate(connection)
+        with _named_errors(self.path):
+            sync_folder(folder)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Give a connection to read with: it sees one moment, and waits for nobody."""
+        with _named_errors(self.path), self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Give a connection that alone may write. What was done is durable on return, or with an exception undone.
+
+        Raises ``BusyError`` if others write for longer than the patience.
+        """
+        with _named_errors(self.path), self._engine.connect() as plain:
+            connection = plain.execution_options(**{_WRITES: True})
+            with connection.begin():
+                yield connection
+        if self.is_affected:
+            self._checkpoint()
+
+    def close(self) -> None:
+        """Close what is open. It opens anew if it is used again."""
+        self._engine.dispose()
+
+    def _prepare(self, connection: Any, _: object) -> None:
+        connection.isolation_level = None  # transactions begin where _begin says, not where the driver guesses
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}").close()
+        if self.is_affected:
+            connection.execute("PRAGMA wal_autocheckpoint=0").close()
+
+    def _checkpoint(self) -> None:
+        """Move a WAL that has grown into the database, unless somebody else does: never two at once."""
+        with suppress(OSError, DBAPIError):  # it is tried again after the next transaction
+            if os.stat(self.path + "-wal").st_size < WAL_LIMIT_BYTES:
+                return
+            with try_locked(self.path + "-checkpoint") as is_mine:
+                if is_mine:
+                    with self._engine.connect() as connection:
+                        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _begin(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextmanager
+def _named_errors(path: str) -> Iterator[None]:
+    """Raise what ``errors`` has for what SQLite and the system say."""
+    try:
+        yield
+    except OperationalError as error:
+        raise _explain(path, str(error.orig)) from error
+    except DatabaseError as error:
+        raise SchemaError(f"{path}: {error.orig}") from error
+    except PoolTimeoutError as error:
+        raise BusyError(f"{path} is in use") from error
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise (NoSpaceError if full else StorageError)(f"{path}: {error.strerror}") from error
+
+
+def _explain(path: str, text: str) -> Exception:
+    """SQLite's Python modules tell errors apart by text; extended codes came with 3.11, and not to all of them."""
+    if "locked" in text or "busy" in text:
+        return BusyError(f"{path} is locked by another program: {text}")
+    if "full" in text:
+        return NoSpaceError(f"{path}: {text}")
+    return StorageError(f"{path}: {text}")

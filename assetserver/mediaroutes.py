@@ -1,0 +1,106 @@
+"""Where uploads are served: ``/media`` beside everything else, or alone on a host of its own."""
+
+from __future__ import annotations
+
+import logging
+import unicodedata
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Host, Mount, Route, Router
+
+from .data import Records, open_changes, open_media_blobs
+from .delivery.mediafiles import MediaFiles
+from .delivery.mediafolder import Medium
+from .delivery.requests import query_suffix, raw_path
+from .delivery.resources import Resources
+from .errors import AssetServerError, OverloadedError, UploadGoneError, UploadMissingError
+from .routes import cache_table, public_fields
+from .semantics.caching import REDIRECT, CacheTable
+from .settings import Settings
+from .storage.blobs import Digest
+from .uploads.authorising import DEFAULT_COLLECTION, Authority
+from .uploads.records import Upload, UploadRecords
+
+logger = logging.getLogger(__name__)
+
+MOUNT = "/media"
+
+
+def media_routes(settings: Settings, resources: Resources, records: Records, authority: Authority) -> list[BaseRoute]:
+    """Return the routes of what was uploaded; they come before all others, since a media host has no others.
+
+    With ``uploads.media_url``, ``/media`` of every other host leads there: what strangers wrote is never in the origin of pages
+    that somebody logs in to.
+    """
+    files = Mount(MOUNT, _open_media(settings, resources, records, authority), name="media")
+    own = urlsplit(settings.uploads.media_url).hostname
+    if not own:
+        return [files]
+    alone = Router([files, Route("/-/healthy", _healthy), Route("/{rest:path}", _nothing)], redirect_slashes=False)
+    return [Host(own, alone), Route(MOUNT + "/{rest:path}", _leads_to(settings.uploads.media_url), methods=["GET", "HEAD"])]
+
+
+class _Uploads:
+    """The records of uploads, as delivery looks them up. ``records`` are opened by the first look, if there are any."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+
+    def find(self, upload_id: str) -> Medium | None:
+        upload = self._ask(lambda uploads: uploads.find(upload_id))
+        return None if upload is None or upload.kind == "tus-partial" else upload  # a part is nobody's file
+
+    def find_by_name(self, name: str, collection: str) -> Medium | None:
+        own = "" if collection == DEFAULT_COLLECTION else collection
+        name = unicodedata.normalize("NFC", name)  # as names are stored, however they are written
+        return self._ask(lambda uploads: uploads.find_by_name(own, name))
+
+    def _ask(self, look: Callable[[UploadRecords], Upload | None]) -> Upload | None:
+        """Return what ``look`` finds. Raises ``OverloadedError`` where the records cannot be read; the log says why."""
+        if not self._records.are_there():
+            return None
+        try:
+            return look(self._records.uploads())
+        except (UploadMissingError, UploadGoneError):
+            return None
+        except AssetServerError as error:
+            logger.error("uploads cannot be looked up: %s", error)  # noqa: TRY400
+            raise OverloadedError("uploads cannot be looked up") from error
+
+
+def _open_media(settings: Settings, resources: Resources, records: Records, authority: Authority) -> MediaFiles:
+    signed = {one.name for one in settings.collections if one.access == "signed"}
+    table = cache_table(settings)
+    blobs = open_media_blobs(settings)
+    return MediaFiles(
+        _Uploads(records),
+        lambda digest: blobs.path_of(Digest(digest)),
+        is_signed=lambda collection: (collection or DEFAULT_COLLECTION) in signed,
+        load_keys=authority.load_keys,
+        read_mark=open_changes(settings).read,
+        cache=CacheTable(table.rules, profile=table.profile, prefix=MOUNT.strip("/") + "/"),
+        fields=public_fields(settings.headers),
+        cache_status=settings.headers.cache_status,
+        resources=resources,
+    )
+
+
+def _leads_to(origin: str) -> Any:
+    async def redirect(request: Request) -> Response:
+        location = origin + raw_path(request.scope) + query_suffix(request.scope)
+        return Response(None, 308, {"Location": location, "Cache-Control": REDIRECT})
+
+    return redirect
+
+
+async def _healthy(_: Request) -> Response:
+    return Response("ok\n", media_type="text/plain", headers={"Cache-Control": "no-store"})
+
+
+async def _nothing(_: Request) -> Response:
+    raise HTTPException(404)

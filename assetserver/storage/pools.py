@@ -1,0 +1,109 @@
+"""Pools of threads for blocking file work, and waiting for what runs there, on any event loop.
+
+A pool hands out ``concurrent.futures`` futures and not tasks, so that work outlives the request that asked for it, and the
+same folder can serve any event loop: asyncio, trio, and one test's loop after another's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import errno
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, ParamSpec, TypeVar
+
+import anyio
+from anyio.lowlevel import current_token
+
+from assetserver.errors import OverloadedError
+
+_of_thread = threading.local()
+"""``stop`` on the threads of a pool: the event that ends their work."""
+
+_exiting = threading.Event()
+getattr(threading, "_register_atexit", atexit.register)(_exiting.set)
+"""Ends the work of pools that nobody closed. An exiting interpreter joins their threads before it calls what ``atexit``
+holds, so the private hook that ``concurrent.futures`` itself uses is taken where it is there."""
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+def raise_if_stopping() -> None:
+    """Raise ``InterruptedError`` on a pool's thread whose pool is closed: nobody waits hours for a sparse file to be hashed."""
+    stop: threading.Event | None = getattr(_of_thread, "stop", None)
+    if stop is not None and (stop.is_set() or _exiting.is_set()):
+        raise InterruptedError(errno.EINTR, "the server is stopping")
+
+
+class FilePool:
+    """A few threads for file work, started when first needed; ``niceness`` puts them behind the serving thread."""
+
+    def __init__(self, name: str, threads: int, *, niceness: int = 0) -> None:
+        self._name = name
+        self._threads = threads
+        self._niceness = niceness
+        self._executor: ThreadPoolExecutor | None = None
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+
+    def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run ``function`` on a thread, soon."""
+        with self._lock:
+            if self._executor is None:
+                self._stop = threading.Event()
+                self._executor = ThreadPoolExecutor(
+                    self._threads, self._name, initializer=self._prepare_thread, initargs=(self._stop,)
+                )
+            return self._executor.submit(function, *args, **kwargs)
+
+    def close(self) -> None:
+        """Drop what has not started, end what reads at its next piece. The pool starts anew if it is used again."""
+        with self._lock:
+            executor, self._executor = self._executor, None
+            self._stop.set()
+        if executor is not None:
+            executor.shutdown(wait=True, cancel_futures=True)
+
+    def _prepare_thread(self, stop: threading.Event) -> None:
+        _of_thread.stop = stop
+        if self._niceness and hasattr(os, "setpriority"):
+            with suppress(OSError):  # Linux has a priority per thread; where it does not, ours is the process's
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness)
+
+
+def runs_on_asyncio() -> bool:
+    """Tell whether the current event loop is asyncio's (or uvloop), else it is trio's."""
+    return isinstance(current_token().native_token, asyncio.AbstractEventLoop)
+
+
+async def wait_future(future: Future[T]) -> T:
+    """Return the result of ``future``, on any event loop that anyio knows. Being cancelled leaves the future running.
+
+    Raises ``OverloadedError`` when its pool was closed meanwhile, and whatever the work raised.
+    """
+    await wait_done(future)
+    try:
+        return future.result()
+    except (CancelledError, InterruptedError) as error:
+        raise OverloadedError("the server is stopping") from error
+
+
+async def wait_done(future: Future[Any]) -> None:
+    """Wait until ``future`` is done, however it ends. Being cancelled leaves it running."""
+    if future.done():
+        return
+    event = anyio.Event()
+    loop: Any = current_token().native_token
+    wake = loop.call_soon_threadsafe if runs_on_asyncio() else loop.run_sync_soon
+
+    def on_done(_: Future[Any]) -> None:
+        with suppress(RuntimeError):  # the loop is gone, and with it whoever waited
+            wake(event.set)
+
+    future.add_done_callback(on_done)
+    await event.wait()

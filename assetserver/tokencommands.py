@@ -1,0 +1,151 @@
+"""The commands of access: ``token create``, ``token list``, ``token revoke``, and ``sign``."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import click
+
+from .access.signedurls import sign_url
+from .access.tokens import TokenRecord, TokenRecords, issue_token
+from .addresses import base_url
+from .data import data_folder, load_signing_keys, open_records
+from .delivery.mediafolder import parse_media_path
+from .errors import AccessError
+from .semantics.targets import RefusedTarget, format_target, parse_target
+from .settings import Settings
+from .wording import escape, in_utc, short_path
+
+_MEDIA = "/media/"
+_DURATION = re.compile(r"([1-9][0-9]{0,5})([smhdwy])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_536_000}
+_ID = re.compile(r"(?:ast_)?([0-9a-f]{12})(?:_[0-9a-f]{48})?")
+
+
+def create(settings: Settings, options: dict[str, Any]) -> None:
+    """Make a token and print it, alone on the last line of stdout: it is shown this once."""
+    now = time.time()
+    lifetime_s = parse_duration(options["expires"]) if options["expires"] else None
+    token, record = issue_token(
+        options["scope"], now=now, prefix=options["prefix"], note=options["note"], lifetime_s=lifetime_s
+    )
+    _open(settings).add(record)
+    if options["as_json"]:
+        click.echo(json.dumps({**_as_json(record, now), "token": str(token)}))
+        return
+    click.echo(f"token {token.id}: {_describe(record, now)}; it is shown only now", err=True)
+    click.echo(str(token))
+
+
+def list_tokens(settings: Settings, *, as_json: bool) -> None:
+    """List the tokens, the oldest first; what was revoked stays in the list."""
+    now = time.time()
+    _check_folder(settings)
+    records = _open(settings).list_all()
+    if as_json:
+        click.echo(json.dumps([_as_json(record, now) for record in records]))
+        return
+    if not records:
+        click.echo(f"no tokens in {short_path(data_folder(settings))} yet: assetserver token create --scope upload", err=True)
+    for line in _as_lines(records, now):
+        click.echo(line)
+
+
+def revoke(settings: Settings, token_id: str) -> None:
+    """Make a token void, and the grants that it made. Raises ``AccessError`` if there is none that was not."""
+    match = _ID.fullmatch(token_id.strip())
+    if match is None:
+        raise AccessError(
+            f"{escape(token_id[:20])!r} is not the id of a token: 12 digits, as `assetserver token list` shows them"
+        )
+    _check_folder(settings)
+    records = _open(settings)
+    if not records.revoke(match[1], time.time()):
+        known = records.find(match[1])
+        raise AccessError(f"token {match[1]} was revoked already" if known else f"there is no token {match[1]}")
+    click.echo(f"revoked {match[1]}, and the grants that it made")
+
+
+def sign(settings: Settings, path: str, lifetime: str) -> None:
+    """Print the URL that admits to ``path`` until its end."""
+    media_path = _read_path(path)
+    if not settings.access.keys:
+        _check_folder(settings)
+    expires = int(time.time() + parse_duration(lifetime))
+    query = sign_url(load_signing_keys(settings), media_path, expires)
+    origin = settings.uploads.media_url or base_url(settings)
+    click.echo(f"valid until {in_utc(expires)}", err=True)
+    click.echo(f"{origin}{_MEDIA.rstrip('/')}{format_target(media_path)}?{query}")
+
+
+def parse_duration(text: str) -> float:
+    """Return seconds for ``90s``, ``15m``, ``12h``, ``30d``, ``8w`` or ``1y``. Raises ``AccessError``."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise AccessError(f"{escape(text[:20])!r} is not a time; write a number and s, m, h, d, w or y, such as 30d")
+    return float(int(match[1]) * _SECONDS[match[2]])
+
+
+def _open(settings: Settings) -> TokenRecords:
+    return open_records(settings).access().tokens
+
+
+def _check_folder(settings: Settings) -> None:
+    """Raise ``AccessError`` if the data folder is not there: what is wanted of it would be made anew, and empty."""
+    folder = data_folder(settings)
+    if not os.path.isdir(folder):
+        raise AccessError(f"there is no data folder {short_path(folder)}. If it is elsewhere, name it with --data")
+
+
+def _read_path(text: str) -> str:
+    """Return the path below ``/media/`` that ``text``, a path or a URL, names."""
+    path = urlsplit(text).path
+    target = parse_target(path if path.startswith("/") else f"/{path}")
+    if isinstance(target, RefusedTarget):
+        raise AccessError(f"{escape(text)} names nothing: {target.reason}")
+    below = target.path.removeprefix(_MEDIA.lstrip("/"))
+    if below == target.path or parse_media_path(below) is None:
+        raise AccessError(f"{escape(unquote(path))} is not the path of an upload: /media/ID/NAME or /media/by-name/NAME")
+    return below
+
+
+def _describe(record: TokenRecord, now: float) -> str:
+    parts = [" ".join(record.scopes)]
+    parts += [f"names that begin with {record.prefix}"] if record.prefix else []
+    return ", ".join([*parts, _state(record, now)])
+
+
+def _state(record: TokenRecord, now: float) -> str:
+    if record.revoked is not None:
+        return f"revoked {in_utc(record.revoked)}"
+    if record.expires is None:
+        return "never expires"
+    return f"{'expired' if record.expires <= now else 'expires'} {in_utc(record.expires)}"
+
+
+def _as_lines(records: list[TokenRecord], now: float) -> Iterator[str]:
+    width = max((len(" ".join(record.scopes)) for record in records), default=0)
+    for record in records:
+        prefix = f"  {escape(record.prefix)}*" if record.prefix else ""
+        note = f"  {escape(record.note)}" if record.note else ""
+        scopes = " ".join(record.scopes)
+        yield f"{record.id}  {scopes:<{width}}  {in_utc(record.created)}  {_state(record, now)}{prefix}{note}"
+
+
+def _as_json(record: TokenRecord, now: float) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        "scopes": list(record.scopes),
+        "prefix": record.prefix,
+        "note": record.note,
+        "created": record.created,
+        "expires": record.expires,
+        "revoked": record.revoked,
+        "valid": record.revoked is None and (record.expires is None or record.expires > now),
+    }

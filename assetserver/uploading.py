@@ -1,0 +1,142 @@
+"""What takes bytes from clients, joined: uploads, releases over HTTP, and what was uploaded; how it runs and ends.
+
+Nothing is opened before it is needed: who serves releases and never takes an upload imports no database.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from .admission import open_authority
+from .data import open_records, open_uploads
+from .delivery.resources import Resources
+from .errors import AssetServerError
+from .mediaroutes import media_routes
+from .remote.openapi import describe_releases
+from .remoteroutes import open_releases_api, release_routes
+from .settings import Settings
+from .uploads.answers import Handler, Places, render_json
+from .uploads.authorising import Guarded
+from .uploads.bodies import Pace
+from .uploads.desk import Desk
+from .uploads.endpoint import UploadEndpoint
+from .uploads.grantendpoint import GrantEndpoint
+from .uploads.openapi import describe_api
+from .uploads.protocols import UploadProtocols
+from .uploads.resource import Resource, answer_missing
+
+logger = logging.getLogger(__name__)
+
+SWEEP_S = 3600.0
+"""How often what nothing refers to is looked for."""
+
+_ITEM_METHODS = ("OPTIONS", "HEAD", "PATCH", "POST", "DELETE")
+_ALL_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+
+class Uploading:
+    """Uploads, and releases over HTTP, of one application: its routes, and what runs beside them."""
+
+    def __init__(self, settings: Settings, resources: Resources) -> None:
+        self._settings = settings
+        self._resources = resources
+        self._records = open_records(settings)
+        self._authority = open_authority(settings, self._records)
+        self._service = open_uploads(settings, self._records)
+        self._desk = self._open_desk()
+        self._plain = UploadEndpoint(self._desk, settings.uploads.files_per_request)
+        self._releases = open_releases_api(settings) if settings.publish.remote else None
+
+    def routes(self) -> list[BaseRoute]:
+        """Return the routes of ``/uploads`` and ``/-/api``: those that the settings do not switch off."""
+        guard = Middleware(Guarded, self._authority, self._settings.uploads.origins)
+        resources = self._resources_by_path() if self._settings.uploads.enabled else {}
+        routes: list[BaseRoute] = [Route(path, one, middleware=[guard]) for path, one in resources.items()]
+        if self._releases is not None:
+            routes += release_routes(self._releases, self._authority)
+        return routes
+
+    def media_routes(self) -> list[BaseRoute]:
+        """Return the routes of what was uploaded. They come first: a host for media alone has no others."""
+        if not self._settings.uploads.enabled:
+            return []
+        return media_routes(self._settings, self._resources, self._records, self._authority)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Sweep now and then, as long as the server runs; close everything when it stops."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._sweep_forever)
+                yield
+                tasks.cancel_scope.cancel()
+        finally:
+            await self._plain.close()
+            await self._service.close()
+            if self._releases is not None:
+                self._releases.close()
+            self._authority.close()
+            self._records.close()
+
+    async def _sweep_forever(self) -> None:
+        """Sweep at the start and every hour; where nothing was ever uploaded, the service opens nothing."""
+        while True:
+            try:
+                await self._service.sweep()
+                await self._authority.forget_expired()
+            except (AssetServerError, OSError) as error:
+                logger.warning("what uploads left was not swept: %s", error)
+            except Exception:  # whatever it is, the next sweep may do better, and the server goes on
+                logger.exception("what uploads left was not swept")
+            await anyio.sleep(SWEEP_S)
+
+    def _resources_by_path(self) -> dict[str, Resource]:
+        plain = self._plain
+        protocols = UploadProtocols(self._desk, speaks_resumable=self._settings.uploads.resumable)
+        first = _first_of(protocols, plain)
+        return {
+            "/uploads": Resource({"GET": plain.show_all, "POST": first, "OPTIONS": first}),
+            "/uploads/by-name/{name}": Resource({"GET": plain.show_by_name, "PUT": plain.put}),
+            "/uploads/{id}": Resource({"GET": plain.show, **dict.fromkeys(_ITEM_METHODS, protocols.item)}),
+            "/uploads/{rest:path}": Resource(dict.fromkeys(_ALL_METHODS, answer_missing)),
+            "/-/api/grants": Resource({"POST": GrantEndpoint(self._authority).create}),
+            "/-/api/openapi.json": Resource({"GET": _description(self._settings)}),
+        }
+
+    def _open_desk(self) -> Desk:
+        uploads, server = self._settings.uploads, self._settings.server
+        return Desk(
+            self._service,
+            Places(server.public_url, trusts_proxy=bool(server.trusted_proxies)),
+            uploads.max_size,
+            Pace(uploads.idle_s, uploads.minimum_rate_bytes_s),
+            uploads.media_url,
+        )
+
+
+def _first_of(protocols: UploadProtocols, plain: UploadEndpoint) -> Handler:
+    """Return the handler of what a protocol of resumable uploads may ask of ``/uploads``, and else is a plain upload."""
+
+    async def handle(request: Request) -> Response:
+        return await protocols.collection(request) or await plain.create(request)
+
+    return handle
+
+
+def _description(settings: Settings) -> Handler:
+    described = describe_api(settings.server.public_url)
+    if settings.publish.remote:
+        described["paths"] |= describe_releases()
+
+    async def answer(_: Request) -> Response:
+        return render_json(described)
+
+    return answer

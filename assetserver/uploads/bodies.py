@@ -1,0 +1,125 @@
+"""The body of a request as it comes: in pieces, from a client that may stop, trickle, or go.
+
+Laws:
+- Nothing is read before it is asked for: the first ``receive()`` is what answers ``Expect: 100-continue``.
+- Only the time that the client lets us wait counts against it, never the time that our disk takes.
+- Who is refused is told so: what they still send is taken for a while, since closing a connection with unread bytes resets it,
+  and the reset may overtake the answer (RFC 9112 §9.6).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import NamedTuple
+
+import anyio
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from assetserver.errors import RateError
+
+DRAIN_BYTES = 8 << 20
+DRAIN_S = 2.0
+"""What of a refused body is taken and thrown away, and for how long."""
+
+_KEY = "assetserver.uploads.body"
+
+
+class Pace(NamedTuple):
+    """How slow a client may be: silent for ``idle_s``, and in each ``window_s`` of waiting at least ``rate`` bytes a second."""
+
+    idle_s: float = 30.0
+    rate: int = 1024
+    window_s: float = 60.0
+
+
+_DEFAULT_PACE = Pace()
+
+
+class RequestBody:
+    """The body of one request, to be read once."""
+
+    def __init__(self, scope: Scope, receive: Receive, clock: Callable[[], float] = time.monotonic) -> None:
+        self.length = _declared_length(scope)
+        self.received = 0
+        self.is_complete = self.length == 0
+        self._receive = receive
+        self._clock = clock
+
+    async def chunks(self, pace: Pace = _DEFAULT_PACE) -> AsyncIterator[bytes]:
+        """Yield the pieces as they come; none is empty.
+
+        Raises ``ClientDisconnect`` if the client goes, and ``RateError`` if it is slower than ``pace`` allows.
+        """
+        waited_s, taken = 0.0, 0
+        while not self.is_complete:
+            begun_s = self._clock()
+            piece = await self._next(min(pace.idle_s, pace.window_s))
+            waited_s += self._clock() - begun_s
+            taken += len(piece)
+            if waited_s >= pace.window_s:
+                if taken < pace.rate * waited_s:
+                    raise RateError(f"the body came at less than {pace.rate} bytes a second")
+                waited_s, taken = 0.0, 0
+            if piece:
+                yield piece
+
+    async def drain(self) -> None:
+        """Take what the client still sends, within bounds, and throw it away."""
+        taken = 0
+        with anyio.move_on_after(DRAIN_S):
+            while not self.is_complete and taken < DRAIN_BYTES:
+                message = await self._receive()
+                if message["type"] != "http.request":
+                    return
+                taken += len(message.get("body", b""))
+                self.is_complete = not message.get("more_body", False)
+
+    async def _next(self, patience_s: float) -> bytes:
+        with anyio.move_on_after(patience_s):
+            message = await self._receive()
+            if message["type"] != "http.request":
+                raise ClientDisconnect
+            piece: bytes = message.get("body", b"")
+            self.received += len(piece)
+            self.is_complete = not message.get("more_body", False)
+            return piece
+        raise RateError(f"nothing of the body came for {patience_s:g} seconds")
+
+
+def body_of(request: Request) -> RequestBody:
+    """Return the body of ``request``: the same object whoever asks, so that who refuses it knows how far it was read."""
+    body: RequestBody | None = request.scope.get(_KEY)
+    if body is None:
+        body = request.scope[_KEY] = RequestBody(request.scope, request.receive)
+    return body
+
+
+class LingeringResponse(Response):
+    """An answer to a request whose body was not read to its end: sent whole at once, then what still comes is drained.
+
+    The connection is closed afterwards. Where the body was read, or there is none, it is a plain answer.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer, as ASGI."""
+        body = scope.get(_KEY) or RequestBody(scope, receive)
+        if body.is_complete:
+            await super().__call__(scope, receive, send)
+            return
+        self.headers["Connection"] = "close"
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        await body.drain()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _declared_length(scope: Scope) -> int | None:
+    """Return the length that the header declares, 0 where there is no body, or None where it shows only in the end."""
+    fields = dict(scope["headers"])
+    if b"transfer-encoding" in fields:
+        return None
+    text = fields.get(b"content-length", b"0")
+    return int(text) if text.isdigit() else 0  # the parser refuses any other

@@ -1,0 +1,216 @@
+"""Where uploads end: the blob, the record, and the order of the two; with the threads on which that blocks."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+import anyio
+import msgspec
+
+from assetserver.errors import BlobMissingError, BusyError, ChecksumMismatchError, UnsupportedTypeError
+from assetserver.settingtables import UploadSettings
+from assetserver.storage.blobs import BlobStore, Digest, StagedUpload, Staging
+from assetserver.storage.pools import FilePool, raise_if_stopping, wait_future
+
+from .commits import Commits
+from .deposit import Deposit, told_errors
+from .digests import Hashes, hash_whole
+from .records import Change, Complete, Fail, Held, Remove, Upload, UploadRecords
+from .sniff import is_among
+from .sweep import SweepReport, drop_blob, sweep_leftovers
+
+FILE_THREADS = 8
+"""They wait for the disk; hashing lets go of the interpreter."""
+
+RECORD_THREADS = 4
+FRESH_S = 1.0
+_ATTEMPTS = 3
+_MOST_OWNERS = 1000
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class Depot:
+    """Files, blobs and records of uploads, for one event loop. Opens nothing before it is used."""
+
+    def __init__(
+        self,
+        staging: Staging,
+        blobs: BlobStore,
+        open_records: Callable[[], UploadRecords],
+        settings: UploadSettings,
+        *,
+        changed: Callable[[], None],
+    ) -> None:
+        self.files = FilePool("assetserver-uploads", FILE_THREADS)
+        self._asking = FilePool("assetserver-records", RECORD_THREADS)
+        self.commits = Commits(self._asking, self._write)
+        self._staging = staging
+        self._blobs = blobs
+        self._open_records = open_records
+        self._settings = settings
+        self._changed = changed
+        self._records: UploadRecords | None = None
+        self._free: tuple[float, int] = (-FRESH_S, 0)
+        self._held: dict[str, tuple[float, Held]] = {}
+        self._lock = threading.Lock()
+
+    async def ask(self, question: Callable[[UploadRecords], T]) -> T:
+        """Return what ``question`` makes of the records, on a thread."""
+        return await wait_future(self._asking.submit(lambda: question(self._opened())))
+
+    async def on_files(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return what ``work`` does, on a thread for files. Raises ``StorageError`` and its kin for what the disk says."""
+        return await wait_future(self.files.submit(_tell, partial(work, *args, **kwargs)))
+
+    async def held(self, owner: str) -> Held:
+        """Return what unfinished uploads held, those of all processes, less than a second ago.
+
+        Many small files in a row need not add up the same every time; ``Add`` looks at what is held right then.
+        """
+        asked, held = self._held.get(owner, (-FRESH_S, Held(0, 0)))
+        if (now := time.monotonic()) - asked >= FRESH_S:
+            held = await self.ask(lambda records: records.held(owner))
+            if len(self._held) >= _MOST_OWNERS:
+                self._held.clear()
+            self._held[owner] = now, held
+        return held
+
+    async def free_bytes(self) -> int:
+        """Return how much fitted on the disk less than a second ago; ``Deposit.write`` looks at what fits right then."""
+        asked, free = self._free
+        if (now := time.monotonic()) - asked >= FRESH_S:
+            free = await self.on_files(self._staging.free_bytes)
+            self._free = now, free
+        return free
+
+    def deposit(
+        self, upload: Upload, file: StagedUpload | None, hashes: Hashes | None, checked: Hashes | None = None
+    ) -> Deposit:
+        """Return where the bytes of ``upload`` go on."""
+        return Deposit(
+            self._staging,
+            upload.id,
+            file,
+            hashes,
+            checked=checked,
+            offset=upload.offset,
+            reserve_bytes=self._settings.reserve_bytes,
+        )
+
+    async def complete(
+        self, upload: Upload, deposit: Deposit, pieces: Sequence[bytes], change: Callable[[Upload], Complete]
+    ) -> Upload:
+        """Write the last ``pieces``, make the file a blob and ``change`` the records; return the upload, which is complete.
+
+        It is not interrupted. Raises ``ChecksumMismatchError`` and ``UnsupportedTypeError`` for what the bytes are not.
+        """
+        with anyio.CancelScope(shield=True):
+            done = await wait_future(self.files.submit(_seal, upload, deposit, pieces))
+            for _ in range(_ATTEMPTS):
+                try:
+                    await self.commits.commit(change(done))
+                except BlobMissingError:  # the last record of the same bytes was removed right now, and the blob with it
+                    await self.on_files(deposit.seal, Digest(done.sha256))
+                else:
+                    return done
+        raise BusyError(f"blob {done.sha256} is removed again and again")
+
+    async def complete_known(self, upload: Upload, deposit: Deposit) -> Upload:
+        """As ``complete``, for an upload that has a record; if its bytes are wrong, it fails for good."""
+        keeps = upload.expires if upload.kind == "tus-partial" else None
+        try:
+            return await self.complete(
+                msgspec.structs.replace(upload, expires=keeps), deposit, (), lambda done: Complete(done, is_new=False)
+            )
+        except (ChecksumMismatchError, UnsupportedTypeError):
+            await self.fail(upload)
+            raise
+
+    async def concatenate(self, upload: Upload, digests: Sequence[str]) -> Upload:
+        """Make ``upload`` of the blobs ``digests``, one after the other."""
+        deposit = self.deposit(upload, None, hash_whole(upload.expected))
+        whole = msgspec.structs.replace(upload, expires=None)
+        try:
+            await wait_future(self.files.submit(_copy, self._blobs, digests, deposit))
+            return await self.complete(whole, deposit, (), lambda done: Complete(done, is_new=True))
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self.on_files(deposit.abandon)
+            raise
+        finally:
+            deposit.close()
+
+    async def fail(self, upload: Upload) -> None:
+        """Record that ``upload`` failed for good, and keep nothing of it."""
+        with anyio.CancelScope(shield=True):
+            await self.commits.commit(Fail(upload.id))
+            await self.on_files(self._staging.remove, upload.id)
+
+    async def forget(self, upload: Upload) -> None:
+        """Remove what a removed upload leaves: its file, and its blob if no other record names it."""
+        await self.on_files(self._staging.remove, upload.id)
+        await self.ask(lambda records: drop_blob(records, self._blobs, upload.sha256))
+
+    async def sweep(self, now: float, grace_s: float) -> SweepReport:
+        """Remove what nobody needs; see ``sweep.sweep_leftovers``."""
+        return await self.on_files(lambda: sweep_leftovers(self._opened(), self._staging, self._blobs, now, grace_s))
+
+    def close(self) -> None:
+        """End the threads. What has not started is dropped; they start anew if they are used again."""
+        self._asking.close()
+        self.files.close()
+
+    def _opened(self) -> UploadRecords:
+        with self._lock:
+            if self._records is None:
+                self._records = self._open_records()
+            return self._records
+
+    def _write(self, changes: Sequence[Change]) -> Sequence[Exception | None]:
+        """Make the names of new blobs durable, then the records that name them; then the staging files may go."""
+        if digests := [Digest(change.upload.sha256) for change in changes if isinstance(change, Complete)]:
+            with told_errors():
+                self._blobs.confirm(digests)
+        refusals = self._opened().commit(changes, lambda digest: self._blobs.size_of(digest) is not None)
+        made = [change for change, refused in zip(changes, refusals, strict=True) if refused is None]
+        with suppress(OSError):  # what happened is durable; a file that stays is swept
+            for change in made:
+                if isinstance(change, Complete):
+                    self._staging.remove(change.upload.id)
+        if any(isinstance(change, Remove) or (isinstance(change, Complete) and change.upload.by_name) for change in made):
+            self._changed()
+        return refusals
+
+
+def _tell(work: Callable[[], T]) -> T:
+    with told_errors():
+        return work()
+
+
+def _seal(upload: Upload, deposit: Deposit, pieces: Sequence[bytes]) -> Upload:
+    deposit.write(pieces)
+    hashes = deposit.hashes or deposit.hash_all(upload.expected)
+    hashes.check(upload.expected)
+    media_type = deposit.sniff(upload.media_type)
+    if upload.types and not is_among(media_type, upload.types):
+        raise UnsupportedTypeError(f"the content is {media_type}; allowed here: {', '.join(upload.types)}")
+    digest = hashes.hex_digest()
+    deposit.seal(Digest(digest))
+    return msgspec.structs.replace(
+        upload, state="complete", offset=deposit.offset, size=deposit.offset, sha256=digest, media_type=media_type
+    )
+
+
+def _copy(blobs: BlobStore, digests: Sequence[str], deposit: Deposit) -> None:
+    with told_errors():
+        for digest in digests:
+            for piece in blobs.read(Digest(digest)):
+                raise_if_stopping()
+                deposit.write([piece])

@@ -1,0 +1,72 @@
+"""The console in a real browser: what its link shows, and that names are text."""
+
+from __future__ import annotations
+
+import urllib.parse
+import urllib.request
+
+import pytest
+from click.testing import CliRunner
+
+from assetserver.cli import main
+
+NAME = '<img src=x onerror="document.title=1">.txt'
+
+
+@pytest.fixture
+def token_of(tmp_path):
+    def create(*scopes):
+        words = [word for scope in scopes for word in ("--scope", scope)]
+        created = CliRunner().invoke(main, ["token", "create", *words, "--data", str(tmp_path / "data")])
+        assert created.exit_code == 0, created.output
+        return created.stdout.split()[-1]
+
+    return create
+
+
+@pytest.fixture
+def base(origin, token_of, tmp_path):
+    token = token_of("upload")
+    (tmp_path / "dist").mkdir()
+    (tmp_path / "dist" / "index.html").write_text("hello")
+    words = ["publish", str(tmp_path / "dist"), "--prod", "--data", str(tmp_path / "data"), "-m", "first <b>one</b>"]
+    published = CliRunner().invoke(main, words)
+    assert published.exit_code == 0, published.output
+    base = origin(None, "--data", tmp_path / "data")
+    url = f"{base}/uploads?name={urllib.parse.quote(NAME)}"
+    request = urllib.request.Request(url, b"hello", {"Authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert answer.status == 201
+    return base
+
+
+def texts(browser, section):
+    return browser.evaluate(f"[...document.querySelectorAll('#{section} tbody td')].map(cell => cell.textContent)")
+
+
+def test_the_link_shows_what_was_published_and_uploaded(browser, base, token_of):
+    browser.open(f"{base}/-/console/#token={token_of('admin')}")
+    browser.wait_until(lambda: texts(browser, "uploads") and texts(browser, "releases"), "both tables")
+    name, media_type, size, _, state = texts(browser, "uploads")
+    assert (name, media_type.partition(";")[0], size, state) == (NAME, "text/plain", "5 B", "complete")
+    assert texts(browser, "releases")[2:] == ["first <b>one</b>", "live"]
+    assert browser.evaluate("location.hash") == ""
+    assert browser.evaluate("document.title") == "assetserver"
+    assert browser.evaluate("document.querySelector('#told').textContent") == ""
+    sent = [event["request"]["url"] for event in browser.select("Network.requestWillBeSent")]
+    assert not any("ast_" in url.partition("#")[0] for url in sent)
+    assert browser.select("Runtime.exceptionThrown") == []
+
+
+def test_a_token_sees_what_its_scopes_let_it_see(browser, base, token_of):
+    browser.open(f"{base}/-/console/#token={token_of('read')}")
+    browser.wait_until(lambda: texts(browser, "uploads"), "the uploads")
+    assert browser.evaluate("document.querySelector('#releases').hidden") is True
+    assert "scope publish" in browser.evaluate("document.querySelector('#told').textContent")
+
+
+def test_a_token_that_does_not_count_is_forgotten_and_asked_for_again(browser, base):
+    browser.open(f"{base}/-/console/#token=ast_{'0' * 12}_{'0' * 48}")
+    browser.wait_until(lambda: browser.evaluate("!document.querySelector('#enter').hidden"), "the form")
+    assert browser.evaluate("sessionStorage.length") == 0
+    assert "not valid" in browser.evaluate("document.querySelector('#told').textContent")

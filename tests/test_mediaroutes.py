@@ -1,0 +1,73 @@
+"""Where uploads are served, joined: what is opened, and what happens when records or keys cannot be read."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from starlette.testclient import TestClient
+
+from assetserver.app import create_app
+from assetserver.errors import SettingsError
+from assetserver.settings import load_settings
+
+ID = "A" * 24
+KEY = "k:" + "s" * 32
+SECRET = f"ast_{'0' * 12}_{'0' * 48}"
+OPENS = """
+import sys
+from starlette.testclient import TestClient
+from assetserver.app import create_app
+from assetserver.settings import load_settings
+with TestClient(create_app(load_settings(None, {}, {"data.path": sys.argv[1]}))) as client:
+    for path in ("/", "/media/AAAAAAAAAAAAAAAAAAAAAAAA/a.png", "/media/by-name/a.png", "/media/x", "/-/console/"):
+        client.get(path)
+    assert client.post("/uploads", headers={"Authorization": "Bearer " + sys.argv[2]}).status_code == 401
+assert "sqlalchemy" not in sys.modules
+"""
+
+
+@pytest.fixture
+def open_app(tmp_path):
+    def make(**overrides):
+        named = {name.replace("__", "."): value for name, value in overrides.items()}
+        return create_app(load_settings(None, {}, {"data.path": str(tmp_path / "data"), **named}))
+
+    return make
+
+
+def test_looking_opens_no_database_and_makes_no_folder(tmp_path):
+    command = [sys.executable, "-c", OPENS, str(tmp_path / "data"), SECRET]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_records_that_cannot_be_read_are_503(open_app, tmp_path, caplog):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "records.sqlite3").write_bytes(b"no database at all" * 100)
+    with TestClient(open_app()) as client:
+        answer = client.get(f"/media/{ID}/a.png")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert "uploads cannot be looked up" in caplog.text
+
+
+def test_keys_that_cannot_be_read_are_503_for_grants(open_app, tmp_path, caplog):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "keys").write_text("nothing\n")
+    with TestClient(open_app()) as client:
+        answer = client.post("/uploads", headers={"Authorization": "Bearer asg_e30.k." + "s" * 43})
+    assert answer.status_code == 503
+    assert "keys:1: " in caplog.text
+
+
+def test_keys_of_one_name_are_told_at_the_start(open_app):
+    with pytest.raises(SettingsError, match="different names"):
+        open_app(access__keys=[KEY, KEY])
+
+
+def test_without_uploads_there_is_no_media(open_app):
+    with TestClient(open_app(uploads__enabled=False)) as client:
+        for path in (f"/media/{ID}/a.png", "/-/console/", "/uploads"):
+            assert client.get(path).status_code == 404

@@ -1,0 +1,176 @@
+"""The fields of tus: every row of ``tests/vectors/tus.toml``, what is formatted, and any text at all."""
+
+import re
+import tomllib
+from base64 import b64encode
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.datastructures import Headers
+
+from assetserver.errors import AssetServerError, BadRequestError
+from assetserver.uploads import tus
+from assetserver.uploads.records import Upload
+
+CASES = tomllib.loads((Path(__file__).parents[1] / "vectors" / "tus.toml").read_text("utf-8"))["tus"]
+WORDS = {
+    "5000 digits": "9" * 5000,
+    "5000 letters": "A" * 5000,
+    "32 keys": ",".join(f"k{number} YQ==" for number in range(32)),
+    "33 keys": ",".join(f"k{number} YQ==" for number in range(33)),
+    "1001 parts": " ".join(["/uploads/a"] * 1001),
+}
+FIELDS = (
+    *("upload-length", "upload-defer-length", "upload-metadata", "upload-concat", "upload-offset", "upload-checksum"),
+    *("content-type", "content-length", "transfer-encoding", "x-http-method-override"),
+)
+UPLOAD = Upload(
+    id="a" * 22,
+    state="uploading",
+    name="a.txt",
+    collection="",
+    owner="o",
+    size=100,
+    offset=70,
+    sha256="",
+    media_type="text/plain",
+    metadata={},
+    kind="tus",
+    created=0.0,
+    expires=1403712000.9,
+)
+
+
+def make_headers(fields):
+    """Return the fields of a request: a list stands for several lines, words in braces for something long."""
+    lines = []
+    for name, value in fields.items():
+        for line in value if isinstance(value, list) else [value]:
+            text = re.sub(r"\{([^}]+)\}", lambda word: WORDS[word[1]], line)
+            lines.append((name.encode(), text.encode("latin-1").strip()))
+    return Headers(raw=lines)
+
+
+def parse(case):
+    """Return what a row's request asks for, by name."""
+    headers = make_headers(case["request"])
+    match case.get("what", "creation"):
+        case "method":
+            return {"method": tus.parse_method(case["method"], headers)}
+        case "append":
+            found = msgspec.structs.asdict(tus.parse_append(headers))
+            checksum = found["checksum"]
+            return found | {"checksum": checksum and [checksum.algorithm, checksum.digest.hex()]}
+        case _:
+            found = msgspec.structs.asdict(tus.parse_creation(headers))
+            concat = found.pop("concat")
+            return found | {"role": concat.role, "parts": list(concat.parts)}
+
+
+def find_refusal(parse_any, headers):
+    try:
+        parse_any(headers)
+    except AssetServerError as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
+def test_vector(case):
+    if "error" in case:
+        status, words = case["error"]
+        with pytest.raises(AssetServerError) as caught:
+            parse(case)
+        assert caught.value.status == status
+        assert words in str(caught.value)
+        return
+    found = {name: "none" if value is None else value for name, value in parse(case).items()}
+    assert {name: found[name] for name in case["wanted"]} == case["wanted"]
+
+
+def test_every_vector_has_a_name_of_its_own():
+    names = [case["name"] for case in CASES]
+
+    assert sorted(set(names)) == sorted(names)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(FIELDS), st.text(st.characters(max_codepoint=255), max_size=40)), max_size=6),
+    st.sampled_from([tus.parse_creation, tus.parse_append, lambda headers: tus.parse_method("POST", headers)]),
+)
+def test_any_fields_are_read_or_refused_with_a_reason(fields, parse_any):
+    headers = Headers(raw=[(name.encode(), value.encode("latin-1")) for name, value in fields])
+
+    error = find_refusal(parse_any, headers)
+
+    assert error is None or (error.status in (400, 415) and str(error))
+
+
+@given(st.dictionaries(st.from_regex(r"[!-+\--~]{1,20}", fullmatch=True), st.binary(max_size=40), max_size=20))
+def test_metadata_that_a_client_writes_are_read_as_they_were(pairs):
+    text = ",".join(f"{key} {b64encode(value).decode()}" for key, value in pairs.items())
+
+    assert tus.parse_metadata(text) == {key: value.decode("utf-8", "replace") for key, value in pairs.items()}
+
+
+def test_state_tells_offset_length_expiry_and_that_it_is_not_to_be_stored():
+    assert tus.format_state(UPLOAD) == {
+        "Upload-Offset": "70",
+        "Upload-Expires": "Wed, 25 Jun 2014 16:00:00 GMT",
+        "Upload-Length": "100",
+        "Cache-Control": "no-store",
+    }
+
+
+def test_state_gives_metadata_and_concat_back_as_they_were_sent():
+    as_sent = {tus.METADATA_AS_SENT: "b Yg==,a", tus.CONCAT_AS_SENT: "partial"}
+    upload = msgspec.structs.replace(UPLOAD, metadata={"b": "b", "a": "", **as_sent})
+
+    found = tus.format_state(upload)
+
+    assert (found["Upload-Metadata"], found["Upload-Concat"]) == ("b Yg==,a", "partial")
+    assert tus.client_metadata(upload) == {"b": "b", "a": ""}
+
+
+def test_state_of_unknown_length_says_so():
+    found = tus.format_state(msgspec.structs.replace(UPLOAD, size=None))
+
+    assert found["Upload-Defer-Length"] == "1"
+    assert "Upload-Length" not in found
+
+
+def test_complete_upload_does_not_expire_and_tells_place_and_digest():
+    complete = msgspec.structs.replace(UPLOAD, state="complete", offset=100, sha256="00" * 32, expires=None)
+
+    assert "Upload-Expires" not in tus.format_state(complete)
+    assert tus.format_result(complete, "/media/a/a.txt") == {
+        "Content-Location": "/media/a/a.txt",
+        "Repr-Digest": "sha-256=:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:",
+    }
+    assert tus.format_result(UPLOAD, "/media/a/a.txt") == {}
+
+
+def test_configuration_names_versions_extensions_algorithms_and_the_limit():
+    assert tus.format_configuration(5) == {
+        "Tus-Resumable": "1.0.0",
+        "Tus-Version": "1.0.0",
+        "Tus-Extension": "creation,creation-with-upload,creation-defer-length,expiration,checksum,termination,concatenation",
+        "Tus-Checksum-Algorithm": "sha1,sha256,md5",
+        "Tus-Max-Size": "5",
+    }
+
+
+@pytest.mark.parametrize("version", [["1.0.0", "1.0.0"], "0.2.2", "1.0", ""])
+def test_other_versions_are_refused(version):
+    with pytest.raises(tus.VersionError):
+        tus.check_version(make_headers({"tus-resumable": version}))
+
+
+def test_refusals_show_little_of_what_was_sent():
+    with pytest.raises(BadRequestError) as caught:
+        tus.parse_checksum("x" * 5000)
+
+    assert len(str(caught.value)) < 200
