@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import anyio
 from starlette.exceptions import HTTPException
@@ -28,8 +28,8 @@ from assetserver.storage.pools import wait_done, wait_future
 
 from .body import AssetResponse
 from .files import read_whole
-from .hotcache import OFFER, Claim
-from .hotpaths import HotPaths, Known
+from .hotcache import OFFER, TRUST_S, Claim
+from .hotpaths import AssetFolder, HotPaths
 from .listing import Listings
 from .livefolder import FRESH_S, Entry, LiveFolder
 from .misses import asks_for_a_file, policy_of_miss
@@ -53,23 +53,6 @@ _BYPASS = (b"cache-status", b"assetserver; fwd=bypass")
 
 _ATTEMPTS = 3
 _NOT_CALLED = ("file_response", "lookup_path", "is_not_modified", "check_config")
-
-
-class AssetFolder(Known, Protocol):
-    """Where ``AssetFiles`` finds what is served: a live folder, or a release."""
-
-    @property
-    def roots(self) -> Roots:
-        """The folders that can be listed."""
-        ...
-
-    async def lookup(self, path: AssetPath) -> Entry:
-        """Return the entry of ``path``, looking at the disk if need be."""
-        ...
-
-    def distrust(self, path: AssetPath) -> None:
-        """Have the disk looked at before ``path`` is answered again."""
-        ...
 
 
 class AssetFiles(StaticFiles):
@@ -99,6 +82,7 @@ class AssetFiles(StaticFiles):
     """
 
     redirect_cache = REDIRECT
+    trust_s = TRUST_S
 
     def __init__(  # noqa: PLR0913 - Starlette's keywords and ours
         self,
@@ -242,7 +226,7 @@ class AssetFiles(StaticFiles):
         return None
 
     def _open_hot_paths(self, mark: tuple[Field, ...]) -> HotPaths:
-        return HotPaths(self.folder, self._resources.memory, mark)
+        return HotPaths(self.folder, self._resources.memory, mark, self._claim_entry)
 
     def _open_folder(self) -> AssetFolder:
         return LiveFolder(
@@ -384,7 +368,10 @@ class AssetFiles(StaticFiles):
         offer, entry = scope.get(OFFER), self.folder.get(AssetPath(path))
         if offer is not None and entry is not None and self._may_be_hot and not self.listing:
             looks = [*self._looks(path), self.folder.get(AssetPath("404.html")) or entry]
-            offer(Claim(self.folder.get, entry.path, entry, self.folder.clock_s, min(one.checked_s for one in looks) + FRESH_S))
+            offer(self._claim_entry(entry, min(one.checked_s for one in looks) + FRESH_S))
+
+    def _claim_entry(self, entry: Entry, deadline_s: float) -> Claim:
+        return Claim(self.folder.get, entry.path, entry, self.folder.clock_s, deadline_s, self.trust_s)
 
 
 def _overloaded() -> HTTPException:

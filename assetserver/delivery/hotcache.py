@@ -46,13 +46,17 @@ _NEVER = float("-inf")
 
 
 class Claim(NamedTuple):
-    """Why an answer may be repeated: ``get(path)`` is still ``entry``, and ``clock_s()`` before ``deadline_s``."""
+    """Why an answer may be repeated: ``get(path)`` is still ``entry``, and ``clock_s()`` before ``deadline_s``.
+
+    Once asked, it is taken to hold for ``trust_s``; 0 where a change must be seen at once.
+    """
 
     get: Callable[[Any], object]
     path: str
     entry: object
     clock_s: Callable[[], float]
     deadline_s: float
+    trust_s: float = TRUST_S
 
     def holds(self) -> bool:
         """Tell whether the answer would be the same now."""
@@ -120,7 +124,7 @@ class Answer:
         self.is_used = True
         if self.claim is None or not self.claim.holds():
             return False
-        self.until_s = min(self.claim.deadline_s, self.clock_s() + TRUST_S)
+        self.until_s = min(self.claim.deadline_s, self.clock_s() + self.claim.trust_s)
         return True
 
     def drop(self) -> None:

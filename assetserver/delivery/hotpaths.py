@@ -17,6 +17,7 @@ from assetserver.semantics.targets import AssetPath
 from .hotcache import OFFER, Claim
 from .livefolder import LIMIT_PATH_BYTES, Entry
 from .memory import MemoryCache
+from .probe import Roots
 from .requests import DECIDING
 
 LIMIT_PATHS = 3072
@@ -37,6 +38,23 @@ class Known(Protocol):
 
     def get(self, path: AssetPath) -> Entry | None:
         """Return the entry of ``path`` if it is known and to be trusted."""
+        ...
+
+
+class AssetFolder(Known, Protocol):
+    """Where ``AssetFiles`` finds what is served: a live folder, or a release."""
+
+    @property
+    def roots(self) -> Roots:
+        """The folders that can be listed."""
+        ...
+
+    async def lookup(self, path: AssetPath) -> Entry:
+        """Return the entry of ``path``, looking at the disk if need be."""
+        ...
+
+    def distrust(self, path: AssetPath) -> None:
+        """Have the disk looked at before ``path`` is answered again."""
         ...
 
 

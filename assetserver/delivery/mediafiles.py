@@ -48,6 +48,7 @@ class MediaFiles(AssetFiles):
     """
 
     folder: MediaFolder
+    trust_s = 0.0  # who has replaced or removed an upload sees that in the next answer
 
     def __init__(
         self,
@@ -117,7 +118,7 @@ class MediaFiles(AssetFiles):
         admission: Admission = scope[_ADMITTED]
         left_s = admission.expires - time.time()
         deadline_s = min(entry.checked_s + FRESH_S, self.folder.clock_s() + left_s)
-        return Claim(self.folder.get, entry.path, entry, self.folder.clock_s, deadline_s)
+        return self._claim_entry(entry, deadline_s)
 
 
 def _names_id(path: str) -> bool:

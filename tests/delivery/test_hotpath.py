@@ -18,7 +18,7 @@ import pytest
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from assetserver import observe
-from assetserver.delivery import livefolder, protocol, sendfile
+from assetserver.delivery import limits, livefolder, sendfile, sweep
 from assetserver.delivery.protocol import AssetProtocol
 from assetserver.delivery.sendfile import FileSender
 
@@ -445,8 +445,8 @@ def test_without_a_descriptor_a_hot_file_is_whole(own, counts, monkeypatch):
 
 
 def test_a_client_that_takes_nothing_of_a_hot_file_is_cut_off_and_one_that_is_slow_is_not(own, counts, monkeypatch):
-    for name, value in {"SEND_IDLE_S": 0.4, "SWEEP_S": 0.05}.items():
-        monkeypatch.setattr(protocol, name, value)
+    monkeypatch.setattr(limits, "SEND_IDLE_S", 0.4)
+    monkeypatch.setattr(sweep, "SWEEP_S", 0.05)
     with downloading(own, counts) as (wire, sender):
         received = b""
         begun_s = time.monotonic()

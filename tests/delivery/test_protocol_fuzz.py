@@ -11,7 +11,6 @@ import asyncio
 import os
 import re
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
 
 import httptools
 import pytest
@@ -97,12 +96,26 @@ class Origin:
         )
         self._config.load()
         self._runner = asyncio.Runner()
-        self._stack = AsyncExitStack()
-        entering = self._stack.enter_async_context(self._app.router.lifespan_context(self._app))
-        self.state = self._runner.run(_result(entering))
+        self._stop = asyncio.Event()
+        self.state = self._runner.run(self._start())
+
+    async def _start(self) -> dict[str, object]:
+        started: asyncio.Future[dict[str, object]] = asyncio.get_running_loop().create_future()
+
+        async def live() -> None:  # one task for its beginning and its end, as of a server
+            async with self._app.router.lifespan_context(self._app) as state:
+                started.set_result(state)
+                await self._stop.wait()
+
+        self._lifespan = asyncio.create_task(live())
+        return await started
+
+    async def _end(self) -> None:
+        self._stop.set()
+        await self._lifespan
 
     def close(self) -> None:
-        self._runner.run(self._stack.aclose())
+        self._runner.run(self._end())
         self._runner.close()
 
     def exchange(self, kind: type, pieces: list[bytes], *, calm: bool = True) -> tuple[list[bytes], bool]:
@@ -130,10 +143,6 @@ class Origin:
             if isinstance(handle, asyncio.TimerHandle):
                 handle.cancel()
         return answers, is_ended
-
-
-async def _result(awaitable):
-    return await awaitable
 
 
 async def _settle(server: ServerState) -> None:
