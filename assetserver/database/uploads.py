@@ -108,7 +108,8 @@ class SqlUploads:
 
     def list_stuck(self) -> list[Upload]:
         """Return uploads of which every byte is there and which nobody completed."""
-        return self._list(and_(_ALIVE, uploads.c.state == "uploading", uploads.c.size == uploads.c.offset))
+        is_open = and_(_ALIVE, uploads.c.state == "uploading", uploads.c.expires.is_not(None))  # the index has only those
+        return self._list(and_(is_open, uploads.c.size == uploads.c.offset))
 
     def unfinished(self, upload_ids: Iterable[str]) -> set[str]:
         """Return which of these uploads are not complete yet."""

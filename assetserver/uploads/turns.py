@@ -45,9 +45,6 @@ class Turns:
         self._working = 0
         self._is_idle = anyio.Event()
 
-    def __len__(self) -> int:
-        return len(self._running)
-
     def __contains__(self, upload_id: str) -> bool:
         return upload_id in self._running
 
