@@ -68,6 +68,6 @@ def test_keys_of_one_name_are_told_at_the_start(open_app):
 
 
 def test_without_uploads_there_is_no_media(open_app):
-    with TestClient(open_app(uploads__enabled=False)) as client:
+    with TestClient(open_app(uploads__enabled=False, publish__remote=False)) as client:
         for path in (f"/media/{ID}/a.png", "/-/console/", "/uploads"):
             assert client.get(path).status_code == 404

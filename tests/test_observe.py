@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 import json
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from assetserver.errors import FileChangedError
-from assetserver.observe import AccessLog, LogWriter, Record, format_combined, format_json
+from assetserver.observe import AccessLog, LogWriter, Record, RequestIds, format_combined, format_json, tell
 
 SCOPE: dict[str, Any] = {
     "type": "http",
@@ -156,3 +159,60 @@ def test_a_character_that_the_locale_has_not_costs_no_line() -> None:
     writer.append(record(path="/innocent"))
     writer.close()
     assert raw.getvalue().count(b"\n") == 2
+
+
+VALUES = st.none() | st.binary(max_size=20).map(lambda value: bytes(byte for byte in value if byte == 9 or 32 <= byte != 127))
+TARGETS = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="#"), max_size=30)
+
+
+def write_both(form: str, record: Record, told_fields: list[tuple[bytes, bytes]]) -> list[str]:
+    """Return the lines of a request as the slow path and as the hot one has it written."""
+    scope = record.scope
+    line = (
+        scope["method"].encode() + b" " + scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
+    )
+    asked = tuple(dict(scope["headers"]).get(name) for name in (b"host", b"referer", b"user-agent"))
+    ids = RequestIds()
+    stream = io.StringIO()
+    writer = LogWriter(form, stream, ids)
+    writer.append(record._replace(request_id=f"{ids.prefix.decode()}-2a"))
+    told = tell(record.status, record.sent, told_fields)
+    writer.append_brief((record.started, record.client, told, lambda values: values, (line, *asked), 42))
+    writer.close()
+    return stream.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("form", ["combined", "json"])
+@settings(max_examples=300, deadline=None)
+@given(
+    method=st.sampled_from(["GET", "HEAD"]),
+    target=TARGETS,
+    query=TARGETS,
+    host=VALUES,
+    referer=VALUES,
+    agent=VALUES,
+    status=st.sampled_from([200, 206, 304, 404]),
+    sent=st.sampled_from([0, 5, 1 << 40]),
+)
+@example("GET", "a", "b", b"h", b'"', b"\\", 200, 5)
+@example("GET", "a%20%ff", "a?b", b"h", b"\xff", b"\t", 200, 0)
+@example("GET", '"', "signature=x&b=c", b"h", None, b'"', 404, 5)
+@example("GET", "a", "a=b&grant=secret", b"h", b"http://a/?signature=secret", None, 200, 5)
+@example("GET", "a", "GRANT=secret&%67rant=secret&signature=", b"h", None, None, 200, 5)
+def test_an_answer_that_is_repeated_is_logged_as_it_was_the_first_time(  # noqa: PLR0917
+    form: str, method: str, target: str, query: str, host: Any, referer: Any, agent: Any, status: int, sent: int
+) -> None:
+    path = target.partition("?")[0]
+    fields = [(b"host", host or b""), (b"referer", referer), (b"user-agent", agent), (b"accept", b"*/*")]
+    answered = [(b"etag", b'"x"'), (b"content-encoding", b"br"), (b"cache-status", b"assetserver; hit")]
+    scope = {
+        **SCOPE,
+        "method": method,
+        "path": unquote("/" + path),
+        "raw_path": b"/" + path.encode(),
+        "query_string": query.encode(),
+        "headers": [(name, value) for name, value in fields if value is not None],
+    }
+    slow = Record(1795374000.25, 0.0, scope, SCOPE["client"], status, 0 if method == "HEAD" else sent, answered, "")
+    first, second = write_both(form, slow, answered)
+    assert first == second
