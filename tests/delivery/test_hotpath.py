@@ -268,15 +268,18 @@ def test_a_control_character_is_refused_hot_and_slow(ours, counts, byte):
 @contextlib.contextmanager
 def downloading(server: Server, counts: Counts, *behind: bytes) -> Iterator[tuple[Wire, FileSender]]:
     """Ask for a hot file with a small window, ``behind`` it in the same segment; yield while the client is waited for."""
-    heat(server, counts, get("/big.bin"))
-    counts.files.clear()
-    before = counts.slow
-    with server.connect(4096) as wire:
-        wire.send(get("/big.bin") + b"".join(behind))
-        wait_for(lambda: counts.files and counts.files[0]._watched >= 0, "the wait for the client")
-        if not behind:
-            assert counts.slow == before, "hot"
-        yield wire, counts.files[0]
+    deadline_s = time.monotonic() + LIMIT_S
+    while time.monotonic() < deadline_s:
+        heat(server, counts, get("/big.bin"))
+        counts.files.clear()
+        before = counts.slow
+        with server.connect(4096) as wire:
+            wire.send(get("/big.bin") + b"".join(behind))
+            wait_for(lambda: counts.files and counts.files[0]._watched >= 0, "the wait for the client")
+            if counts.slow == before:  # a folder is looked at again now and then, and then the slow path answers
+                yield wire, counts.files[0]
+                return
+    pytest.fail("always slow")
 
 
 def test_a_slow_reader_gets_all_of_it_and_keeps_nobody_waiting(ours, counts):
@@ -415,7 +418,7 @@ def test_a_file_that_is_not_kept_open_any_more_is_opened_again(ours, counts):
             ours.open_files.clear()
             before = counts.slow
             assert body(wire.ask(get("/big.bin"))) == BIG
-            assert counts.slow == before + 1
+            assert counts.slow == before + 1, "by the slow path"
             assert body(ask_hot(ours, counts, get("/big.bin"), wire)) == BIG
 
 

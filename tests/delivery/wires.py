@@ -46,8 +46,8 @@ class Server:
     @property
     def open_files(self) -> OpenFiles:
         """Return the files that it keeps open."""
-        [files] = [route.app for route in self.app.routes if isinstance(getattr(route, "app", None), AssetFiles)]
-        return files._resources.open_files
+        mounted = [route.app for route in self.app.routes if isinstance(getattr(route, "app", None), AssetFiles)]
+        return mounted[0]._resources.open_files
 
     @property
     def connections(self) -> list[AssetProtocol]:
