@@ -38,11 +38,16 @@ test: .venv/.test lint ## every check and every test
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report
 
-bench: .venv/.test ## CPU per request against stock Starlette, nginx and others; publishing, uploads (needs wrk, nginx)
-	$(BIN)/python benchmarks/bench_static.py
-	$(BIN)/python benchmarks/bench_publish.py
-	$(BIN)/python benchmarks/bench_uploads.py
-	$(BIN)/python benchmarks/bench_origin.py --peers
+QUESTIONS := requests latency files connections start peers static publish uploads
+
+# What cannot be measured is told at the end; the other questions go on.
+bench: .venv/.test ## what requests, releases, publishing and uploads cost, against nginx and others (2 hours; BENCH=--quick: 20 minutes)
+	$(BIN)/python benchmarks/install.py
+	@failed=; for one in $(QUESTIONS); do \
+	  echo "benchmarks/bench_$$one.py $(BENCH)"; $(BIN)/python benchmarks/bench_$$one.py $(BENCH) || failed="$$failed $$one"; \
+	done; \
+	$(BIN)/python benchmarks/report.py $(if $(BENCH),--results benchmarks/results/quick,--readme) && \
+	if [ -n "$$failed" ]; then echo "not all of it is valid:$$failed" >&2; exit 1; fi
 
 soak: .venv/.test ## what takes minutes: 200,000 files, a file of 5 GiB
 	SOAK=1 $(BIN)/pytest tests/releases/test_large.py

@@ -315,13 +315,14 @@ def _format_brief_combined(brief: Brief, prefix: str) -> str:
         b"-" if agent is None else agent,
     )
     is_plain = quoted.isascii() and quoted.count(b'"') == _QUOTES and b"\\" not in quoted and b"\t" not in quoted
-    if line[0] == _HEAD or not is_plain or b"grant=" in quoted or b"signature=" in quoted:
+    is_plain = is_plain and line[0] != _HEAD and line[-1] != _MARK
+    if not is_plain or b"grant=" in quoted or b"signature=" in quoted:
         return format_combined(_expand(brief, prefix))
     return f'{client[0] if client else "-"} - - [{_common_date(int(started))}] "{quoted.decode()}"'
 
 
 _QUOTES = 4
-_HEAD = ord("H")
+_HEAD, _MARK = b"H?"
 
 _BRIEF_FORMATS: Mapping[str, Callable[[Brief, str], str]] = {
     "combined": _format_brief_combined,

@@ -25,13 +25,28 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from statistics import median, quantiles
 
-from bench_static import EX_INVALID, KIB, MIB, BenchError, choose_cores, describe_machine, free_port, pinned, say, stop
+from machine import (
+    EX_INVALID,
+    KIB,
+    MIB,
+    BenchError,
+    choose_cores,
+    clean_environment,
+    describe_machine,
+    free_port,
+    pinned,
+    read_private_bytes,
+    say,
+    stop,
+)
+from tables import format_table
 
 START_LIMIT_S = 60.0
 WATCH_S = 3.0
 POLL_S = 0.002
 MINIMAL_BYTES = 200
 HOT_FILES = 20
+KEEPS_NOTHING = {"ASSETSERVER_MEMORY__LIMIT_BYTES": "0", "ASSETSERVER_MEMORY__HOT_LIMIT_BYTES": "0"}
 PROGRAM = (sys.executable, "-m", "assetserver")
 
 
@@ -127,20 +142,14 @@ def run(*arguments: str) -> tuple[dict[str, object], Spent]:
     return json.loads(done.stdout) if "--json" in arguments else {}, Spent(wall_s, cpu_s)
 
 
-def clean_environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment without settings of whoever runs this."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("ASSETSERVER_")}
-    return {**kept, **(changes or {})}
-
-
 @contextmanager
 def serving(data: str, core: int, changes: Mapping[str, str] | None = None) -> Iterator[tuple[int, int, float]]:
     """Serve ``data``; yield process, port, and the seconds from the start to the first answer."""
     port = free_port()
     command = [*PROGRAM, "serve", "--data", data, "--port", str(port), "--access-log", "off"]
     begun_s = time.perf_counter()
-    with pinned(core):
-        process = subprocess.Popen(command, env=clean_environment(changes), stderr=subprocess.DEVNULL)
+    with pinned({core}):
+        process = subprocess.Popen(command, env={**clean_environment(), **(changes or {})}, stderr=subprocess.DEVNULL)
     try:
         wait_answer(port)
         yield process.pid, port, time.perf_counter() - begun_s
@@ -209,7 +218,7 @@ def measure_hashing(folder: str, plan: Plan) -> Iterator[Row]:
     with open(os.path.join(root, "large.bin"), "wb") as file:
         file.truncate(plan.hashed_mib * MIB)
     say(f"hashing {plan.hashed_mib} MiB")
-    with pinned(choose_cores().server):
+    with pinned({choose_cores().server}):
         spent = min((run("publish", root, "--dry-run", "--data", folder)[1] for _ in range(3)), key=lambda one: one.wall_s)
     speed = plan.hashed_mib * MIB / spent.wall_s / 1e9
     yield Row(f"hashing {plan.hashed_mib} MiB on one core, with the program's start", speed, "GB/s", "≥ 1", speed >= 1)
@@ -259,7 +268,7 @@ def measure_release(folder: str, plan: Plan) -> Iterator[Row]:
     yield Row(f"{what}: start to first answer", median(starts), "s", "≤ 1", median(starts) <= 1)
     with serving(data, core) as (_, port, _):
         yield from measure_switches(what, data, ids, port, plan)
-    for is_kept, memory in ((True, {}), (False, {"ASSETSERVER_MEMORY__LIMIT_BYTES": "0"})):
+    for is_kept, memory in ((True, {}), (False, KEEPS_NOTHING)):
         yield from measure_memory(f"{what}, content {'kept' if is_kept else 'not kept'} in memory", folder, data, plan, memory)
 
 
@@ -274,7 +283,7 @@ def measure_switches(what: str, data: str, ids: list[str], port: int, plan: Plan
         time.sleep(WATCH_S)
         quiet += watcher.select_ms(at_s, time.perf_counter())
         at_s = time.perf_counter()
-        with pinned(choose_cores().load):
+        with pinned({choose_cores().load}):
             commands.append(run("promote", ids[1 - number % 2], "--data", data)[1].wall_s)
         switched_s = os.stat(os.path.join(data, "sites/default/state.json")).st_mtime - time.time() + time.perf_counter()
         wanted = b" of %d\n" % (2 - number % 2)
@@ -329,41 +338,18 @@ def ask_all(port: int, numbers: Iterable[int], *, until: bool = False) -> None:
                 time.sleep(POLL_S)
 
 
-def read_private_bytes(pid: int, data: str) -> int:
-    """Return what of a process's memory is its own alone: not the indexes mapped from ``data``, one for all workers."""
-    total, is_index = 0, False
-    with open(f"/proc/{pid}/smaps", encoding="utf-8") as file:
-        for line in file:
-            name, _, rest = line.partition(":")
-            if "-" in name.partition(" ")[0]:
-                is_index = data in line
-            elif name in {"Private_Dirty", "Private_Clean"} and not is_index:
-                total += int(rest.split()[0]) * KIB
-    return total
-
-
 # --- Telling -----------------------------------------------------------------------------------------------------------------
-
-
-def format_rows(rows: Iterable[Row]) -> Iterator[str]:
-    """Yield the lines of the table."""
-    yield "| what | measured | goal | |"
-    yield "|---|--:|--:|---|"
-    marks = {None: "", True: "met", False: "**missed**"}
-    for row in rows:
-        digits = 2 if row.value < 10 else 1 if row.value < 100 else 0
-        yield f"| {row.what} | {row.value:,.{digits}f} {row.unit} | {row.goal} | {marks[row.is_met]} |"
 
 
 def read_arguments() -> argparse.Namespace:
     """Return the command line's arguments."""
-    default = os.path.join(os.path.dirname(os.path.abspath(__file__)), "results", "publish.json")
+    results = os.path.join(os.path.dirname(os.path.abspath(__file__)), "results")
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument(
-        "--json", default=default, metavar="PATH", help="where the numbers go [benchmarks/results/publish.json]"
-    )
-    parser.add_argument("--quick", action="store_true", help="see that it works: a few hundred files")
-    return parser.parse_args()
+    parser.add_argument("--json", default="", metavar="PATH", help="where the numbers go [benchmarks/results/publish.json]")
+    parser.add_argument("--quick", action="store_true", help="see that it works: a few hundred files; into results/quick")
+    arguments = parser.parse_args()
+    arguments.json = arguments.json or os.path.join(results, "quick" * arguments.quick, "publish.json")
+    return arguments
 
 
 def main() -> int:
@@ -374,11 +360,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="bench_publish-") as folder:
         for measure in (measure_publishing, measure_cores, measure_hashing, measure_release):
             rows += measure(folder, plan)
-    print(*format_rows(rows), sep="\n")
     os.makedirs(os.path.dirname(os.path.abspath(arguments.json)), exist_ok=True)
-    machine = {key: value for key, value in describe_machine(choose_cores()).items() if key != "wrk"}
+    machine = {key: value for key, value in describe_machine().items() if key != "wrk"}
+    results = {"machine": machine, "settings": asdict(plan), "rows": [asdict(row) for row in rows]}
+    print(*format_table(results), sep="\n")
     with open(arguments.json, "w", encoding="utf-8") as file:
-        json.dump({"machine": machine, "settings": asdict(plan), "rows": [asdict(row) for row in rows]}, file, indent=2)
+        json.dump(results, file, indent=2)
         file.write("\n")
     say(f"numbers in {arguments.json}")
     return 0

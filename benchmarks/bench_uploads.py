@@ -35,18 +35,17 @@ from bench_publish import (
     START_LIMIT_S,
     Row,
     Watcher,
-    clean_environment,
-    format_rows,
     minimal_files,
     run,
     serving,
     write,
 )
-from bench_static import (
+from machine import (
     EX_INVALID,
     MIB,
     BenchError,
     choose_cores,
+    clean_environment,
     describe_machine,
     free_port,
     pinned,
@@ -55,6 +54,7 @@ from bench_static import (
     stop,
 )
 from peers import PATH
+from tables import format_table
 
 SETTINGS = {"ASSETSERVER_UPLOADS__RESERVE_BYTES": "0", "ASSETSERVER_UPLOADS__UNFINISHED_BYTES": str(1 << 40)}
 SETTINGS["ASSETSERVER_UPLOADS__TOKEN_UNFINISHED_BYTES"] = str(1 << 40)
@@ -353,14 +353,14 @@ def p99(times: list[float]) -> float:
 
 def read_arguments() -> argparse.Namespace:
     """Return the command line's arguments."""
-    default = os.path.join(os.path.dirname(os.path.abspath(__file__)), "results", "uploads.json")
+    results = os.path.join(os.path.dirname(os.path.abspath(__file__)), "results")
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument(
-        "--json", default=default, metavar="PATH", help="where the numbers go [benchmarks/results/uploads.json]"
-    )
-    parser.add_argument("--quick", action="store_true", help="see that it works: a few small files")
+    parser.add_argument("--json", default="", metavar="PATH", help="where the numbers go [benchmarks/results/uploads.json]")
+    parser.add_argument("--quick", action="store_true", help="see that it works: a few small files; into results/quick")
     parser.add_argument("--folder", default=None, metavar="DIR", help="where to work, on the disk in question")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    arguments.json = arguments.json or os.path.join(results, "quick" * arguments.quick, "uploads.json")
+    return arguments
 
 
 def main() -> int:
@@ -374,11 +374,12 @@ def main() -> int:
         for measure in (measure_large, measure_many, measure_small, measure_others):
             say(measure.__doc__ or "")
             rows += measure(folder, data, plan)
-    print(*format_rows(rows), sep="\n")
     os.makedirs(os.path.dirname(os.path.abspath(arguments.json)), exist_ok=True)
-    machine = {key: value for key, value in describe_machine(choose_cores()).items() if key != "wrk"}
+    machine = {key: value for key, value in describe_machine().items() if key != "wrk"}
+    results = {"machine": machine, "settings": asdict(plan), "rows": [asdict(row) for row in rows]}
+    print(*format_table(results), sep="\n")
     with open(arguments.json, "w", encoding="utf-8") as file:
-        json.dump({"machine": machine, "settings": asdict(plan), "rows": [asdict(row) for row in rows]}, file, indent=2)
+        json.dump(results, file, indent=2)
         file.write("\n")
     say(f"numbers in {arguments.json}")
     return 0

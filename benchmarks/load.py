@@ -12,13 +12,19 @@ import signal
 import socket
 import subprocess
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from bench_static import KIB, MIB, READY_LIMIT_S, WRK_LIMIT_S, WRK_TIMEOUT, InvalidMeasurementError, TooFewError, read_cpu_s
-from origin_rows import Row, make_requests
+from disturb import disturbed
+from machine import KIB, MIB, InvalidMeasurementError, TooFewError, pinned, read_cpu_s
 from peers import Running
+from rows import Row, make_requests
+
+READY_LIMIT_S = 10.0
+WRK_LIMIT_S = 60.0
+WRK_TIMEOUT = "60s"  # its 2 s would call a large answer an error
 
 SCRIPT = """
 local requests, last = {}, 0
@@ -167,12 +173,13 @@ def measure(server: Running, row: Row, load: Load, seconds: float) -> Cost:
     Raises ``InvalidMeasurementError`` if the numbers would not say that, ``TooFewError`` if they say next to nothing.
     """
     answer = prepare(server, row, load.folder)
-    before_s = read_cpu_s(server.process.pid)
-    summary = run_wrk(server, row, load, seconds)
-    time.sleep(server.peer.settle_s)
+    with disturbed(row, server, load.core), standing(server, row):
+        before_s = read_cpu_s(server.process.pid)
+        summary = run_wrk(server, row, load, seconds * row.longer)
+        time.sleep(server.peer.settle_s)
+        cpu_us = (read_cpu_s(server.process.pid) - before_s) * 1e6
     if server.process.poll() is not None:
         raise InvalidMeasurementError(f"{server.peer.name} ended with {server.process.returncode}")
-    cpu_us = (read_cpu_s(server.process.pid) - before_s) * 1e6
     size = answer.head + answer.length
     requests = summary["bytes"] / size if row.by_bytes else float(summary["requests"])
     if not row.by_bytes and row.length is not None and summary["bytes"] < requests * row.length:
@@ -183,19 +190,34 @@ def measure(server: Running, row: Row, load: Load, seconds: float) -> Cost:
     return Cost(requests, summary["duration_us"] / 1e6, cpu_us / requests, *times)
 
 
+@contextmanager
+def standing(server: Running, row: Row) -> Iterator[None]:
+    """Keep the idle connections of a row open until the block ends; each has got one answer."""
+    with ExitStack() as stack:
+        open_connections(stack, server, make_requests(row, server.port, "")[0], row.idle)
+        yield
+
+
+def open_connections(stack: ExitStack, server: Running, request: bytes, count: int) -> None:
+    """Open connections that stay until ``stack`` ends, each having got one answer."""
+    for number in range(count):
+        # 28,000 ports per address: other addresses of loopback have their own.
+        source = (f"127.0.0.{2 + number // 5000}", 0)
+        connection = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), READY_LIMIT_S, source))
+        connection.sendall(request)
+        if not connection.recv(64 * KIB).startswith(b"HTTP/1.1 200"):
+            raise InvalidMeasurementError(f"{server.peer.name}: connection {number:,} is not answered")
+
+
 def run_wrk(server: Running, row: Row, load: Load, seconds: float) -> dict[str, int]:
     """Run wrk and return its summary. Raises ``InvalidMeasurementError`` for errors of any kind.
 
     wrk takes whole seconds only, but ends early and well on SIGINT, and tells for how long it really ran.
     """
     command = ["wrk", "-t1", f"-c{row.connections}", f"-d{math.ceil(seconds)}s", "--timeout", WRK_TIMEOUT, "-s", "load.lua"]
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {load.core})
-    try:
-        url = f"http://127.0.0.1:{server.port}/"
+    url = f"http://127.0.0.1:{server.port}/"
+    with pinned({load.core}):
         process = subprocess.Popen([*command, url], cwd=load.folder, stdout=subprocess.PIPE, text=True)
-    finally:
-        os.sched_setaffinity(0, before)
     try:
         if not float(seconds).is_integer():
             time.sleep(seconds + 0.2)

@@ -12,21 +12,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from bench_static import Contender, free_port, stop, wait_port
+from machine import BenchError, clean_environment, free_port, pinned, stop, wait_port
 
 PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
 VENV = os.path.join(os.path.dirname(os.path.abspath(__file__)), ".venv")
 """Where peers written in Python may be, apart from the project's own packages."""
 
 BROTLI_MODULE = "/usr/lib/nginx/modules/ngx_http_brotli_static_module.so"
+DEFLATE_MODULE = "/usr/lib/lighttpd/mod_deflate.so"
 MIME_TYPES = "/etc/nginx/mime.types"
-PACKAGES = {"nginx": "apt-get install nginx-light", "caddy": "apt-get install caddy", "lighttpd": "apt-get install lighttpd"}
-PEER_PACKAGES = "uvicorn uvloop httptools starlette anyio whitenoise gunicorn granian"
 
 NGINX = """
 {modules}
@@ -43,6 +42,7 @@ http {{
   client_body_temp_path temporary; proxy_temp_path temporary; fastcgi_temp_path temporary;
   uwsgi_temp_path temporary; scgi_temp_path temporary;
   sendfile {sendfile};
+  {threads}
   tcp_nopush on;
   tcp_nodelay on;
   keepalive_timeout 75s;
@@ -81,9 +81,15 @@ server.port = {port}
 server.max-keep-alive-requests = 1000000000
 server.max-keep-alive-idle = 75
 server.max-fds = 16384
-server.stat-cache-engine = "simple"
+server.stat-cache-engine = "inotify"
 mimetype.assign = ( ".css" => "text/css", "" => "application/octet-stream" )
 static-file.etags = "enable"
+"""
+LIGHTTPD_CODED = """
+server.modules += ( "mod_deflate" )
+deflate.mimetypes = ( "text/css" )
+deflate.allowed-encodings = ( "br", "gzip" )
+deflate.cache-dir = "{folder}/deflated"
 """
 CADDY = """
 {{
@@ -92,15 +98,23 @@ CADDY = """
 }}
 http://127.0.0.1:{port} {{
   root * {root}
-  file_server
+  file_server {{
+    precompressed br gzip
+  }}
 }}
 """
+UVICORN = "--http httptools --loop uvloop --no-access-log --log-level error --host 127.0.0.1 --port {port}"
 STARLETTE = """
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 app = Starlette(routes=[Mount("/", StaticFiles(directory={root!r}))])
+"""
+STARLETTE_GZIP = """
+from starlette.middleware.gzip import GZipMiddleware
+
+app.add_middleware(GZipMiddleware)
 """
 WHITENOISE = """
 from whitenoise import WhiteNoise
@@ -154,13 +168,13 @@ class Peer:
     workers: int = 1
     settle_s: float = 0.2
     prefix: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def what_is_missing(self) -> str:
         """Return how to get what it needs, or ""."""
         if not self.needs or shutil.which(self.needs, path=os.path.join(VENV, "bin") + os.pathsep + PATH):
             return ""
-        how = PACKAGES.get(self.needs, f"python3 -m venv benchmarks/.venv && benchmarks/.venv/bin/pip install {PEER_PACKAGES}")
-        return f"{self.name} is missing: {how}"
+        return f"{self.name} is missing: run benchmarks/install.py"
 
 
 class Running(NamedTuple):
@@ -169,12 +183,14 @@ class Running(NamedTuple):
     peer: Peer
     process: subprocess.Popen[bytes]
     port: int
+    site: Site
 
 
-def nginx(*, workers: int = 1, log: bool = False, fields: bool = True, sendfile: bool = True) -> Peer:
+def nginx(*, workers: int = 1, log: bool = False, fields: bool = True, sendfile: bool = True, threads: bool = False) -> Peer:
     """Return nginx; ``log`` writes an access log, buffered; ``fields`` sends those that assetserver sends.
 
     Without ``sendfile`` it reads a file and writes it, which costs it less where files are small (measured 2026-11-22).
+    ``threads`` read files, as its documentation advises for those that memory does not hold.
     """
 
     def command(site: Site, place: Place) -> Sequence[str]:
@@ -186,6 +202,7 @@ def nginx(*, workers: int = 1, log: bool = False, fields: bool = True, sendfile:
             files=20_000,
             types=types,
             sendfile="on" if sendfile else "off",
+            threads="aio threads;" if threads else "",
             log="access.log combined buffer=64k flush=1s" if log else "off",
             port=place.port,
             root=site.root,
@@ -195,12 +212,12 @@ def nginx(*, workers: int = 1, log: bool = False, fields: bool = True, sendfile:
         return find("nginx"), "-p", place.folder, "-c", place.write("nginx.conf", text), "-e", "stderr"
 
     marks = [f"{workers} workers"] * (workers > 1) + ["access log"] * log + ["own fields only"] * (not fields)
-    marks += ["no sendfile"] * (not sendfile)
+    marks += ["no sendfile"] * (not sendfile) + ["threads"] * threads
     return Peer(", ".join(["nginx", *marks]), command, "nginx", workers, 1.3 if log else 0.2)
 
 
-def assetserver(*, workers: int = 1, log: bool = False, live: bool = False) -> Peer:
-    """Return ``assetserver serve`` with a release, or ``live`` with a folder."""
+def assetserver(*, workers: int = 1, log: bool = False, live: bool = False, holds: bool = True) -> Peer:
+    """Return ``assetserver serve`` with a release, or ``live`` with a folder; unless it ``holds``, it keeps no content."""
 
     def command(site: Site, place: Place) -> Sequence[str]:
         source = [site.root] if live else ["--data", site.data]
@@ -208,22 +225,45 @@ def assetserver(*, workers: int = 1, log: bool = False, live: bool = False) -> P
         return sys.executable, "-m", "assetserver", "serve", *source, *options.split()
 
     marks = [f"{workers} workers"] * (workers > 1) + ["access log"] * log + ["live folder"] * live
-    return Peer(", ".join(["assetserver", *marks]), command, "", workers, 1.3 if log else 0.2)
+    marks += ["content not held"] * (not holds)
+    environment = {} if holds else {"ASSETSERVER_MEMORY__LIMIT_BYTES": "0", "ASSETSERVER_MEMORY__HOT_LIMIT_BYTES": "0"}
+    return Peer(", ".join(["assetserver", *marks]), command, "", workers, 1.3 if log else 0.2, environment=environment)
 
 
-def _lighttpd(site: Site, place: Place) -> Sequence[str]:
-    return find("lighttpd"), "-D", "-f", place.write("lighttpd.conf", LIGHTTPD.format(root=site.root, port=place.port))
+def asset_files() -> Peer:
+    """Return ``AssetFiles`` in the same small app, under the same Uvicorn command line, as stock ``StaticFiles``."""
+
+    def command(site: Site, place: Place) -> Sequence[str]:
+        text = STARLETTE.replace("starlette.staticfiles", "assetserver").replace("StaticFiles", "AssetFiles")
+        place.write("asset_app.py", text.format(root=site.root))
+        return sys.executable, "-m", "uvicorn", "asset_app:app", *UVICORN.format(port=place.port).split()
+
+    return Peer("AssetFiles, Uvicorn", command)
+
+
+def stock(*, coded: bool = False) -> Peer:
+    """Return stock ``StaticFiles``; ``coded``: under its ``GZipMiddleware``. From the project's own packages."""
+
+    def command(site: Site, place: Place) -> Sequence[str]:
+        place.write("stock_app.py", STARLETTE.format(root=site.root) + STARLETTE_GZIP * coded)
+        return sys.executable, "-m", "uvicorn", "stock_app:app", *UVICORN.format(port=place.port).split()
+
+    return Peer("stock StaticFiles" + ", GZipMiddleware" * coded, command)
+
+
+def lighttpd(*, coded: bool = False) -> Peer:
+    """Return lighttpd; ``coded``: with the module that compresses, and keeps what it made."""
+
+    def command(site: Site, place: Place) -> Sequence[str]:
+        text = LIGHTTPD.format(root=site.root, port=place.port) + LIGHTTPD_CODED.format(folder=place.folder) * coded
+        return find("lighttpd"), "-D", "-f", place.write("lighttpd.conf", text)
+
+    return Peer("lighttpd" + ", mod_deflate" * coded, command, "lighttpd")
 
 
 def _caddy(site: Site, place: Place) -> Sequence[str]:
     text = CADDY.format(root=site.root, port=place.port)
     return find("caddy"), "run", "--adapter", "caddyfile", "--config", place.write("Caddyfile", text)
-
-
-def _starlette(site: Site, place: Place) -> Sequence[str]:
-    place.write("starlette_app.py", STARLETTE.format(root=site.root))
-    options = f"--http httptools --loop uvloop --no-access-log --log-level error --port {place.port}"
-    return find("uvicorn"), "starlette_app:app", *options.split()
 
 
 def _whitenoise(site: Site, place: Place) -> Sequence[str]:
@@ -240,13 +280,33 @@ def _granian(site: Site, place: Place) -> Sequence[str]:
     return find("granian"), "granian_app:app", *options.split(), "--static-path-mount", site.root
 
 
-OTHERS = (
-    Peer("Caddy", _caddy, "caddy"),
-    Peer("lighttpd", _lighttpd, "lighttpd"),
-    Peer("stock StaticFiles, Uvicorn", _starlette, "uvicorn"),
-    Peer("WhiteNoise, Gunicorn", _whitenoise, "gunicorn"),
-    Peer("granian, static files", _granian, "granian", prefix="static/"),
-)
+class Rival(NamedTuple):
+    """Who else is measured; ``coded`` and ``coding``: how it answers with compressed content, if it can.
+
+    ``goal``: at least so many times what assetserver takes; None where there is no goal. ``lacks``: rows whose question it
+    does not answer, but sends the whole file.
+    """
+
+    peer: Peer
+    coded: Peer | None = None
+    coding: str = ""
+    goal: float | None = None
+    lacks: frozenset[str] = frozenset()
+
+
+def list_rivals() -> list[Rival]:
+    """Return all other servers, installed or not."""
+    caddy = Peer("Caddy", _caddy, "caddy")
+    whitenoise = Peer("WhiteNoise, Gunicorn", _whitenoise, "gunicorn")
+    return [
+        Rival(caddy, caddy, "br", goal=5),
+        Rival(lighttpd(), lighttpd(coded=True) if os.path.exists(DEFLATE_MODULE) else None, "br"),
+        Rival(stock(), stock(coded=True), "gzip", goal=30),
+        Rival(whitenoise, whitenoise, "br"),
+        Rival(
+            Peer("granian, static files", _granian, "granian", prefix="static/"), lacks=frozenset({"304-15", "range-middle"})
+        ),
+    ]
 
 
 def has_brotli() -> bool:
@@ -260,24 +320,33 @@ def find(program: str) -> str:
 
 
 @contextmanager
-def launched(peer: Peer, site: Site, cores: set[int], folder: str) -> Iterator[Running]:
-    """Run a peer on ``cores`` until the block ends. Raises ``BenchError`` if it does not start."""
+def started(peer: Peer, site: Site, cores: Collection[int], folder: str, wrapper: Sequence[str] = ()) -> Iterator[Running]:
+    """Start a peer on ``cores``; it runs until the block ends, and need not listen yet when the block begins.
+
+    ``wrapper``: words before the command line of a Python peer, in place of its interpreter.
+    """
     place = Place(tempfile.mkdtemp(dir=folder), free_port())
     command = [*peer.command(site, place)]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("ASSETSERVER_")}
-    environment = {**kept, "HOME": place.folder, "XDG_DATA_HOME": place.folder, "XDG_CONFIG_HOME": place.folder}
-    before = os.sched_getaffinity(0)
-    with open(os.path.join(place.folder, "out"), "wb") as out, open(os.path.join(place.folder, "err"), "wb+") as err:
-        os.sched_setaffinity(0, cores)  # inherited, from the first instruction on
-        try:
+    if wrapper:
+        command = [*wrapper, *command[1:]]
+    homes = dict.fromkeys(("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"), place.folder)
+    environment = {**clean_environment(), **homes, **peer.environment}
+    with open(os.path.join(place.folder, "out"), "wb") as out, open(os.path.join(place.folder, "err"), "wb") as err:
+        with pinned(cores):
             process = subprocess.Popen(
                 command, cwd=place.folder, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err
             )
-        finally:
-            os.sched_setaffinity(0, before)
         try:
-            wait_port(Contender(peer.name, ("{port}",)), process, place.port, err.fileno())
-            time.sleep(0.3)  # other workers than the first
-            yield Running(peer, process, place.port)
+            yield Running(peer, process, place.port, site)
         finally:
             stop(process)
+
+
+@contextmanager
+def launched(peer: Peer, site: Site, cores: Collection[int], folder: str, wrapper: Sequence[str] = ()) -> Iterator[Running]:
+    """Run a peer as ``started`` does, from when it accepts connections. Raises ``BenchError`` if it does not start."""
+    with started(peer, site, cores, folder, wrapper) as server:
+        if not wait_port(server.process, server.port):
+            raise BenchError(f"{peer.name} does not start")
+        time.sleep(0.3)  # other workers than the first
+        yield server

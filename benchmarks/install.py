@@ -1,0 +1,65 @@
+"""Install what the benchmarks compare with, where that is allowed, and say what is missing where it is not.
+
+Debian's packages if this is Debian and the user may (root); servers written in Python into an environment of the benchmark's
+own, ``benchmarks/.venv``. May be repeated. The exit code is always 0: what is missing is left out by the benchmarks.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+from machine import say
+from peers import BROTLI_MODULE, DEFLATE_MODULE, VENV, find
+
+DEBIAN = {
+    "wrk": "wrk",
+    "nginx": "nginx-light",
+    BROTLI_MODULE: "libnginx-mod-http-brotli-static",
+    "caddy": "caddy",
+    "lighttpd": "lighttpd",
+    DEFLATE_MODULE: "lighttpd-mod-deflate",
+}
+PYTHON = {"gunicorn": ("whitenoise", "gunicorn"), "granian": ("granian", "uvloop"), "py-spy": ("py-spy",)}
+
+
+def is_there(program: str) -> bool:
+    """Tell whether a program, or a file named in full, is there."""
+    return os.path.exists(program) or shutil.which(find(program)) is not None
+
+
+def attempt(*command: str) -> bool:
+    """Run a command and tell whether it worked; what it says is shown if it did not."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        say(f"{' '.join(command)}: {error}")
+        return False
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        say(f"{' '.join(command)}: {said[-1] if said else done.returncode}")
+    return done.returncode == 0
+
+
+def main() -> int:
+    """Install what is missing; return the exit code."""
+    wanted = [package for program, package in DEBIAN.items() if not is_there(program)]
+    if wanted and os.geteuid() == 0 and shutil.which("apt-get"):
+        say(f"installing {' '.join(wanted)}")
+        attempt("apt-get", "-o", "DPkg::Lock::Timeout=120", "install", "--yes", "--no-install-recommends", *wanted)
+    packages = [name for program, names in PYTHON.items() if not is_there(program) for name in names]
+    if packages:
+        say(f"installing {' '.join(packages)} into benchmarks/.venv")
+        if os.path.exists(os.path.join(VENV, "bin", "python")) or attempt(sys.executable, "-m", "venv", VENV):
+            attempt(os.path.join(VENV, "bin", "python"), "-m", "pip", "install", "--quiet", *packages)
+    if missing := [package for program, package in DEBIAN.items() if not is_there(program)]:
+        say(f"missing: apt-get install {' '.join(missing)}")
+    if missing := [program for program in PYTHON if not is_there(program)]:
+        say(f"missing in benchmarks/.venv: {' '.join(missing)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
