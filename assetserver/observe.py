@@ -34,7 +34,7 @@ BATCH_LINES = 1000
 TURN_LINES = 50
 PATIENCE_S = 2.0
 _FAILED = 500
-LIMIT_RECORDS = 100_000
+LIMIT_RECORDS = 50_000
 """Most records that wait to be written; beyond it they are dropped and counted, for the log must not eat the memory."""
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -140,7 +140,8 @@ class AccessLog:
         finally:
             if self._writer is not None:
                 duration_s = time.perf_counter() - begun
-                self._writer.append(Record(started, duration_s, scope, scope.get("client"), status, sent, fields, request_id))
+                told = _told_scope(scope)
+                self._writer.append(Record(started, duration_s, told, scope.get("client"), status, sent, fields, request_id))
 
 
 class LogWriter:
@@ -332,6 +333,16 @@ _BRIEF_FORMATS: Mapping[str, Callable[[Brief, str], str]] = {
 
 _SECRETS = re.compile(r"((?:^|[?&])(?:grant|signature)=)[^&#]*")
 _LOGGED = frozenset({b"host", b"referer", b"user-agent", b"content-encoding", b"cache-status"})
+
+
+def _told_scope(scope: Scope) -> Scope:
+    """Return of a scope what the log tells: the rest may be large, and a log that nobody reads keeps it."""
+    told = {name: scope[name] for name in _OF_SCOPES if name in scope}
+    told["headers"] = [field for field in scope["headers"] if field[0] in _LOGGED]
+    return told
+
+
+_OF_SCOPES = ("method", "http_version", "path", "raw_path", "query_string")
 
 
 def _logged(fields: list[tuple[bytes, bytes]]) -> dict[bytes, str]:

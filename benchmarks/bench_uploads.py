@@ -178,7 +178,7 @@ def nginx(folder: str) -> Iterator[Server]:
         os.makedirs(os.path.join(folder, name), exist_ok=True)
     with open(os.path.join(folder, "dav.conf"), "w", encoding="utf-8") as file:
         file.write(NGINX.format(port=port, user="root" if os.geteuid() == 0 else "nobody"))
-    with pinned(choose_cores().server):
+    with pinned({choose_cores().server}):
         process = subprocess.Popen([program, "-p", folder, "-c", "dav.conf"], cwd=folder, stderr=subprocess.DEVNULL)
     try:
         wait_listening(port)

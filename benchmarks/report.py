@@ -16,7 +16,7 @@ from chart import Bar, Chart, Group
 from machine import EX_UNAVAILABLE, say
 from question import FILE, RESULTS, load_results
 from rows import EQUAL, SMALL
-from tables import TITLES, Row, Section, format_table, format_section
+from tables import TITLES, Row, Section, format_section, format_table
 
 README = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "README.md")
 COMPARED = ("1k-15", "1m")

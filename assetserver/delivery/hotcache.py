@@ -40,7 +40,9 @@ TRUST_S = 0.1
 """How long a claim is taken to hold once it was asked. Asking costs 0.5 µs; a tenth of a second later, nobody is wronged."""
 
 _LINE = b"%b: %b\r\n"
-_OVERHEAD_BYTES = 1024
+_OVERHEAD_BYTES = 4096
+"""What an answer takes beside its body and fields, with the longest key that is kept."""
+
 _SHARE_OF_OTHERS = 8
 _NEVER = float("-inf")
 

@@ -26,6 +26,9 @@ from .sendfile import FilePart, FileSender
 PATIENCE = 8
 """How many requests in a row may be new before no more of a connection's are remembered whole."""
 
+LIMIT_KEY_BYTES = 2 << 10
+"""Answers to requests with longer targets or values are not kept."""
+
 _END = b"\r\n\r\n"
 
 logger = logging.getLogger(__name__)
@@ -131,8 +134,8 @@ class HotConnection:
         length = file.length if file else len(body)
         if not is_repeatable(start["status"], start["headers"], length, head=is_head) or len(body) > LIMIT_BODY_BYTES:
             return
-        key = self._reader.read(data)
-        if key is None:
+        key = self._reader.read(data, learns=False)
+        if key is None or sum(len(part) for part in key if part) > LIMIT_KEY_BYTES:
             return
         fields = [field for field in start["headers"] if field[0] != b"x-request-id"]
         if file is None:

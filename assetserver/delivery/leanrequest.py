@@ -49,7 +49,11 @@ _TAKEN = frozenset({*_DECIDING, *_LOGGED, b"accept"})
 
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TARGET = 1
+LIMIT_DATA_BYTES = 8 << 10
+"""Longer requests are left: all that is kept of a request is bounded by this, and so is the time that reading it takes."""
+
 _LIMIT_LINES = 34
+_LIMIT_NAMES_BYTES = 1 << 10
 _EVERY_S, _BURST = 0.1, 20
 """At most one shape is made in so many seconds, after so many at once."""
 
@@ -140,7 +144,7 @@ class Shapes:
 
 def _are_harmless(names: tuple[bytes, ...], left: frozenset[bytes]) -> bool:
     """Tell whether no other field decides than those that are taken, and none stands twice."""
-    if not all(map(_NAME.fullmatch, names)):
+    if sum(map(len, names)) > _LIMIT_NAMES_BYTES or not all(map(_NAME.fullmatch, names)):
         return False
     lower = {name.lower() for name in names}
     if len(lower) != len(names) or not left.isdisjoint(lower) or b"host" not in lower:
@@ -160,23 +164,31 @@ class LeanReader:
         self._shapes = shapes
         self._known: dict[int, Shape] = {}
 
-    def read(self, data: bytes) -> Key | None:
-        """Return what decides the answer if ``data`` is exactly one request that the hot path may answer; else None."""
+    def read(self, data: bytes, *, learns: bool = True) -> Key | None:
+        """Return what decides the answer if ``data`` is exactly one request that the hot path may answer; else None.
+
+        Not ``learns``: only if its shape is known to this connection.
+        """
         lines = data.count(b"\r")
         shape = self._known.get(lines)
-        if shape is not None and data.translate(_PLAIN) == data:
+        if shape is not None and len(data) <= LIMIT_DATA_BYTES and data.translate(_PLAIN) == data:
             match = shape.fullmatch(data)
             if match is not None:
                 self.shape, self.match = shape, match
                 return shape.key(match)
-        return self._learn(data, lines)
+        return self._learn(data, lines) if learns else None
 
     def value(self, name: bytes) -> bytes | None:
         """Return a field of the last request that was read: ``accept``, or another one that shapes look at."""
         return self.shape.value(self.match, name)
 
     def _learn(self, data: bytes, lines: int) -> Key | None:
-        if lines > _LIMIT_LINES or not data.startswith((b"GET /", b"HEAD /")) or data.find(b"\r\n\r\n") != len(data) - 4:
+        if (
+            lines > _LIMIT_LINES
+            or len(data) > LIMIT_DATA_BYTES
+            or not data.startswith((b"GET /", b"HEAD /"))
+            or data.find(b"\r\n\r\n") != len(data) - 4
+        ):
             return None
         shape = self._shapes.find(data)
         if shape is None or lines != shape.lines or data.translate(_PLAIN) != data:

@@ -20,8 +20,8 @@ from .files import open_regular, raise_if_overloaded
 _SHARE = 8
 _LIMIT = 256
 
-AtHand = tuple[int, int, float]
-"""Bytes of a file that were in memory when somebody looked: first, end, and the loop's time until which that is believed."""
+AtHand = dict[int, float]
+"""Blocks of a file that were in memory when somebody looked, and the loop's time until which that is believed."""
 
 
 class OpenedFile:
@@ -33,7 +33,7 @@ class OpenedFile:
         self.path = path
         self.descriptor = descriptor
         self.signature = signature
-        self.at_hand: AtHand = (0, 0, 0.0)
+        self.at_hand: AtHand = {}
 
     def __del__(self) -> None:
         with suppress(OSError):

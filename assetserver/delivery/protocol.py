@@ -73,6 +73,17 @@ class AssetProtocol(HttpToolsProtocol):
         if self._hot is not None:
             self._hot.end()
 
+    def eof_received(self) -> bool:  # type: ignore[override] - Uvicorn returns nothing, which closes
+        """Return whether to stay: a client that sends no more may still wait for what it asked for."""
+        if self._is_receiving or self._is_over or self.is_free():
+            return False
+        if self._hot is not None and self._hot.sender is not None:
+            self._hot.close()
+        else:
+            newest = self.pipeline[0][0] if self.pipeline else self.cycle
+            newest.keep_alive = False
+        return True
+
     def data_received(self, data: bytes) -> None:
         """Answer at once what is hot; pass all else on, as it came."""
         if self._is_over:

@@ -41,19 +41,20 @@ nobody took it, send the bytes yourself. It ends no response.
 PATH = "http.response.pathsend"
 """The message of the ASGI specification: send the whole file at ``path``, and end the response. Ours notes ``sent``, too."""
 
-TURN_BYTES = 1 << 20
+TURN_BYTES = 4 << 20
 """What all connections send in one turn of the loop, about: each its share, but not less than ``WINDOW_BYTES``.
 
 Measured 2026-11-22 on a busy machine, so roughly: one download cost 189 µs of CPU per MiB with windows of 1 MiB, 237 with 256
 KiB (nginx 219). Beside four downloads with 256 KiB each, small answers had a p99 of 0.9 ms (nginx 3 to 5).
 """
 
-WINDOW_BYTES = 128 << 10
+WINDOW_BYTES = 256 << 10
 
 AHEAD_BYTES = 1 << 20
 _AHEAD_S = 1.0
 """How long pages that were just read are taken to be in memory."""
 
+_LIMIT_BLOCKS = 8192
 _PROBE_BYTES = 64 << 10
 _BUFFER_BYTES = 64 << 10
 _READERS = 4
@@ -111,6 +112,9 @@ class FileSender:
         self._on_end: Callable[[], None] | None = None
         self._is_reading = False
         self._active_s = loop.time()
+        self._own: AtHand = {}
+        self._at_hand: AtHand = part.opened.at_hand if part.opened else self._own
+        self._size = part.opened.signature.size if part.opened else -1
 
     @property
     def left(self) -> int:
@@ -161,8 +165,8 @@ class FileSender:
     def _send_window(self) -> None:
         window = max(WINDOW_BYTES, TURN_BYTES // max(1, len(_senders)))
         position, count = self._part.offset + self.sent, min(window, self._part.length - self.sent)
-        if count and not self._is_at_hand(position, count):
-            self._read_ahead(position)
+        if count and (missing := self._find_missing(position, count)) is not None:
+            self._read_ahead(missing)
             return
         self._part.check(position)
         moved = os.sendfile(self._connection, self._part.descriptor, position, count) if count else 0
@@ -176,60 +180,57 @@ class FileSender:
         self._part.check(position + moved)
         self._end()
 
-    def _is_at_hand(self, position: int, count: int) -> bool:
-        first, end, until_s = self._at_hand
-        if first <= position and position + count <= end and self._loop.time() < until_s:
-            return True
-        if not is_in_memory(self._part.descriptor, position, count):
-            return False
-        self._note(position, position + count)
-        return True
-
-    @property
-    def _at_hand(self) -> AtHand:
-        return self._part.opened.at_hand if self._part.opened else self._own
-
-    _own: AtHand = (0, 0, 0.0)
-
-    def _note(self, first: int, end: int) -> None:
-        """Note that bytes are in memory; those just before them count, too, if they were."""
-        known_first, known_end, until_s = self._at_hand
+    def _find_missing(self, position: int, count: int) -> int | None:
+        """Return the first block of which something is not in memory, as far as somebody looked a moment ago, or looks now."""
         now_s = self._loop.time()
-        if known_first <= first <= known_end and now_s < until_s:
-            noted = (known_first, max(end, known_end), until_s)
-        else:
-            noted = (first, end, now_s + _AHEAD_S)
-        if self._part.opened:
-            self._part.opened.at_hand = noted
-        else:
-            self._own = noted
+        for block in range(position // AHEAD_BYTES, (position + count - 1) // AHEAD_BYTES + 1):
+            if self._at_hand.get(block, 0.0) <= now_s and self._own.get(block, 0.0) <= now_s:
+                first, end = self._bounds(block)
+                if not is_in_memory(self._part.descriptor, first, end - first):
+                    return block
+                self._note(block, now_s)
+        return None
 
-    def _read_ahead(self, position: int) -> None:
+    def _bounds(self, block: int) -> tuple[int, int]:
+        """Return what of a block is to be sent: the first byte and the end."""
+        first, end = self._part.offset, self._part.offset + self._part.length
+        return max(first, block * AHEAD_BYTES), min(end, (block + 1) * AHEAD_BYTES)
+
+    def _note(self, block: int, now_s: float) -> None:
+        """Note that what is to be sent of a block is in memory; for others, too, if that is all of it."""
+        first, end = self._bounds(block)
+        is_whole = first == block * AHEAD_BYTES and end in (first + AHEAD_BYTES, self._size)
+        blocks = self._at_hand if is_whole else self._own
+        if len(blocks) >= _LIMIT_BLOCKS:
+            blocks.clear()
+        blocks[block] = now_s + _AHEAD_S
+
+    def _read_ahead(self, block: int) -> None:
         self._unwatch()
         self._is_reading = True
-        count = min(AHEAD_BYTES, self._part.offset + self._part.length - position)
+        first, end = self._bounds(block)
         opened = self._part.opened
         if opened is not None:
-            reading = _pool.submit(read_ahead_of, opened, position, count)
+            reading = _pool.submit(read_ahead_of, opened, first, end - first)
         else:
             descriptor = os.dup(self._part.descriptor)  # the file may be closed while the thread still reads
-            reading = _pool.submit(read_ahead, descriptor, position, count)
+            reading = _pool.submit(read_ahead, descriptor, first, end - first)
             reading.add_done_callback(lambda _: os.close(descriptor))
-        reading.add_done_callback(lambda done: self._call(done, position, position + count))
+        reading.add_done_callback(lambda done: self._call(done, block))
 
-    def _call(self, reading: Future[None], position: int, end: int) -> None:
+    def _call(self, reading: Future[None], block: int) -> None:
         with suppress(RuntimeError):  # the loop is gone, and with it whoever waited
-            self._loop.call_soon_threadsafe(self._on_read, reading, position, end)
+            self._loop.call_soon_threadsafe(self._on_read, reading, block)
 
-    def _on_read(self, reading: Future[None], position: int, end: int) -> None:
+    def _on_read(self, reading: Future[None], block: int) -> None:
         self._is_reading = False
         self._active_s = self._loop.time()
-        self._note(position, end)
         try:
             reading.result()
         except (OSError, CancelledError) as error:
             self._fail(error if isinstance(error, OSError) else OSError(errno.EINTR, "the server is stopping"))
         else:
+            self._note(block, self._active_s)
             self._step()
 
     def _fail(self, error: FileChangedError | OSError) -> None:
