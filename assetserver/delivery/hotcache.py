@@ -40,9 +40,7 @@ TRUST_S = 0.1
 """How long a claim is taken to hold once it was asked. Asking costs 0.5 µs; a tenth of a second later, nobody is wronged."""
 
 _LINE = b"%b: %b\r\n"
-_OVERHEAD_BYTES = 4096
-"""What an answer takes beside its body and fields, with the longest key that is kept."""
-
+_OVERHEAD_BYTES = 1024
 _SHARE_OF_OTHERS = 8
 _NEVER = float("-inf")
 
@@ -80,7 +78,8 @@ class Answer:
     """One rendered answer: ``head`` is all before the date, ``fields`` all after it, but for the request's id.
 
     ``stamped`` holds both, and between them the ``common`` fields; ``until_s`` is how long its claim need not be asked again;
-    ``is_used`` since eviction last passed by.
+    ``is_used`` since eviction last passed by; ``ranged`` are the fields of a range, and the length of the whole, in
+    the template of other ranges (``hotranges``).
     """
 
     __slots__ = (
@@ -88,10 +87,12 @@ class Answer:
         "claim",
         "clock_s",
         "common",
+        "cost_bytes",
         "fields",
         "file",
         "head",
         "is_used",
+        "ranged",
         "short_body",
         "stamped",
         "status",
@@ -115,6 +116,8 @@ class Answer:
         self.common: list[Field] = []
         self.stamped = b""
         self.is_used = False
+        self.cost_bytes = 0
+        self.ranged: tuple[list[Field], int] | None = None
 
     @property
     def size(self) -> int:
@@ -151,11 +154,12 @@ class Shelf:
         self._limit = limit
         self._limit_bytes = limit_bytes
 
-    def put(self, key: object, answer: Answer) -> None:
-        """Add an answer, in the place of an older one."""
+    def put(self, key: object, answer: Answer, key_bytes: int) -> None:
+        """Add an answer, in the place of an older one; ``key_bytes`` is what its key takes."""
         self.remove(key)
         self.answers[key] = answer
-        self.size_bytes += answer.size
+        answer.cost_bytes = answer.size + key_bytes
+        self.size_bytes += answer.cost_bytes
         while self.size_bytes > self._limit_bytes or len(self.answers) > self._limit:
             first = next(iter(self.answers))
             if self.answers[first].is_used:  # a second chance, at the end
@@ -168,7 +172,7 @@ class Shelf:
         """Drop an answer, if it is there."""
         answer = self.answers.pop(key, None)
         if answer is not None:
-            self.size_bytes -= answer.size
+            self.size_bytes -= answer.cost_bytes
             answer.drop()
 
 
@@ -207,6 +211,17 @@ class HotCache:
             return None
         return self._find_other((key, reader.value(b"accept")) if key in self._varying else key)
 
+    def find_template(self, key: Key) -> Answer | None:
+        """Return what the answer to a request for another range is made of, or None."""
+        if len(key) != _WITH_RANGE:
+            return None
+        common = (*key[:-1], None)
+        template = self._files.answers.get(common)
+        if template is None or template.clock_s() < template.until_s or template.holds():
+            return template
+        self._files.remove(common)
+        return None
+
     def _find_other(self, key: object) -> Answer | None:
         answer = self._others.answers.get(key)
         if answer is None or answer.clock_s() < answer.until_s or answer.holds():
@@ -229,15 +244,16 @@ class HotCache:
 
         ``varies``: it is for requests with this value of ``Accept``.
         """
+        key_bytes = sum(len(part) for part in (*key, accept) if part)
         if answer.status in _OF_FILES:
-            self._files.put(key, answer)
+            self._files.put(key, answer, key_bytes)
         elif self._comes_again(hash((key, accept))):
             self._varying.pop(key, None)
             if varies:
                 while len(self._varying) >= LIMIT_OTHERS:
                     self._varying.pop(next(iter(self._varying)))
                 self._varying[key] = None
-            self._others.put((key, accept) if varies else key, answer)
+            self._others.put((key, accept) if varies else key, answer, key_bytes)
 
     def admit_request(self, data: bytes, answer: Answer, reader: LeanReader) -> None:
         """Keep what a request of these bytes gets, if it comes a second time; ``reader`` has read it."""
@@ -270,6 +286,7 @@ class HotCache:
         return b"%b\r\n%b" % (answer.stamped, answer.short_body)
 
 
+_WITH_RANGE = 5
 _OF_FILES = frozenset({200, 206, 304})
 _REPEATABLE = frozenset({200, 206, 301, 302, 303, 304, 307, 308, 404})
 _OWN = frozenset({b"set-cookie", b"connection", b"transfer-encoding"})

@@ -20,6 +20,7 @@ from assetserver.observe import Asked, tell
 from assetserver.semantics.representation import Field
 
 from .hotcache import LIMIT_BODY_BYTES, Answer, Claim, FileBody, HotCache, is_repeatable
+from .hotranges import cut_range, make_template
 from .leanrequest import LeanReader, Shape
 from .sendfile import FilePart, FileSender
 
@@ -91,7 +92,10 @@ class HotConnection:
             return False
         answer = hot.find(key, reader)
         if answer is None:
-            return False
+            template = hot.find_template(key)
+            answer = cut_range(template, key[-1] or b"") if template is not None else None
+            if answer is None:
+                return False
         if self._patience:
             self._patience -= 1
             hot.admit_request(data, answer, reader)
@@ -140,6 +144,11 @@ class HotConnection:
         fields = [field for field in start["headers"] if field[0] != b"x-request-id"]
         if file is None:
             fields = [_HIT if name == b"cache-status" else (name, value) for name, value in fields]
+        if start["status"] == _PARTIAL and file is not None and not is_head:
+            template = make_template(claim, _PARTIAL, line, fields, file)
+            if template is not None:
+                self._hot.admit((*key[:-1], None), template)
+            return
         varies = any(name == b"vary" and value.lower() == b"accept" for name, value in fields)
         content, file = (b"", None) if is_head else (bytes(body), file)
         answer = Answer(claim, start["status"], line, fields, content, file)
@@ -205,6 +214,8 @@ class HotConnection:
         if self._direct is not None:
             self._direct.detach()
 
+
+_PARTIAL = 206
 
 _HIT = b"cache-status", b"assetserver; hit"
 """What an answer says that comes from memory, whatever it said when it was made."""

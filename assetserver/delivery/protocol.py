@@ -73,7 +73,7 @@ class AssetProtocol(HttpToolsProtocol):
         if self._hot is not None:
             self._hot.end()
 
-    def eof_received(self) -> bool:  # type: ignore[override] - Uvicorn returns nothing, which closes
+    def eof_received(self) -> bool:  # type: ignore[override]  # Uvicorn returns nothing: it closes
         """Return whether to stay: a client that sends no more may still wait for what it asked for."""
         if self._is_receiving or self._is_over or self.is_free():
             return False

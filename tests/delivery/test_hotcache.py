@@ -72,7 +72,7 @@ def held_bytes(hot: HotCache) -> int:
     """Return how many bytes it takes itself to hold, which must be those of what it has."""
     shelves = (hot._files, hot._others)
     for shelf in shelves:
-        assert shelf.size_bytes == sum(answer.size for answer in shelf.answers.values())
+        assert shelf.size_bytes == sum(answer.cost_bytes for answer in shelf.answers.values())
     return sum(shelf.size_bytes for shelf in shelves)
 
 
@@ -189,8 +189,15 @@ def test_bytes_are_bounded(folder):
     for number in range(10_000):
         hot.admit(key_of(number), folder.answer(b"x" * 1000))
         assert held_bytes(hot) <= 100_000
-    assert held_bytes(hot) == sum(answer.size for answer in hot._files.answers.values())
+    assert held_bytes(hot) == sum(answer.cost_bytes for answer in hot._files.answers.values())
     assert 20 < len(hot) <= 100
+
+
+def test_what_a_key_takes_counts(folder):
+    hot = HotCache(limit_bytes=100_000)
+    for number in range(1000):
+        hot.admit((b"GET /", b"a", b"%2000d" % number, None), folder.answer())
+    assert len(hot) <= 100_000 // 3000
 
 
 def test_numbers_are_bounded(folder, monkeypatch):
@@ -246,7 +253,7 @@ def test_a_newer_answer_takes_the_place_of_an_older_one(folder, find):
     hot.admit(KEY, new)
     assert find(hot) is new
     assert hot.find_request(b"request") is None
-    assert held_bytes(hot) == new.size
+    assert held_bytes(hot) == new.cost_bytes
 
 
 def test_a_dropped_answer_holds_no_body_and_is_not_repeated(folder):
@@ -326,7 +333,7 @@ def test_a_file_is_given_where_there_was_a_miss_and_a_miss_where_there_was_a_fil
     admit_miss(hot, miss := folder.answer(status=404), KEY, varies=varies)
     assert find(hot) in (miss, None), "whoever asks first finds out that the file is gone"
     assert find(hot) is miss
-    assert held_bytes(hot) == miss.size
+    assert held_bytes(hot) == miss.cost_bytes
 
 
 def test_a_miss_that_varies_no_more_is_one_for_all(folder, find):

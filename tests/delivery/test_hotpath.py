@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import re
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -533,3 +534,42 @@ def test_the_log_tells_a_hot_file_by_its_own_id_and_by_what_was_sent(root, count
     assert (row["path"], row["status"], row["bytes_sent"]) == ("/big.bin", 200, len(BIG))
     assert [row["bytes_sent"] for row in rows if row["path"] == "/big.bin"][-1] == left.sent < len(BIG)
     assert len({row["request_id"] for row in rows}) == len(rows)
+
+
+@pytest.mark.parametrize(
+    "ranges",
+    [
+        ["bytes=0-0", "bytes=5-1000", "bytes=100-", "bytes=-7", "bytes=0-", "bytes=1048576-2097151"],
+        ["bytes=5-5", "bytes=1000-999", "bytes=0-1,5-6", "items=0-5", "bytes=99999999999-", "bytes=", "bytes=-0", "bytes=2-3 "],
+    ],
+)
+def test_other_ranges_of_a_file_get_the_stock_answers(ours, stock, counts, ranges):
+    heat(ours, counts, get("/big.bin", "Range: bytes=1-2\r\n"))
+    with ours.connect() as wire, stock.connect() as theirs:
+        for one in ranges * 2:
+            request = get("/big.bin", f"Range: {one}\r\n")
+            assert alike(wire.ask(request)) == alike(theirs.ask(request))
+
+
+def test_another_range_of_a_file_is_cut_without_the_slow_path(ours, counts):
+    heat(ours, counts, get("/big.bin", "Range: bytes=1-2\r\n"))
+    with ours.connect() as wire:
+        for number in range(8):
+            request = get("/big.bin", f"Range: bytes={number * 7}-{number * 7 + 9}\r\n")
+            assert body(ask_hot(ours, counts, request, wire)) == BIG[number * 7 : number * 7 + 10]
+        before = counts.slow
+        assert body(wire.ask(get("/big.bin", "Range: bytes=70000-70009\r\n"))) == BIG[70000:70010]
+        assert counts.slow == before
+
+
+@pytest.mark.parametrize(("target", "content"), [("/file.txt", SMALL), ("/big.bin", BIG)])
+@pytest.mark.parametrize("fields", ["", "If-Range: x\r\n"])
+def test_a_client_that_sends_no_more_gets_what_it_asked_for(ours, counts, target, content, fields):
+    if not fields:
+        heat(ours, counts, get(target))
+    with ours.connect() as wire:
+        wire.send(get(target, fields) * 2)
+        wire.socket.shutdown(socket.SHUT_WR)
+        answers = wire.read_all()
+    assert answers.count(content) == 2
+    assert answers.endswith(content)
