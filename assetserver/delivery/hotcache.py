@@ -78,8 +78,8 @@ class Answer:
     """One rendered answer: ``head`` is all before the date, ``fields`` all after it, but for the request's id.
 
     ``stamped`` holds both, and between them the ``common`` fields; ``until_s`` is how long its claim need not be asked again;
-    ``is_used`` since eviction last passed by; ``ranged`` are the fields of a range, and the length of the whole, in
-    the template of other ranges (``hotranges``).
+    ``is_used`` since eviction last passed by; ``whole_bytes`` is the length of the file in the template of ranges
+    (``hotranges``).
     """
 
     __slots__ = (
@@ -92,12 +92,12 @@ class Answer:
         "file",
         "head",
         "is_used",
-        "ranged",
         "short_body",
         "stamped",
         "status",
         "told",
         "until_s",
+        "whole_bytes",
     )
 
     def __init__(
@@ -117,7 +117,7 @@ class Answer:
         self.stamped = b""
         self.is_used = False
         self.cost_bytes = 0
-        self.ranged: tuple[list[Field], int] | None = None
+        self.whole_bytes = 0
 
     @property
     def size(self) -> int:

@@ -17,10 +17,11 @@ from typing import Any, Protocol
 from starlette.types import Message
 
 from assetserver.observe import Asked, tell
+from assetserver.semantics.ranges import ByteRange
 from assetserver.semantics.representation import Field
 
 from .hotcache import LIMIT_BODY_BYTES, Answer, Claim, FileBody, HotCache, is_repeatable
-from .hotranges import cut_range, make_template
+from .hotranges import find_range, make_template, tell_range
 from .leanrequest import LeanReader, Shape
 from .sendfile import FilePart, FileSender
 
@@ -31,6 +32,9 @@ LIMIT_KEY_BYTES = 2 << 10
 """Answers to requests with longer targets or values are not kept."""
 
 _END = b"\r\n\r\n"
+
+_Asked = tuple[Callable[[Any], Asked], Any, int]
+"""What the log tells of a request: what describes it, when it is given the next, and the number of its identifier."""
 
 logger = logging.getLogger(__name__)
 
@@ -93,9 +97,10 @@ class HotConnection:
         answer = hot.find(key, reader)
         if answer is None:
             template = hot.find_template(key)
-            answer = cut_range(template, key[-1] or b"") if template is not None else None
-            if answer is None:
+            found = None if template is None else find_range(template, key[-1])
+            if template is None or found is None:
                 return False
+            return self._repeat_range(template, found, reader.shape, reader.match)
         if self._patience:
             self._patience -= 1
             hot.admit_request(data, answer, reader)
@@ -156,13 +161,25 @@ class HotConnection:
 
     # Files
 
-    def _repeat_file(self, answer: Answer, body: FileBody, shape: Shape, match: re.Match[bytes]) -> bool:
-        """Have the kernel send an answer whose content is a file's; return whether that was possible."""
+    def _repeat_range(self, template: Answer, found: ByteRange, shape: Shape, match: re.Match[bytes]) -> bool:
+        """Have the kernel send another range of a file of which one was sent before."""
+        head = tell_range(found, self._hot.render(template, self._state.default_headers))
+        file = template.file
+        return file is not None and self._send_file(
+            template, FileBody(file.find, found.start, len(found)), head, (shape.describe, match, self._hot.ids.last_number)
+        )
+
+    def _repeat_file(self, answer: Answer, file: FileBody, shape: Shape, match: re.Match[bytes]) -> bool:
+        """Have the kernel send an answer whose content is a file's."""
+        head = self._hot.render(answer, self._state.default_headers)
+        return self._send_file(answer, file, head, (shape.describe, match, self._hot.ids.last_number))
+
+    def _send_file(self, answer: Answer, file: FileBody, head: bytes, asked: _Asked) -> bool:
+        """Send ``head`` and what of a file is its content; return whether that was possible. ``asked`` is for the log."""
         transport = self._transport
-        if transport.get_write_buffer_size() or transport.is_closing() or (opened := body.find()) is None:
+        if transport.get_write_buffer_size() or transport.is_closing() or (opened := file.find()) is None:
             return False
         connection = self._direct or self._open_direct()
-        head = self._hot.render(answer, self._state.default_headers)
         try:
             sent = connection.send(head, socket.MSG_MORE)
         except OSError:  # nothing was sent: the slow path finds out why
@@ -170,16 +187,15 @@ class HotConnection:
         if sent < len(head):
             transport.abort()
             return True
-        part = FilePart(opened.descriptor, body.offset, body.length, opened.check, opened)
+        part = FilePart(opened.descriptor, file.offset, file.length, opened.check, opened)
         sender = self.sender = FileSender(self._loop, connection.fileno(), part)
-        number = self._hot.ids.last_number
-        sender.start(lambda: self._end_file(sender, answer, (shape.describe, match, number)))
+        sender.start(lambda: self._end_file(sender, answer, asked), is_checked=True)
         if self.sender is not None:
             transport.pause_reading()  # what comes next waits its turn
         return True
 
-    def _end_file(self, sender: FileSender, answer: Answer, asked: tuple[Callable[[Any], Asked], Any, int]) -> None:
-        """Go on after a file was sent, or could not be; ``asked`` is what the log tells of the request."""
+    def _end_file(self, sender: FileSender, answer: Answer, asked: _Asked) -> None:
+        """Go on after a file was sent, or could not be."""
         self.sender = None
         self.active_s = self._clock_s()
         if self._hot.writer is not None:
@@ -187,7 +203,7 @@ class HotConnection:
             self._hot.writer.append_brief((time(), self._client, told, *asked))
         if sender.error is not None:
             logger.warning("%s", sender.error)
-        if sender.error is not None or sender.sent < answer.told.sent:
+        if sender.error is not None or sender.left:
             self._transport.abort()
         elif self._is_closing:
             self._transport.close()

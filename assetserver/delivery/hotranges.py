@@ -6,12 +6,18 @@ decided by the same function as there. Several ranges, or none, are left to it. 
 
 from __future__ import annotations
 
-from assetserver.semantics.ranges import ByteRange, format_content_range, select_ranges
+import re
+
+from assetserver.semantics.ranges import ByteRange, select_ranges
 from assetserver.semantics.representation import Field
 
 from .hotcache import Answer, Claim, FileBody
 
 _RANGE, _LENGTH = b"content-range", b"content-length"
+_BYTES, _COUNT = b"\0r", b"\0n"
+"""Stand in a template for which bytes there are, and how many: no field can hold a NUL."""
+
+_PLAIN = re.compile(rb"bytes=([0-9]{1,15})-([0-9]{1,15})")
 
 
 def make_template(claim: Claim, status: int, head: bytes, fields: list[Field], file: FileBody) -> Answer | None:
@@ -19,25 +25,24 @@ def make_template(claim: Claim, status: int, head: bytes, fields: list[Field], f
     size = dict(fields).get(_RANGE, b"").rpartition(b"/")[2]
     if not size.isdigit():
         return None
-    template = Answer(claim, status, head, [], b"", file)
-    template.ranged = fields, int(size)
+    marks = {_RANGE: b"bytes %b/%b" % (_BYTES, size), _LENGTH: _COUNT}
+    template = Answer(claim, status, head, [(name, marks.get(name, value)) for name, value in fields], b"", file)
+    template.whole_bytes = int(size)
     return template
 
 
-def cut_range(template: Answer, value: bytes) -> Answer | None:
-    """Return the answer to a request with this ``Range``, or None if it wants another than one range."""
-    claim, file, ranged = template.claim, template.file, template.ranged
-    if claim is None or file is None or ranged is None:
-        return None
-    fields, size = ranged
-    found = select_ranges(value.decode("latin-1"), size)
-    if not isinstance(found, tuple) or len(found) != 1:
-        return None
-    told = _tell_range(fields, found[0], size)
-    part = FileBody(file.find, found[0].start, len(found[0]))
-    return Answer(claim, template.status, template.head, told, b"", part)
+def find_range(template: Answer, value: bytes | None) -> ByteRange | None:
+    """Return the one range that a ``Range`` means of the template's file, or None."""
+    size = template.whole_bytes
+    plain = _PLAIN.fullmatch(value or b"")
+    if plain is not None:  # the most frequent form by far; ``select_ranges`` says the same of it
+        start, last = int(plain[1]), int(plain[2])
+        return ByteRange(start, min(last + 1, size)) if start <= last and start < size else None
+    found = select_ranges((value or b"").decode("latin-1"), size)
+    return found[0] if isinstance(found, tuple) and len(found) == 1 else None
 
 
-def _tell_range(fields: list[Field], found: ByteRange, size: int) -> list[Field]:
-    own = {_RANGE: format_content_range(found, size).encode(), _LENGTH: b"%d" % len(found)}
-    return [(name, own.get(name, value)) for name, value in fields]
+def tell_range(found: ByteRange, head: bytes) -> bytes:
+    """Return the rendered ``head`` of a template as that of a range."""
+    span = b"%d-%d" % (found.start, found.stop - 1)
+    return head.replace(_BYTES, span).replace(_COUNT, b"%d" % (found.stop - found.start))

@@ -41,7 +41,14 @@ class OpenedFile:
 
     def is_same(self) -> bool:
         """Tell whether nobody wrote to the file, or removed it: its status is what it was."""
-        return sign(os.fstat(self.descriptor)) == self.signature
+        status, signature = os.fstat(self.descriptor), self.signature
+        return (status.st_ctime_ns, status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev) == (
+            signature.ctime_ns,
+            signature.mtime_ns,
+            signature.size,
+            signature.inode,
+            signature.device,
+        )
 
     def check(self, position: int) -> None:
         """Raise ``FileChangedError`` if somebody has written to the file; that it was removed meanwhile is no harm."""

@@ -112,6 +112,7 @@ class FileSender:
         self._on_end: Callable[[], None] | None = None
         self._is_reading = False
         self._active_s = loop.time()
+        self._is_checked = False
         self._own: AtHand = {}
         self._at_hand: AtHand = part.opened.at_hand if part.opened else self._own
         self._size = part.opened.signature.size if part.opened else -1
@@ -121,9 +122,13 @@ class FileSender:
         """How many bytes are not sent yet."""
         return self._part.length - self.sent
 
-    def start(self, on_end: Callable[[], None]) -> None:
-        """Begin to send; ``on_end`` is called once, maybe before this returns. To be called once."""
+    def start(self, on_end: Callable[[], None], *, is_checked: bool = False) -> None:
+        """Begin to send; ``on_end`` is called once, maybe before this returns. To be called once.
+
+        ``is_checked``: somebody has just seen that the file is the one that was promised.
+        """
         self._on_end = on_end
+        self._is_checked = is_checked
         _senders.add(self)
         self._step()
 
@@ -168,7 +173,9 @@ class FileSender:
         if count and (missing := self._find_missing(position, count)) is not None:
             self._read_ahead(missing)
             return
-        self._part.check(position)
+        if not self._is_checked:
+            self._part.check(position)
+        self._is_checked = False
         moved = os.sendfile(self._connection, self._part.descriptor, position, count) if count else 0
         if count and not moved:
             raise FileChangedError(f"a file was cut while it was sent, at byte {position}; the connection is closed")

@@ -93,9 +93,9 @@ def counts(monkeypatch) -> Counts:
         made.slow += 1
         feed(self, data)
 
-    def count_start(self: FileSender, on_end: Callable[[], None]) -> None:
+    def count_start(self: FileSender, on_end: Callable[[], None], **keywords: bool) -> None:
         made.files.append(self)
-        start(self, on_end)
+        start(self, on_end, **keywords)
 
     monkeypatch.setattr(AssetProtocol, "_feed", count_feed)
     monkeypatch.setattr(FileSender, "start", count_start)
