@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Host, Mount, Route, Router
+from starlette.routing import BaseRoute, Host, Match, Mount, Route, Router, request_response
+from starlette.types import Scope
 
 from .data import Records, open_changes, open_media_blobs
 from .delivery.mediafiles import MediaFiles
-from .delivery.mediafolder import Medium
+from .delivery.mediafolder import Medium, parse_media_path
 from .delivery.requests import query_suffix, raw_path
 from .delivery.resources import Resources
 from .errors import AssetServerError, OverloadedError, UploadGoneError, UploadMissingError
@@ -37,12 +38,23 @@ def media_routes(settings: Settings, resources: Resources, records: Records, aut
     With ``uploads.media_url``, ``/media`` of every other host leads there: what strangers wrote is never in the origin of pages
     that somebody logs in to.
     """
-    files = Mount(MOUNT, _open_media(settings, resources, records, authority), name="media")
+    files = _open_media(settings, resources, records, authority)
     own = urlsplit(settings.uploads.media_url).hostname
     if not own:
-        return [files]
-    alone = Router([files, Route("/-/healthy", _healthy), Route("/{rest:path}", _nothing)], redirect_slashes=False)
-    return [Host(own, alone), Route(MOUNT + "/{rest:path}", _leads_to(settings.uploads.media_url), methods=["GET", "HEAD"])]
+        return [_UploadsMount(MOUNT, files, name="media")]
+    routes = [Mount(MOUNT, files, name="media"), Route("/-/healthy", _healthy), Route("/{rest:path}", _nothing)]
+    leads_to = request_response(_leads_to(settings.uploads.media_url))
+    return [Host(own, Router(routes, redirect_slashes=False)), _UploadsMount(MOUNT, leads_to)]
+
+
+class _UploadsMount(Mount):
+    """Takes paths that an upload can have, and no others: a site may well have a folder of the same name."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child = super().matches(scope)
+        if match is Match.NONE or parse_media_path(scope["path"].removeprefix(child["root_path"]).lstrip("/")) is None:
+            return Match.NONE, {}
+        return match, child
 
 
 class _Uploads:

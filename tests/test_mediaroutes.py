@@ -71,3 +71,14 @@ def test_without_uploads_there_is_no_media(open_app):
     with TestClient(open_app(uploads__enabled=False, publish__remote=False)) as client:
         for path in (f"/media/{ID}/a.png", "/-/console/", "/uploads"):
             assert client.get(path).status_code == 404
+
+
+def test_a_folder_of_a_site_called_media_is_served_beside_uploads(open_app, tmp_path):
+    folder = tmp_path / "site"
+    (folder / "media" / "deep").mkdir(parents=True)
+    (folder / "media" / "tone.wav").write_bytes(b"tone")
+    (folder / "media" / "deep" / "a.png").write_bytes(b"deep")
+    with TestClient(open_app(mounts=[{"prefix": "/", "directory": str(folder)}])) as client:
+        assert client.get("/media/tone.wav").content == b"tone"
+        assert client.get("/media/deep/a.png").content == b"deep"
+        assert client.get(f"/media/{ID}/a.png").status_code == 404
