@@ -64,7 +64,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
         is_behind_proxy = bool(settings.server.trusted_proxies)
         hot = HotCache(ids, writer, settings.memory.hot_limit_bytes, is_behind_proxy=is_behind_proxy)
-        async with anyio.create_task_group() as tasks, uploading.running() if uploading else nullcontext():
+        async with uploading.running() if uploading else nullcontext(), anyio.create_task_group() as tasks:
             tasks.start_soon(_close_idle_files, resources.open_files)
             yield {HOT: hot, GATE: _gate(settings.server)}
             tasks.cancel_scope.cancel()

@@ -49,6 +49,7 @@ class AssetProtocol(HttpToolsProtocol):
         self._fields = self._header_bytes = self._unread_bytes = 0
         self._begun_s = self._active_s = self.loop.time()
         self._unsent = -1
+        self._ended_s = float("inf")
         self._sender: FileSender | None = None
         self._gate: Gate | None = self.app_state.get(GATE)
         self._pace = Pace()
@@ -81,7 +82,7 @@ class AssetProtocol(HttpToolsProtocol):
             self._hot.close()
         else:
             newest = self.pipeline[0][0] if self.pipeline else self.cycle
-            newest.keep_alive = False
+            newest.keep_alive, self._ended_s = False, self.loop.time()
         return True
 
     def data_received(self, data: bytes) -> None:
@@ -233,6 +234,7 @@ class AssetProtocol(HttpToolsProtocol):
     def _leave(self, cycle: Any) -> None:
         """Treat the client as gone: a write to it failed, which the transport does not know."""
         cycle.disconnected = True
+        cycle.message_event.set()
         self.transport.abort()
 
     # What Uvicorn's parser calls
@@ -313,6 +315,8 @@ class AssetProtocol(HttpToolsProtocol):
         elif self.cycle is not None and not self.cycle.response_complete:
             if self._is_receiving and not self.flow.read_paused and idle_s > limits.BODY_IDLE_S:
                 self._refuse(408)
+            elif now_s - self._ended_s > limits.BODY_IDLE_S:  # who sends no more may also be gone, which only writing tells
+                self._leave(self.cycle)
         elif self._is_receiving:
             self._check_receiving(now_s, idle_s)
         elif idle_s > (self._gate.idle_limit_s(now_s, self.timeout_keep_alive) if self._gate else self.timeout_keep_alive):
