@@ -155,7 +155,8 @@ class Authority:
 class Guarded:
     """ASGI middleware around the routes that need a token: CORS, and the authority that ``authorise`` asks.
 
-    Uses of grants that were counted for a request are taken back if it fails, or is never answered.
+    Uses of grants that were counted for a request are taken back if it fails, or is never answered; not those that are spent
+    (``spend``).
     """
 
     def __init__(self, app: ASGIApp, authority: Authority, origins: tuple[str, ...] = ("*",)) -> None:
@@ -244,6 +245,11 @@ async def restrict(request: Request, principal: Principal, new: NewUpload) -> Ne
         raise ForbiddenError("the grant has been used as often as it may be; ask for a new one")
     request.scope[_CLAIMS].append(grant)
     return msgspec.structs.replace(granted, owner=principal.id)
+
+
+def spend(request: Request) -> None:
+    """Keep the uses of grants that were counted for ``request``, however it ends: an upload is there to go on with."""
+    request.scope[_CLAIMS].clear()
 
 
 def read_collection(request: Request) -> str:

@@ -83,7 +83,7 @@ class TusEndpoint:
         try:
             return await self._take(request, upload, tus.Append(0, None, checksum, tus.parse_content_length(request.headers)))
         except UNHEARD:
-            await self._desk.abandon(upload)
+            await self._desk.abandon(request, upload)
             raise
 
     async def _state(self, request: Request) -> Response:
