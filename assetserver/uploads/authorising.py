@@ -240,7 +240,7 @@ async def restrict(request: Request, principal: Principal, new: NewUpload) -> Ne
     grant = principal.grant
     if grant is None:
         return msgspec.structs.replace(new, owner=principal.id)
-    granted = _narrow(grant, new)
+    granted = _narrow(grant, authority.check_collection(grant.collection), new)
     if not await authority.claim(grant):
         raise ForbiddenError("the grant has been used as often as it may be; ask for a new one")
     request.scope[_CLAIMS].append(grant)
@@ -252,9 +252,14 @@ def spend(request: Request) -> None:
     request.scope[_CLAIMS].clear()
 
 
-def read_collection(request: Request) -> str:
-    """Return the collection that ``?collection=`` names. Raises what ``Authority.check_collection`` does."""
+def read_collection(request: Request, principal: Principal | None = None) -> str:
+    """Return the collection that ``?collection=`` names, or the grant of ``principal``.
+
+    Raises what ``Authority.check_collection`` does, also for a grant's: the settings may have changed since it was made.
+    """
     authority: Authority = request.scope[_AUTHORITY]
+    if principal is not None and principal.grant is not None:
+        return authority.check_collection(principal.grant.collection)
     return authority.check_collection(request.query_params.get("collection", ""))
 
 
@@ -268,21 +273,19 @@ def check_owner(principal: Principal, owner: str, verb: Verb) -> None:
     raise ForbiddenError(f"this upload belongs to another token; to {verb} it needs that one, or the scope admin")
 
 
-def _narrow(grant: Grant, new: NewUpload) -> NewUpload:
+def _narrow(grant: Grant, collection: str, new: NewUpload) -> NewUpload:
     _check_prefix(new.name, grant.prefix)
     if new.by_name and not grant.prefix:
         raise ForbiddenError("the grant has no prefix: by name, it could replace anything")
     _check_prefix(new.by_name or new.name, grant.prefix)
-    if new.collection not in ("", grant.collection):
-        raise ForbiddenError(f"the grant is for the collection {grant.collection!r}, not {new.collection!r}")
+    if new.collection not in ("", collection):
+        raise ForbiddenError(f"the grant is for the collection {collection!r}, not {new.collection!r}")
     if grant.max_size is not None and new.length is not None and new.length > grant.max_size:
         raise TooLargeError(f"the grant is for {grant.max_size} bytes at most; this has {new.length}")
     if new.declared_type not in _UNTOLD_TYPES and not is_allowed(new.declared_type, grant.types):
         raise UnsupportedTypeError(f"the grant is for {', '.join(grant.types)}, not {new.declared_type}")
     limits = [size for size in (new.max_size, grant.max_size) if size is not None]
-    return msgspec.structs.replace(
-        new, collection=grant.collection, types=grant.types, max_size=min(limits) if limits else None
-    )
+    return msgspec.structs.replace(new, collection=collection, types=grant.types, max_size=min(limits) if limits else None)
 
 
 def _check_prefix(name: str, prefix: str) -> None:

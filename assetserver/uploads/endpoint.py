@@ -157,7 +157,7 @@ class UploadEndpoint:
                 f"the form has {length} bytes; {self._files} files of {limit} bytes are the most that it may have"
             )
         told = length if length is not None and (not limit or length <= limit) else None
-        collection = principal.grant.collection if principal.grant else read_collection(request)
+        collection = read_collection(request, principal)
         await self._service.check(
             NewUpload(name="form", length=told, owner=principal.id, kind="multipart", collection=collection)
         )

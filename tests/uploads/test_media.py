@@ -121,6 +121,33 @@ def test_a_collection_that_is_not_named_takes_nothing(private):
     assert private.send("POST", "/uploads?name=a.png&collection=open", PNG).status == 201
 
 
+@pytest.mark.parametrize("config", ["", PRIVATE.replace('"private"', '"renamed"')], ids=["removed", "renamed"])
+def test_a_private_collection_that_the_settings_name_no_more_stays_private(private, origin, make_client, config):
+    url = send_by_name(private, "a.png", PNG, "?collection=private").json["uploads"][0]["url"]
+    later = make_client(origin(None, "--data", private.data, config=config), private.token, private.data)
+    assert later.send("GET", url, token="").status == 403
+    assert later.send("GET", "/media/by-name/private/a.png", token="").status == 404
+    assert later.send("GET", sign(private, url), token="").content == PNG
+
+
+def test_the_default_collection_is_public_unless_it_is_named_signed(private, origin, make_client):
+    url = private.upload("a.png", PNG)["url"]
+    assert private.send("GET", url, token="").content == PNG
+    config = PRIVATE.replace('"private"', '"default"')
+    later = make_client(origin(None, "--data", private.data, config=config), private.token, private.data)
+    assert later.send("GET", url, token="").status == 403
+
+
+def test_a_grant_for_a_collection_that_is_gone_is_of_no_use(private, origin, make_client):
+    grant = ask_for_grant(private, collection="private")
+    later = make_client(origin(None, "--data", private.data), grant, private.data)
+    boundary = {"Content-Type": "multipart/form-data; boundary=x"}
+    form = b'--x\r\nContent-Disposition: form-data; name="f"; filename="a.png"\r\n\r\n' + PNG + b"\r\n--x--\r\n"
+    assert later.send("POST", "/uploads?name=a.png", PNG).status == 400
+    assert later.send("POST", "/uploads", form, boundary).status == 400
+    assert private.send("POST", "/uploads?name=a.png", PNG, token=grant).status == 201
+
+
 def test_private_names_are_neither_served_nor_told(private):
     send_by_name(private, "a.png", PNG, "?collection=private")
     send_by_name(private, "a.png", PNG + b"open", "?collection=open")
