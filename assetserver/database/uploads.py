@@ -173,13 +173,12 @@ class _Changes:
         upload = _find(self._connection, change.id)
         if upload.state != "uploading":
             raise UploadGoneError(f"upload {change.id} is {upload.state}")
-        if upload.size is None and change.size is None:
-            self._check_quota(upload.owner, change.offset - upload.offset, change.quota)
-        values = {
-            "offset": max(upload.offset, change.offset),
-            "size": upload.size if change.size is None else change.size,
-            "expires": change.expires,
-        }
+        offset = max(upload.offset, change.offset)
+        size = upload.size if change.size is None else change.size
+        more = _count_held(size, offset) - _count_held(upload.size, upload.offset)
+        if more > 0:  # what counts already may go on, though the quota became smaller
+            self._check_quota(upload.owner, more, change.quota)
+        values = {"offset": offset, "size": size, "expires": change.expires}
         self._connection.execute(_UPDATE, values | {"wanted": change.id})
 
     @_make.register
@@ -224,6 +223,11 @@ class _Changes:
             )
         if held.in_all + more > quota.in_all:
             raise QuotaError(f"{held.in_all} bytes are held by unfinished uploads; {quota.in_all} are the limit")
+
+
+def _count_held(size: int | None, offset: int) -> int:
+    """Return what an upload that is not finished holds: as ``_HELD_BYTES``."""
+    return offset if size is None else size
 
 
 def _find(connection: Connection, upload_id: str) -> Upload:

@@ -94,8 +94,8 @@ class Add(msgspec.Struct, frozen=True):
 class Advance(msgspec.Struct, frozen=True):
     """Bytes up to ``offset`` are durable. ``size``: None leaves it as it is. Never moves an offset back.
 
-    ``QuotaError`` if an upload whose size is not known would hold more than ``quota`` allows; ``UploadGoneError`` if it is not
-    uploading any more.
+    ``QuotaError`` if the upload would hold more than before, and that is more than ``quota`` allows: its size where that is
+    known, told late or not, else what came. ``UploadGoneError`` if it is not uploading any more.
     """
 
     id: str

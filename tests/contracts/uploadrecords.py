@@ -191,6 +191,30 @@ class UploadRecordsContract:
             self.make(records, Advance(one.id, 11, None, 1.0, Quota(10, 10)))
         assert records.find(one.id).offset == 10
 
+    @pytest.mark.parametrize("quota", [Quota(10, 99), Quota(99, 10)], ids=["of the owner", "of all"])
+    def test_a_length_that_is_told_later_counts_as_one_told_at_once(self, records: UploadRecords, quota: Quota):
+        one = upload(1, size=None)
+        self.make(records, Add(one, quota), Advance(one.id, 4, None, 1.0, quota))
+        with pytest.raises(QuotaError):
+            self.make(records, Advance(one.id, 4, 11, 1.0, quota))
+        assert (records.find(one.id).size, records.held("me")) == (None, Held(4, 4))
+        self.make(records, Advance(one.id, 4, 10, 1.0, quota), Advance(one.id, 10, None, 1.0, quota))
+        with pytest.raises(QuotaError):
+            self.make(records, Add(upload(2, size=1), quota))
+
+    def test_bytes_that_end_an_upload_count_too(self, records: UploadRecords):
+        one = upload(1, size=None)
+        self.make(records, Add(one, Quota(10, 10)))
+        with pytest.raises(QuotaError):
+            self.make(records, Advance(one.id, 11, 11, 1.0, Quota(10, 10)))
+        assert (records.find(one.id).offset, records.find(one.id).size) == (0, None)
+
+    def test_what_counts_already_may_end_though_the_quota_became_smaller(self, records: UploadRecords):
+        one, two = upload(1, size=None), upload(2, size=50)
+        self.make(records, Add(one, AMPLE), Add(two, AMPLE), Advance(one.id, 11, None, 1.0, AMPLE))
+        self.make(records, Advance(one.id, 11, 11, 1.0, Quota(1, 1)), Advance(two.id, 50, None, 1.0, Quota(1, 1)))
+        assert [records.find(upload.id).size for upload in (one, two)] == [11, 50]
+
     def test_what_has_expired_and_what_is_stuck_is_listed(self, records: UploadRecords):
         stuck = upload(3, size=7)
         self.make(
