@@ -121,13 +121,15 @@ class Authority:
         return verify_token(token, self._find_record(token.id), now=self.now())
 
     def _find_grant(self, text: str) -> Principal | GrantRefusal | TokenRefusal:
-        """A grant counts as long as the token that made it: revoking that is how grants are revoked."""
+        """A grant counts as long as the token that made it: revoking that is how grants are revoked, and it ends with it."""
         grant = parse_grant(self._keys(), text, now=self.now())
         if isinstance(grant, GrantRefusal):
             return grant
         issuer = self._find_record(grant.issuer)
         if issuer is None or issuer.revoked is not None:
             return TokenRefusal.REVOKED
+        if issuer.is_expired(self.now()):
+            return GrantRefusal.EXPIRED
         return Principal(f"grant:{grant.id}", frozenset({"upload"}), issuer.prefix, grant)
 
     def _find_record(self, token_id: str) -> TokenRecord | None:

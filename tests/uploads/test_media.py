@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from urllib.parse import urlsplit
 
 import pytest
@@ -198,6 +199,12 @@ def test_a_tus_client_goes_on_with_the_grant_that_it_began_with(client):
     fields = {"Tus-Resumable": "1.0.0", "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
     assert client.send("PATCH", place, PNG, fields, token=grant).status == 204
     assert client.send("HEAD", place, None, fields, token=ask_for_grant(client)).status == 403
+
+
+def test_a_grant_is_made_to_end_with_its_token(client, create_token):
+    issuer = create_token(client.data, "--scope", "upload", "--expires", "10m")
+    made = client.send("POST", "/-/api/grants", b'{"lifetime_s": 3600}', token=issuer).json
+    assert datetime.fromisoformat(made["expires"]).timestamp() < time.time() + 601
 
 
 def test_grants_of_a_revoked_token_are_void(client, create_token):
