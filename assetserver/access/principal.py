@@ -29,6 +29,11 @@ class Principal(msgspec.Struct, frozen=True):
     grant: Grant | None = None
     expires: float | None = None
 
+    @property
+    def account(self) -> str:
+        """Whose quota counts what they upload: that of the token which made their grant, or "" for their own."""
+        return "" if self.grant is None else self.grant.issuer
+
     def has_scope(self, *names: ScopeName) -> bool:
         """Tell whether one of the scopes is theirs; ``admin`` is all of them."""
         return "admin" in self.scopes or not self.scopes.isdisjoint(names)

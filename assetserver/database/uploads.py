@@ -98,7 +98,7 @@ class SqlUploads:
         return [_to_upload(row) for row in page], str(page[-1].number) if len(rows) > limit else ""
 
     def held(self, owner: str) -> Held:
-        """Return the bytes that unfinished uploads hold."""
+        """Return the bytes that unfinished uploads hold; see ``UploadRecords.held``."""
         with self._database.read() as connection:
             return _held(connection, owner)
 
@@ -165,7 +165,7 @@ class _Changes:
 
     @_make.register
     def _add(self, change: Add) -> None:
-        self._check_quota(change.upload.owner, change.upload.size or 0, change.quota)
+        self._check_quota(change.upload.payer, change.upload.size or 0, change.quota)
         self._connection.execute(_INSERT, _to_row(change.upload))
 
     @_make.register
@@ -177,7 +177,7 @@ class _Changes:
         size = upload.size if change.size is None else change.size
         more = _count_held(size, offset) - _count_held(upload.size, upload.offset)
         if more > 0:  # what counts already may go on, though the quota became smaller
-            self._check_quota(upload.owner, more, change.quota)
+            self._check_quota(upload.payer, more, change.quota)
         values = {"offset": offset, "size": size, "expires": change.expires}
         self._connection.execute(_UPDATE, values | {"wanted": change.id})
 
@@ -247,7 +247,8 @@ def _find_by_name(connection: Connection, collection: str, name: str) -> Upload 
 
 
 def _held(connection: Connection, owner: str) -> Held:
-    of_owner = case((uploads.c.owner == owner, _HELD_BYTES), else_=0)
+    counts = or_(uploads.c.account == owner, and_(uploads.c.account == "", uploads.c.owner == owner))
+    of_owner = case((counts, _HELD_BYTES), else_=0)
     sums = select(func.coalesce(func.sum(of_owner), 0), func.coalesce(func.sum(_HELD_BYTES), 0)).where(_IS_HELD)
     by_owner, in_all = connection.execute(sums).one()
     return Held(int(by_owner), int(in_all))

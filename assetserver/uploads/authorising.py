@@ -246,7 +246,7 @@ async def restrict(request: Request, principal: Principal, new: NewUpload) -> Ne
     if not await authority.claim(grant):
         raise ForbiddenError("the grant has been used as often as it may be; ask for a new one")
     request.scope[_CLAIMS].append(grant)
-    return msgspec.structs.replace(granted, owner=principal.id)
+    return msgspec.structs.replace(granted, owner=principal.id, account=principal.account)
 
 
 def spend(request: Request) -> None:

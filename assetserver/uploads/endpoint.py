@@ -158,9 +158,8 @@ class UploadEndpoint:
             )
         told = length if length is not None and (not limit or length <= limit) else None
         collection = read_collection(request, principal)
-        await self._service.check(
-            NewUpload(name="form", length=told, owner=principal.id, kind="multipart", collection=collection)
-        )
+        form = NewUpload(name="form", length=told, kind="multipart", collection=collection)
+        await self._service.check(replace(form, owner=principal.id, account=principal.account))
 
     async def _take_parts(self, request: Request, parts: FormParts, principal: Principal, taken: list[Upload]) -> None:
         fields = field_bytes = 0

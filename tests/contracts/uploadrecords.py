@@ -69,6 +69,7 @@ class UploadRecordsContract:
             types=("image/*",),
             size=None,
             by_name="x",
+            account="them",
         )
         self.make(records, Add(rich, AMPLE))
         assert records.find(rich.id) == rich
@@ -172,6 +173,17 @@ class UploadRecordsContract:
         assert records.held("you") == Held(8, 83)
         self.make(records, Complete(completed(upload(1, size=70)), is_new=False))
         assert records.held("me") == Held(5, 13)
+
+    def test_what_counts_for_another_is_held_by_them_and_not_by_its_owner(self, records: UploadRecords):
+        first, second = (upload(number, owner=f"grant:{number}", account="me", size=60) for number in (1, 2))
+        self.make(records, Add(first, Quota(100, 999)))
+        assert (records.held("me"), records.held("grant:1")) == (Held(60, 60), Held(0, 60))
+        with pytest.raises(QuotaError, match="of me"):
+            self.make(records, Add(second, Quota(100, 999)))
+        later = msgspec.structs.replace(second, size=None)
+        self.make(records, Add(later, Quota(100, 999)), Advance(later.id, 40, None, 1.0, Quota(100, 999)))
+        with pytest.raises(QuotaError, match="of me"):
+            self.make(records, Advance(later.id, 41, None, 1.0, Quota(100, 999)))
 
     def test_a_quota_is_not_exceeded_by_two_at_once(self, records: UploadRecords):
         def add(number: int) -> bool:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+
+from .conftest import TusClient
 
 QUOTA = 1000
 CONFIG = f"[uploads]\ntoken_unfinished_bytes = {QUOTA}\n"
@@ -45,3 +49,16 @@ def test_bytes_beyond_the_quota_are_not_kept_on_disk(server):
     assert client.ask("HEAD", url)["upload-offset"] == "0"
     assert sum(one.stat().st_size for one in (server.data / "media").rglob("*") if url.rpartition("/")[2] in one.name) == 0
     assert client.ask("PATCH", url, b"x" * QUOTA, **fields).status == 200
+
+
+def test_grants_share_the_quota_of_the_token_that_made_them(server, client):
+    def use_grant(length):
+        grant = client.ask("POST", f"{server.url}/-/api/grants", json.dumps({}).encode()).json["grant"]
+        return TusClient(server.url, grant).ask("POST", upload_length=length)
+
+    held = client.create(QUOTA - 10)
+    assert use_grant(11).status == 413
+    assert use_grant(10).status == 201
+    assert use_grant(1).status == 413
+    assert client.ask("DELETE", held).status == 204
+    assert use_grant(1).status == 201
