@@ -208,12 +208,22 @@ class _Changes:
 
     @_make.register
     def _remove(self, change: Remove) -> None:
-        _find(self._connection, change.id)
+        upload = _find(self._connection, change.id)
+        if upload.by_name:
+            self._free_name(upload)
         self._connection.execute(
             update(uploads)
             .where(uploads.c.id == change.id)
             .values(gone=change.now, metadata="{}", name="", by_name="", sha256="", terms="", expires=None)
         )
+
+    def _free_name(self, upload: Upload) -> None:
+        """If ``upload`` is what its name shows, take the name from what its owner stored under it before, too."""
+        shown = _find_by_name(self._connection, upload.collection, upload.by_name)
+        if shown is None or shown.id != upload.id:
+            return
+        same = (uploads.c.collection == upload.collection, uploads.c.by_name == upload.by_name)
+        self._connection.execute(update(uploads).where(*same, uploads.c.owner == upload.owner).values(by_name=""))
 
     def _check_quota(self, owner: str, more: int, quota: Quota) -> None:
         held = _held(self._connection, owner)

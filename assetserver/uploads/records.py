@@ -140,7 +140,10 @@ class Fail(msgspec.Struct, frozen=True):
 
 
 class Remove(msgspec.Struct, frozen=True):
-    """The upload is removed; its id is remembered as gone since ``now``. ``UploadMissingError`` if there is none."""
+    """The upload is removed; its id is remembered as gone since ``now``. ``UploadMissingError`` if there is none.
+
+    If it is what a name shows, the name is also taken from what the same owner stored under it before.
+    """
 
     id: str
     now: float

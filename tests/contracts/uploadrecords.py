@@ -140,8 +140,34 @@ class UploadRecordsContract:
         put(3, "33" * 32, if_match="*")
         assert records.find_by_name("c", "logo").sha256 == "33" * 32
         assert records.find_by_name("", "logo") is None
+
+    def test_removing_what_a_name_shows_frees_the_name(self, records: UploadRecords):
+        for number in range(4):
+            named = {"by_name": "logo", "collection": "c" if number else ""}
+            self.make(records, Complete(completed(upload(number, **named)), is_new=True))
+        self.make(records, Complete(completed(upload(4, by_name="other", collection="c")), is_new=True))
         self.make(records, Remove(upload(3).id, 1.0))
-        assert records.find_by_name("c", "logo").sha256 == "22" * 32
+        assert records.find_by_name("c", "logo") is None
+        assert records.find(upload(2).id).state == "complete"
+        assert records.find_by_name("", "logo").id == upload(0).id
+        assert records.find_by_name("c", "other").id == upload(4).id
+        put = Complete(completed(upload(5, by_name="logo", collection="c")), is_new=True, if_none_match=True)
+        self.make(records, put)
+        assert records.find_by_name("c", "logo").id == upload(5).id
+
+    def test_removing_what_a_name_shows_no_more_leaves_the_name_alone(self, records: UploadRecords):
+        for number in (1, 2):
+            self.make(records, Complete(completed(upload(number, by_name="logo")), is_new=True))
+        self.make(records, Remove(upload(1).id, 1.0))
+        assert records.find_by_name("", "logo").id == upload(2).id
+
+    def test_what_another_owner_has_under_a_name_is_not_taken_from_them(self, records: UploadRecords):
+        for number, owner in ((1, "you"), (2, "me"), (3, "admin")):
+            self.make(records, Complete(completed(upload(number, by_name="logo", owner=owner)), is_new=True))
+        self.make(records, Remove(upload(3).id, 1.0))
+        assert records.find_by_name("", "logo").id == upload(2).id
+        self.make(records, Remove(upload(2).id, 1.0))
+        assert records.find_by_name("", "logo").id == upload(1).id
 
     def test_pages_follow_each_other_though_uploads_come_and_go(self, records: UploadRecords):
         self.make(records, *[Add(upload(number, owner=f"o{number % 2}"), AMPLE) for number in range(5)])

@@ -73,6 +73,17 @@ def test_by_name_is_always_the_newest(client):
     assert reply.fields["cache-control"] == "no-cache"
 
 
+def test_a_name_is_free_once_what_it_shows_is_removed(client):
+    first = send_by_name(client, "gone.png", PNG).json["uploads"][0]
+    second = send_by_name(client, "gone.png", PNG + b"2").json["uploads"][0]
+    assert client.send("GET", "/media/by-name/gone.png", token="").content == PNG + b"2"
+    assert client.send("DELETE", f"/uploads/{second['id']}").status == 204
+    assert client.send("GET", "/media/by-name/gone.png", token="").status == 404
+    assert client.send("GET", "/uploads/by-name/gone.png").status == 404
+    assert client.send("GET", first["url"], token="").content == PNG
+    assert client.send("PUT", "/uploads/by-name/gone.png", PNG, {"If-None-Match": "*"}).status == 201
+
+
 def test_by_name_is_the_newest_in_every_worker(open_client):
     client = open_client("--workers", "2")
     for number in range(8):
