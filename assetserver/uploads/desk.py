@@ -12,10 +12,10 @@ from typing import Literal, NamedTuple
 from starlette.requests import ClientDisconnect, Request
 
 from ..access.principal import Principal
+from ..bodies import Pace, body_of
 from ..errors import AssetServerError, BusyError, TooLargeError, UploadBusyError, UploadGoneError
 from .answers import Places, format_media_path
 from .authorising import authorise, check_owner, spend
-from .bodies import Pace, body_of
 from .records import Upload
 from .service import UploadService
 

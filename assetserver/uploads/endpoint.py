@@ -16,12 +16,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from assetserver.access.principal import Principal
+from assetserver.bodies import body_of
 from assetserver.errors import AssetServerError, BadRequestError, TooLargeError, UploadMissingError
 from assetserver.semantics.parameters import parse_media_type
 
 from .answers import describe_upload, etag_of, render_json
 from .authorising import authorise, check_owner, read_collection, restrict
-from .bodies import body_of
 from .desk import Desk
 from .intake import Conditions, Digesting, check_framing, parse_digest_field, read_digests, read_raw, read_type
 from .multipart import LIMIT_FIELDS, LIMIT_FIELDS_BYTES, FormParts, PartHeader, read_boundary
