@@ -86,13 +86,13 @@ class _Uploads:
 
 
 def _open_media(settings: Settings, resources: Resources, records: Records, authority: Authority) -> MediaFiles:
-    signed = {one.name for one in settings.collections if one.access == "signed"}
+    public = _public_collections(settings)
     table = cache_table(settings)
     blobs = open_media_blobs(settings)
     return MediaFiles(
         _Uploads(records),
         lambda digest: blobs.path_of(Digest(digest)),
-        is_signed=lambda collection: (collection or DEFAULT_COLLECTION) in signed,
+        is_signed=lambda collection: (collection or DEFAULT_COLLECTION) not in public,
         load_keys=authority.load_keys,
         read_mark=open_changes(settings).read,
         cache=CacheTable(table.rules, profile=table.profile, prefix=MOUNT.strip("/") + "/"),
@@ -100,6 +100,16 @@ def _open_media(settings: Settings, resources: Resources, records: Records, auth
         cache_status=settings.headers.cache_status,
         resources=resources,
     )
+
+
+def _public_collections(settings: Settings) -> frozenset[str]:
+    """Return the collections that everybody may read: those that the settings name so, and the default one if not named.
+
+    What was uploaded into a collection that the settings name no more, or by another name, stays where it was: closed.
+    """
+    access = {DEFAULT_COLLECTION: "public"} | {one.name: one.access for one in settings.collections}
+    signed = {one.name for one in settings.collections if one.access == "signed"}
+    return frozenset(name for name, value in access.items() if value == "public") - signed
 
 
 def _leads_to(origin: str) -> Any:

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from .admission import open_authority
+from .bodies import Pace
 from .data import open_records, open_uploads
 from .delivery.resources import Resources
 from .errors import AssetServerError
@@ -25,7 +26,6 @@ from .remoteroutes import open_releases_api, release_routes
 from .settings import Settings
 from .uploads.answers import Handler, Places, render_json
 from .uploads.authorising import Guarded
-from .uploads.bodies import Pace
 from .uploads.desk import Desk
 from .uploads.endpoint import UploadEndpoint
 from .uploads.grantendpoint import GrantEndpoint

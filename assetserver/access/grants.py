@@ -85,12 +85,18 @@ class GrantRecords(Protocol):
         ...
 
 
-def issue_grant(ring: KeyRing, wanted: GrantRequest, *, issuer: str, now: float) -> tuple[str, Grant]:
-    """Return a new grant, as text for the client and as value; ``now`` in seconds since 1970."""
+def issue_grant(
+    ring: KeyRing, wanted: GrantRequest, *, issuer: str, now: float, issuer_expires: float | None = None
+) -> tuple[str, Grant]:
+    """Return a new grant, as text for the client and as value; it ends with its issuer at the latest.
+
+    ``now`` and ``issuer_expires`` in seconds since 1970; None for an issuer that does not end.
+    """
+    expires = now + wanted.lifetime_s
     grant = Grant(
         id=secrets.token_hex(_NONCE_BYTES),
         issuer=issuer,
-        expires=now + wanted.lifetime_s,
+        expires=expires if issuer_expires is None else min(expires, issuer_expires),
         max_size=wanted.max_size,
         types=wanted.types,
         prefix=wanted.prefix,

@@ -51,6 +51,10 @@ class TokenRecord(msgspec.Struct, frozen=True):
     expires: float | None = None
     revoked: float | None = None
 
+    def is_expired(self, now: float) -> bool:
+        """Tell whether the token has ended by ``now``."""
+        return self.expires is not None and now >= self.expires
+
 
 class TokenRefusal(Enum):
     """Why a token does not count; the value is what the client is told."""
@@ -105,9 +109,9 @@ def verify_token(token: Token, record: TokenRecord | None, *, now: float) -> Pri
         return TokenRefusal.UNKNOWN
     if record.revoked is not None:
         return TokenRefusal.REVOKED
-    if record.expires is not None and now >= record.expires:
+    if record.is_expired(now):
         return TokenRefusal.EXPIRED
-    return Principal(record.id, frozenset(record.scopes), record.prefix)
+    return Principal(record.id, frozenset(record.scopes), record.prefix, expires=record.expires)
 
 
 def _digest(token: Token) -> str:

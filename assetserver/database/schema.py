@@ -22,6 +22,7 @@ from sqlalchemy import (
     insert,
     inspect,
     select,
+    text,
 )
 
 from assetserver.errors import SchemaError
@@ -46,6 +47,7 @@ uploads = Table(
     Column("created", Float, nullable=False),
     Column("expires", Float),
     Column("by_name", Text, nullable=False),
+    Column("account", Text, nullable=False, server_default=""),
     Column("terms", Text, nullable=False),
     Column("gone", Float),
     sqlite_autoincrement=True,  # a number is never given twice: cursors stay valid
@@ -84,7 +86,12 @@ versions = Table("schema_versions", METADATA, Column("version", Integer, primary
 """The versions that the tables had; the greatest is the one that they have."""
 
 
-STEPS: tuple[Callable[[Connection], None], ...] = ()
+def _add_account(connection: Connection) -> None:
+    """What was begun with a grant counts for that grant alone until it ends: who made it is not in its record."""
+    connection.execute(text("ALTER TABLE uploads ADD COLUMN account TEXT DEFAULT '' NOT NULL"))
+
+
+STEPS: tuple[Callable[[Connection], None], ...] = (_add_account,)
 """What leads from each version of the tables to the next one, the first from version 1 to 2."""
 
 CURRENT = 1 + len(STEPS)

@@ -98,7 +98,7 @@ class SqlUploads:
         return [_to_upload(row) for row in page], str(page[-1].number) if len(rows) > limit else ""
 
     def held(self, owner: str) -> Held:
-        """Return the bytes that unfinished uploads hold."""
+        """Return the bytes that unfinished uploads hold; see ``UploadRecords.held``."""
         with self._database.read() as connection:
             return _held(connection, owner)
 
@@ -165,7 +165,7 @@ class _Changes:
 
     @_make.register
     def _add(self, change: Add) -> None:
-        self._check_quota(change.upload.owner, change.upload.size or 0, change.quota)
+        self._check_quota(change.upload.payer, change.upload.size or 0, change.quota)
         self._connection.execute(_INSERT, _to_row(change.upload))
 
     @_make.register
@@ -173,13 +173,12 @@ class _Changes:
         upload = _find(self._connection, change.id)
         if upload.state != "uploading":
             raise UploadGoneError(f"upload {change.id} is {upload.state}")
-        if upload.size is None and change.size is None:
-            self._check_quota(upload.owner, change.offset - upload.offset, change.quota)
-        values = {
-            "offset": max(upload.offset, change.offset),
-            "size": upload.size if change.size is None else change.size,
-            "expires": change.expires,
-        }
+        offset = max(upload.offset, change.offset)
+        size = upload.size if change.size is None else change.size
+        more = _count_held(size, offset) - _count_held(upload.size, upload.offset)
+        if more > 0:  # what counts already may go on, though the quota became smaller
+            self._check_quota(upload.payer, more, change.quota)
+        values = {"offset": offset, "size": size, "expires": change.expires}
         self._connection.execute(_UPDATE, values | {"wanted": change.id})
 
     @_make.register
@@ -209,12 +208,22 @@ class _Changes:
 
     @_make.register
     def _remove(self, change: Remove) -> None:
-        _find(self._connection, change.id)
+        upload = _find(self._connection, change.id)
+        if upload.by_name:
+            self._free_name(upload)
         self._connection.execute(
             update(uploads)
             .where(uploads.c.id == change.id)
             .values(gone=change.now, metadata="{}", name="", by_name="", sha256="", terms="", expires=None)
         )
+
+    def _free_name(self, upload: Upload) -> None:
+        """If ``upload`` is what its name shows, take the name from what its owner stored under it before, too."""
+        shown = _find_by_name(self._connection, upload.collection, upload.by_name)
+        if shown is None or shown.id != upload.id:
+            return
+        same = (uploads.c.collection == upload.collection, uploads.c.by_name == upload.by_name)
+        self._connection.execute(update(uploads).where(*same, uploads.c.owner == upload.owner).values(by_name=""))
 
     def _check_quota(self, owner: str, more: int, quota: Quota) -> None:
         held = _held(self._connection, owner)
@@ -224,6 +233,11 @@ class _Changes:
             )
         if held.in_all + more > quota.in_all:
             raise QuotaError(f"{held.in_all} bytes are held by unfinished uploads; {quota.in_all} are the limit")
+
+
+def _count_held(size: int | None, offset: int) -> int:
+    """Return what an upload that is not finished holds: as ``_HELD_BYTES``."""
+    return offset if size is None else size
 
 
 def _find(connection: Connection, upload_id: str) -> Upload:
@@ -243,7 +257,8 @@ def _find_by_name(connection: Connection, collection: str, name: str) -> Upload 
 
 
 def _held(connection: Connection, owner: str) -> Held:
-    of_owner = case((uploads.c.owner == owner, _HELD_BYTES), else_=0)
+    counts = or_(uploads.c.account == owner, and_(uploads.c.account == "", uploads.c.owner == owner))
+    of_owner = case((counts, _HELD_BYTES), else_=0)
     sums = select(func.coalesce(func.sum(of_owner), 0), func.coalesce(func.sum(_HELD_BYTES), 0)).where(_IS_HELD)
     by_owner, in_all = connection.execute(sums).one()
     return Held(int(by_owner), int(in_all))

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
+from assetserver.bodies import LingeringResponse
 from assetserver.errors import AssetServerError, BusyError, UnauthorisedError
 
 RETRY_S = 2
@@ -21,9 +22,11 @@ _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 def answer_json(content: Any, status: int = 200) -> Response:
-    """Return ``content`` as JSON: problem details where ``status`` is an error's."""
-    media_type = "application/json" if status < HTTPStatus.BAD_REQUEST else "application/problem+json"
-    return Response(msgspec.json.encode(content) + b"\n", status, NO_STORE, media_type)
+    """Return ``content`` as JSON: problem details where ``status`` is an error's, which lingers if the body was not read."""
+    body = msgspec.json.encode(content) + b"\n"
+    if status < HTTPStatus.BAD_REQUEST:
+        return Response(body, status, NO_STORE, "application/json")
+    return LingeringResponse(body, status, NO_STORE, "application/problem+json")
 
 
 def answer_problem(status: int, detail: str, fields: Mapping[str, str] | None = None, **members: Any) -> Response:

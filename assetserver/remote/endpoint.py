@@ -30,6 +30,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
+from assetserver.bodies import DEFAULT_PACE, Pace, body_of
 from assetserver.errors import (
     AssetServerError,
     BadRequestError,
@@ -48,7 +49,7 @@ from .background import Background, Failed, Job, Outcome, Task
 from .finishing import Missing
 from .home import Home
 from .lease import PublishingLease
-from .receiving import CODINGS, Arrival, check_size, receive_blob
+from .receiving import CODINGS, Arrival, Bound, check_size, receive_blob
 from .submission import LIMIT_BYTES, LIMIT_SIZE
 
 Authorise = Callable[[Request], Awaitable[object]]
@@ -96,10 +97,14 @@ class Activation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ReleasesApi:
-    """The API of releases. ``routes`` are for the application; ``close`` ends what goes on, at shutdown."""
+    """The API of releases. ``routes`` are for the application; ``close`` ends what goes on, at shutdown.
 
-    def __init__(self, home: Home, authorise: Authorise) -> None:
+    ``pace``: how slowly bodies may come.
+    """
+
+    def __init__(self, home: Home, authorise: Authorise, pace: Pace = DEFAULT_PACE) -> None:
         self._home = home
+        self._pace = pace
         self._authorise = authorise
         self._pool = FilePool("assetserver-remote", THREADS)
         self._background = Background()
@@ -161,7 +166,7 @@ class ReleasesApi:
     async def _submit(self, request: Request) -> Response:
         site = self._home.choose_site(request.query_params.get("site") or None)
         with self._submissions.taken():
-            content = await _read_body(request, LIMIT_BYTES)
+            content = await self._read_body(request, LIMIT_BYTES)
         async with self._lease.held():
             task = self._background.start(Job(self._home.library, site, self._home.options_of(site), content))
             with anyio.move_on_after(SOON_S):
@@ -224,14 +229,17 @@ class ReleasesApi:
         coding = request.headers.get("content-encoding", "identity").strip().lower() or "identity"
         size = _parse_size(request, coding)
         check_size(size, self._home.blob_limit_bytes)
+        bound = Bound(coding, size, self._home.blob_limit_bytes)
+        bound.check(body_of(request).length)
+        chunks = bound.hold(body_of(request).chunks(self._pace))
         limit = self._with_dictionary if coding == CODINGS[-1] else self._arrivals
         with limit.taken():
             async with self._lease.held():
                 arrival = await self._work(partial(self._expect, digest, coding, size))
                 if arrival is not None:
-                    is_new = await receive_blob(arrival, request.stream(), self._pool)
+                    is_new = await receive_blob(arrival, chunks, self._pool)
                 else:
-                    async for _ in request.stream():  # a client that is cut off would send it again
+                    async for _ in chunks:  # a client that is cut off would send it again
                         pass
                     is_new = False
         return answer_json({"sha256": digest}, HTTPStatus.CREATED if is_new else HTTPStatus.OK)
@@ -247,7 +255,7 @@ class ReleasesApi:
         return Arrival(blobs, digest, coding, size, limit_bytes, keeps_secrets=keeps_secrets)
 
     async def _activate(self, request: Request) -> Response:
-        wanted = _decode(await _read_body(request, _LIMIT_JSON_BYTES), Activation)
+        wanted = _decode(await self._read_body(request, _LIMIT_JSON_BYTES), Activation)
         site = self._home.library.site(self._home.choose_site(wanted.site or None))
         if_active = None if wanted.if_active is msgspec.UNSET else wanted.if_active or ""
 
@@ -269,9 +277,22 @@ class ReleasesApi:
 
     async def _sign(self, request: Request) -> Response:
         release = ReleaseId(_parse_digest(request.path_params["id"]))
-        content = await _read_body(request, _LIMIT_SIGNATURE_BYTES)
+        content = await self._read_body(request, _LIMIT_SIGNATURE_BYTES)
         await self._work(partial(self._home.keep_signature, release, content))
         return answer_json({"id": release})
+
+    async def _read_body(self, request: Request, limit_bytes: int) -> bytes:
+        """Return the body. Raises ``TooLargeError`` as soon as it is longer than ``limit_bytes``, or says that it will be."""
+        body = body_of(request)
+        refusal = TooLargeError(f"the body is longer than {limit_bytes:,} bytes")
+        if body.length is not None and body.length > limit_bytes:
+            raise refusal
+        content = bytearray()
+        async for chunk in body.chunks(self._pace):
+            content += chunk
+            if len(content) > limit_bytes:
+                raise refusal
+        return bytes(content)
 
     async def _work(self, function: Callable[[], T]) -> T:
         done: Future[T] = self._pool.submit(function)
@@ -312,20 +333,6 @@ class _Limit:
             yield
         finally:
             self._left += 1
-
-
-async def _read_body(request: Request, limit_bytes: int) -> bytes:
-    """Return the body. Raises ``TooLargeError`` as soon as it is longer than ``limit_bytes``, or says that it will be."""
-    length = request.headers.get("content-length", "0")
-    refusal = TooLargeError(f"the body is longer than {limit_bytes:,} bytes")
-    if length.isascii() and length.isdigit() and int(length) > limit_bytes:
-        raise refusal
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit_bytes:
-            raise refusal
-    return bytes(body)
 
 
 def _decode(content: bytes, shape: type[T]) -> T:

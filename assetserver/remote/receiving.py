@@ -35,6 +35,9 @@ DICTIONARY_MINIMUM_BYTES = 8
 CODINGS = ("identity", "zstd", "dcz")
 _DCZ_MAGIC = bytes.fromhex("5e2a4d1820000000")
 _DCZ_HEADER_BYTES = len(_DCZ_MAGIC) + 32
+_SLACK_BYTES = 64 << 10
+_SLACK_SHARE = 64
+"""What a coded body may have more than the file: so many bytes, and one for so many. zstd itself needs less."""
 
 
 class Blobs(BlobStore, PushedBlobs, Protocol):
@@ -97,10 +100,8 @@ class Arrival:
     def _measure(self, piece: bytes) -> bytes:
         """Count ``piece`` before it is written, and keep the beginning of the file."""
         size = self._writer.size + len(piece)
-        if size > self._limit_bytes:
-            raise _too_large(self._limit_bytes)
-        if self._size is not None and size > self._size:
-            raise DigestMismatchError(f"the file has more than {self._size:,} bytes; it changed meanwhile")
+        if size > (self._limit_bytes if self._size is None else self._size):
+            raise _too_long(self._size, self._limit_bytes)
         if self._head is not None and len(self._head) < LIMIT_HEAD:
             self._head += piece[: LIMIT_HEAD - len(self._head)]
         return piece
@@ -110,6 +111,28 @@ def check_size(size: int | None, limit_bytes: int) -> None:
     """Raise ``TooLargeError`` for a size beyond the limit, if the size is known."""
     if size is not None and size > limit_bytes:
         raise _too_large(limit_bytes)
+
+
+class Bound:
+    """How long the body of a blob may be; arguments as those of ``Arrival``."""
+
+    def __init__(self, coding: str, size: int | None, limit_bytes: int) -> None:
+        self._size, self._limit_bytes = size, limit_bytes
+        most = limit_bytes if size is None else size
+        self.most_bytes = most if coding == "identity" else most + most // _SLACK_SHARE + _SLACK_BYTES
+
+    def check(self, length: int | None) -> None:
+        """Raise ``DigestMismatchError`` or ``TooLargeError`` for a body of too many bytes; None is not known yet."""
+        if length is not None and length > self.most_bytes:
+            raise _too_long(self._size, self._limit_bytes)
+
+    async def hold(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Yield ``body`` as it comes. Raises what ``check`` does as soon as it is too long."""
+        received = 0
+        async for chunk in body:
+            received += len(chunk)
+            self.check(received)
+            yield chunk
 
 
 async def receive_blob(arrival: Arrival, body: AsyncIterator[bytes], pool: FilePool) -> bool:
@@ -190,6 +213,12 @@ def _decoder_of(coding: str, blobs: BlobStore) -> _Identity | ZstdStream | _Dict
 
 def _too_large(limit_bytes: int) -> TooLargeError:
     return TooLargeError(f"the file is larger than {limit_bytes:,} bytes, the limit of this server (publish.blob_limit_bytes)")
+
+
+def _too_long(size: int | None, limit_bytes: int) -> DigestMismatchError | TooLargeError:
+    if size is None or size > limit_bytes:
+        return _too_large(limit_bytes)
+    return DigestMismatchError(f"the file has more than {size:,} bytes; it changed meanwhile")
 
 
 def _undecodable(error: Exception) -> BadRequestError:

@@ -20,12 +20,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from assetserver import errors
+from assetserver.bodies import LingeringResponse
 from assetserver.errors import AssetServerError
 from assetserver.semantics.caching import ERROR
 from assetserver.semantics.etags import ETag
 from assetserver.semantics.targets import format_target
 
-from .bodies import LingeringResponse
 from .records import Upload
 
 PROBLEM_TYPE = "application/problem+json"

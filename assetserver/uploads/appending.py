@@ -8,7 +8,7 @@ from functools import partial
 import anyio
 import msgspec
 
-from assetserver.errors import AssetServerError, UploadGoneError
+from assetserver.errors import AssetServerError, QuotaError, UploadGoneError
 from assetserver.storage.blobs import StagedUpload
 from assetserver.storage.pools import wait_future
 
@@ -134,7 +134,11 @@ class Appending:
         except AssetServerError as error:
             failure = error
         is_whole = failure is None
-        await self._record(deposit, session.final_size(self.upload, deposit.offset, completes, is_whole))
+        try:
+            await self._record(deposit, session.final_size(self.upload, deposit.offset, completes, is_whole))
+        except QuotaError:  # what is not counted must not lie there either
+            await self._forget(deposit, None)
+            raise
         if deposit.hashes is not None:
             self._memory.keep(self.upload.id, deposit.offset, deposit.hashes)
         if failure is not None:

@@ -121,13 +121,15 @@ class Authority:
         return verify_token(token, self._find_record(token.id), now=self.now())
 
     def _find_grant(self, text: str) -> Principal | GrantRefusal | TokenRefusal:
-        """A grant counts as long as the token that made it: revoking that is how grants are revoked."""
+        """A grant counts as long as the token that made it: revoking that is how grants are revoked, and it ends with it."""
         grant = parse_grant(self._keys(), text, now=self.now())
         if isinstance(grant, GrantRefusal):
             return grant
         issuer = self._find_record(grant.issuer)
         if issuer is None or issuer.revoked is not None:
             return TokenRefusal.REVOKED
+        if issuer.is_expired(self.now()):
+            return GrantRefusal.EXPIRED
         return Principal(f"grant:{grant.id}", frozenset({"upload"}), issuer.prefix, grant)
 
     def _find_record(self, token_id: str) -> TokenRecord | None:
@@ -155,7 +157,8 @@ class Authority:
 class Guarded:
     """ASGI middleware around the routes that need a token: CORS, and the authority that ``authorise`` asks.
 
-    Uses of grants that were counted for a request are taken back if it fails, or is never answered.
+    Uses of grants that were counted for a request are taken back if it fails, or is never answered; not those that are spent
+    (``spend``).
     """
 
     def __init__(self, app: ASGIApp, authority: Authority, origins: tuple[str, ...] = ("*",)) -> None:
@@ -239,16 +242,26 @@ async def restrict(request: Request, principal: Principal, new: NewUpload) -> Ne
     grant = principal.grant
     if grant is None:
         return msgspec.structs.replace(new, owner=principal.id)
-    granted = _narrow(grant, new)
+    granted = _narrow(grant, authority.check_collection(grant.collection), new)
     if not await authority.claim(grant):
         raise ForbiddenError("the grant has been used as often as it may be; ask for a new one")
     request.scope[_CLAIMS].append(grant)
-    return msgspec.structs.replace(granted, owner=principal.id)
+    return msgspec.structs.replace(granted, owner=principal.id, account=principal.account)
 
 
-def read_collection(request: Request) -> str:
-    """Return the collection that ``?collection=`` names. Raises what ``Authority.check_collection`` does."""
+def spend(request: Request) -> None:
+    """Keep the uses of grants that were counted for ``request``, however it ends: an upload is there to go on with."""
+    request.scope[_CLAIMS].clear()
+
+
+def read_collection(request: Request, principal: Principal | None = None) -> str:
+    """Return the collection that ``?collection=`` names, or the grant of ``principal``.
+
+    Raises what ``Authority.check_collection`` does, also for a grant's: the settings may have changed since it was made.
+    """
     authority: Authority = request.scope[_AUTHORITY]
+    if principal is not None and principal.grant is not None:
+        return authority.check_collection(principal.grant.collection)
     return authority.check_collection(request.query_params.get("collection", ""))
 
 
@@ -262,21 +275,19 @@ def check_owner(principal: Principal, owner: str, verb: Verb) -> None:
     raise ForbiddenError(f"this upload belongs to another token; to {verb} it needs that one, or the scope admin")
 
 
-def _narrow(grant: Grant, new: NewUpload) -> NewUpload:
+def _narrow(grant: Grant, collection: str, new: NewUpload) -> NewUpload:
     _check_prefix(new.name, grant.prefix)
     if new.by_name and not grant.prefix:
         raise ForbiddenError("the grant has no prefix: by name, it could replace anything")
     _check_prefix(new.by_name or new.name, grant.prefix)
-    if new.collection not in ("", grant.collection):
-        raise ForbiddenError(f"the grant is for the collection {grant.collection!r}, not {new.collection!r}")
+    if new.collection not in ("", collection):
+        raise ForbiddenError(f"the grant is for the collection {collection!r}, not {new.collection!r}")
     if grant.max_size is not None and new.length is not None and new.length > grant.max_size:
         raise TooLargeError(f"the grant is for {grant.max_size} bytes at most; this has {new.length}")
     if new.declared_type not in _UNTOLD_TYPES and not is_allowed(new.declared_type, grant.types):
         raise UnsupportedTypeError(f"the grant is for {', '.join(grant.types)}, not {new.declared_type}")
     limits = [size for size in (new.max_size, grant.max_size) if size is not None]
-    return msgspec.structs.replace(
-        new, collection=grant.collection, types=grant.types, max_size=min(limits) if limits else None
-    )
+    return msgspec.structs.replace(new, collection=collection, types=grant.types, max_size=min(limits) if limits else None)
 
 
 def _check_prefix(name: str, prefix: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from typing import ParamSpec, TypeVar
 import anyio
 import msgspec
 
-from assetserver.errors import BlobMissingError, BusyError, ChecksumMismatchError, UnsupportedTypeError
+from assetserver.errors import AssetServerError, BlobMissingError, BusyError, ChecksumMismatchError, UnsupportedTypeError
 from assetserver.settingtables import UploadSettings
 from assetserver.storage.blobs import BlobStore, Digest, StagedUpload, Staging
 from assetserver.storage.pools import FilePool, raise_if_stopping, wait_future
@@ -23,6 +24,8 @@ from .digests import Hashes, hash_whole
 from .records import Change, Complete, Fail, Held, Remove, Upload, UploadRecords
 from .sniff import is_among
 from .sweep import SweepReport, drop_blob, sweep_leftovers
+
+logger = logging.getLogger(__name__)
 
 FILE_THREADS = 8
 """They wait for the disk; hashing lets go of the interpreter."""
@@ -185,8 +188,15 @@ class Depot:
                 if isinstance(change, Complete):
                     self._staging.remove(change.upload.id)
         if any(isinstance(change, Remove) or (isinstance(change, Complete) and change.upload.by_name) for change in made):
-            self._changed()
+            self._tell_changed()
         return refusals
+
+    def _tell_changed(self) -> None:
+        """Tell who serves uploads that names changed. What is recorded stays recorded: nobody is told that it failed."""
+        try:
+            self._changed()
+        except (OSError, AssetServerError) as error:
+            logger.error("what is served by name may be the version before for a second: %s", error)  # noqa: TRY400
 
 
 def _tell(work: Callable[[], T]) -> T:

@@ -12,10 +12,10 @@ from typing import Literal, NamedTuple
 from starlette.requests import ClientDisconnect, Request
 
 from ..access.principal import Principal
+from ..bodies import Pace, body_of
 from ..errors import AssetServerError, BusyError, TooLargeError, UploadBusyError, UploadGoneError
 from .answers import Places, format_media_path
-from .authorising import authorise, check_owner
-from .bodies import Pace, body_of
+from .authorising import authorise, check_owner, spend
 from .records import Upload
 from .service import UploadService
 
@@ -85,9 +85,16 @@ class Desk(NamedTuple):
         upload = await self.find(request, "remove")
         await self.service.remove(upload.id)
 
-    async def abandon(self, upload: Upload) -> None:
-        """Remove an upload of which no client has heard: what came with its creation was refused, or cut off."""
-        await self.service.remove(upload.id)
+    async def abandon(self, request: Request, upload: Upload) -> None:
+        """Remove an upload of which no client has heard: what came with its creation was refused, or cut off.
+
+        Where that fails, the use of the grant that it took is spent: the upload is there.
+        """
+        try:
+            await self.service.remove(upload.id)
+        except AssetServerError:
+            spend(request)
+            raise
 
 
 UNHEARD = (AssetServerError, ClientDisconnect)

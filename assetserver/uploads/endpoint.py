@@ -16,12 +16,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from assetserver.access.principal import Principal
+from assetserver.bodies import body_of
 from assetserver.errors import AssetServerError, BadRequestError, TooLargeError, UploadMissingError
 from assetserver.semantics.parameters import parse_media_type
 
 from .answers import describe_upload, etag_of, render_json
 from .authorising import authorise, check_owner, read_collection, restrict
-from .bodies import body_of
 from .desk import Desk
 from .intake import Conditions, Digesting, check_framing, parse_digest_field, read_digests, read_raw, read_type
 from .multipart import LIMIT_FIELDS, LIMIT_FIELDS_BYTES, FormParts, PartHeader, read_boundary
@@ -157,10 +157,9 @@ class UploadEndpoint:
                 f"the form has {length} bytes; {self._files} files of {limit} bytes are the most that it may have"
             )
         told = length if length is not None and (not limit or length <= limit) else None
-        collection = principal.grant.collection if principal.grant else read_collection(request)
-        await self._service.check(
-            NewUpload(name="form", length=told, owner=principal.id, kind="multipart", collection=collection)
-        )
+        collection = read_collection(request, principal)
+        form = NewUpload(name="form", length=told, kind="multipart", collection=collection)
+        await self._service.check(replace(form, owner=principal.id, account=principal.account))
 
     async def _take_parts(self, request: Request, parts: FormParts, principal: Principal, taken: list[Upload]) -> None:
         fields = field_bytes = 0

@@ -33,7 +33,8 @@ class GrantEndpoint:
             raise ForbiddenError(f"names must begin with {principal.prefix!r} here; the prefix asked for is {wanted.prefix!r}")
         self._authority.check_collection(wanted.collection)
         ring = await self._authority.load_keys()
-        text, grant = issue_grant(ring, wanted, issuer=principal.id, now=self._authority.now())
+        now = self._authority.now()
+        text, grant = issue_grant(ring, wanted, issuer=principal.id, now=now, issuer_expires=principal.expires)
         content = {"grant": text, "id": grant.id, "expires": format_time(grant.expires), "uses": grant.uses}
         return render_json(content, HTTPStatus.CREATED)
 

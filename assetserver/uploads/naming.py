@@ -2,7 +2,8 @@
 
 A name is one path component, in NFC, of at most 255 bytes in UTF-8, without what would make it look like another: control
 and formatting characters (bidi overrides turn ``exe.gpj`` into ``jpg.exe``), blanks around it. It is shown and sent,
-and never opened: what is stored is named by its content.
+and never opened: what is stored is named by its content. U+FFFD is what bytes of a URL become that are no UTF-8: any of them
+would be the same name.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ NAMELESS = "upload"
 _FORBIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Control, format, surrogate, private, unassigned; line and paragraph separators."""
 
+_REPLACEMENT = "\ufffd"
+"""What a decoder puts where bytes are no UTF-8."""
+
 _JOINERS = "\u200c\u200d"
 """Format characters that words of Persian, Hindi and emoji need."""
 
@@ -26,7 +30,7 @@ def parse_name(text: str) -> str:
     if not name or name in (".", "..") or name != name.strip():
         raise BadRequestError(f"{_show(text)} cannot name a file")
     if any(_is_forbidden(sign) or sign in "/\\" for sign in name):
-        raise BadRequestError(f"the name {_show(text)} has a slash, or a sign that is not shown")
+        raise BadRequestError(f"the name {_show(text)} has a slash, a sign that is not shown, or bytes that are no UTF-8")
     if len(name.encode()) > LIMIT_BYTES:
         raise BadRequestError(f"the name {_show(text)} is longer than {LIMIT_BYTES} bytes")
     return name
@@ -43,7 +47,7 @@ def clean_name(text: str) -> str:
 
 
 def _is_forbidden(sign: str) -> bool:
-    return unicodedata.category(sign) in _FORBIDDEN and sign not in _JOINERS
+    return sign == _REPLACEMENT or (unicodedata.category(sign) in _FORBIDDEN and sign not in _JOINERS)
 
 
 def _shorten(name: str) -> str:

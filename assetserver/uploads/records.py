@@ -21,7 +21,8 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
     """An upload at one moment. Times in seconds since 1970, lengths in bytes.
 
     ``size`` is None while it is not known, and equals ``offset`` once complete; ``sha256`` is "" until then. ``media_type`` is
-    found by content once complete, before that what was declared. ``expires`` is None for what stays. ``expected``,
+    found by content once complete, before that what was declared. ``expires`` is None for what stays. ``account``: whose quota
+    its bytes count for, "" for the owner's. ``expected``,
     ``max_size`` and ``types`` are what was agreed at creation, and hold until completion: digests of the whole by algorithm,
     the largest size, and patterns of media types.
     """
@@ -40,9 +41,15 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
     created: float
     expires: float | None
     by_name: str = ""
+    account: str = ""
     expected: dict[str, bytes] = {}
     max_size: int | None = None
     types: tuple[str, ...] = ()
+
+    @property
+    def payer(self) -> str:
+        """Whose quota the bytes count for."""
+        return self.account or self.owner
 
 
 class NewUpload(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +57,7 @@ class NewUpload(msgspec.Struct, frozen=True, kw_only=True):
 
     ``by_name``: also store it under this name. ``if_none_match``: only if nothing is there; ``if_match``: only if what is
     there has one of these entity tags (the field's value); ``only_own``: only if what is there is the same owner's. ``parts``:
-    ids of the uploads to concatenate.
+    ids of the uploads to concatenate. ``account``: as that of ``Upload``.
     """
 
     name: str
@@ -58,6 +65,7 @@ class NewUpload(msgspec.Struct, frozen=True, kw_only=True):
     declared_type: str = ""
     collection: str = ""
     owner: str = ""
+    account: str = ""
     kind: Kind = "raw"
     metadata: dict[str, str] = {}
     by_name: str = ""
@@ -69,16 +77,21 @@ class NewUpload(msgspec.Struct, frozen=True, kw_only=True):
     types: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
 
+    @property
+    def payer(self) -> str:
+        """Whose quota the bytes count for."""
+        return self.account or self.owner
+
 
 class Quota(msgspec.Struct, frozen=True):
-    """The most bytes that unfinished uploads may hold: those of one owner, and all."""
+    """The most bytes that unfinished uploads may hold: those that count for one owner, and all."""
 
     per_owner: int
     in_all: int
 
 
 class Held(msgspec.Struct, frozen=True):
-    """The bytes that unfinished uploads hold: those of one owner, and all."""
+    """The bytes that unfinished uploads hold: those that count for one owner, and all."""
 
     by_owner: int
     in_all: int
@@ -94,8 +107,8 @@ class Add(msgspec.Struct, frozen=True):
 class Advance(msgspec.Struct, frozen=True):
     """Bytes up to ``offset`` are durable. ``size``: None leaves it as it is. Never moves an offset back.
 
-    ``QuotaError`` if an upload whose size is not known would hold more than ``quota`` allows; ``UploadGoneError`` if it is not
-    uploading any more.
+    ``QuotaError`` if the upload would hold more than before, and that is more than ``quota`` allows: its size where that is
+    known, told late or not, else what came. ``UploadGoneError`` if it is not uploading any more.
     """
 
     id: str
@@ -127,7 +140,10 @@ class Fail(msgspec.Struct, frozen=True):
 
 
 class Remove(msgspec.Struct, frozen=True):
-    """The upload is removed; its id is remembered as gone since ``now``. ``UploadMissingError`` if there is none."""
+    """The upload is removed; its id is remembered as gone since ``now``. ``UploadMissingError`` if there is none.
+
+    If it is what a name shows, the name is also taken from what the same owner stored under it before.
+    """
 
     id: str
     now: float
@@ -166,7 +182,7 @@ class UploadRecords(Protocol):
         ...
 
     def held(self, owner: str) -> Held:
-        """Return the bytes that unfinished uploads hold; those that wait to be concatenated among them."""
+        """Return the bytes that unfinished uploads hold, in all and counting for ``owner``; parts to be concatenated, too."""
         ...
 
     def list_expired(self, now: float) -> list[Upload]:

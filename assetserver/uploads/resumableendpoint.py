@@ -19,8 +19,8 @@ from ..semantics.digestfields import format_digests
 from ..semantics.parameters import parse_filename
 from . import resumable
 from .answers import Handler, describe_upload, render_json, render_problem
-from .authorising import restrict
-from .desk import Desk
+from .authorising import restrict, spend
+from .desk import UNHEARD, Desk
 from .intake import check_framing, read_digests, read_type
 from .naming import clean_name
 from .records import NewUpload, Upload
@@ -66,9 +66,20 @@ class ResumableEndpoint:
         checksum = _read_checksum(request)
         upload = await self._desk.service.create(new)
         location = self._desk.locate(request, upload)
-        if creation.interop is not None:
-            self._announce(request, upload, location, creation.interop)
-        upload = await self._desk.service.append(
+        is_announced = self._announce(request, upload, location, creation.interop)
+        try:
+            upload = await self._take_first(request, upload, creation, checksum)
+        except UNHEARD:
+            if not is_announced:
+                await self._desk.abandon(request, upload)
+            raise
+        return self._report(upload, HTTPStatus.CREATED, {"Location": location})
+
+    async def _take_first(
+        self, request: Request, upload: Upload, creation: resumable.Creation, checksum: tuple[str, bytes] | None
+    ) -> Upload:
+        """Append what came with the creation."""
+        return await self._desk.service.append(
             upload.id,
             0,
             self._desk.chunks(request),
@@ -76,16 +87,20 @@ class ResumableEndpoint:
             checksum=checksum,
             completes=creation.completes,
         )
-        return self._report(upload, HTTPStatus.CREATED, {"Location": location})
 
-    def _announce(self, request: Request, upload: Upload, location: str, interop: int) -> None:
-        """Tell the client where the upload goes on, should it be cut off (§5.2)."""
+    def _announce(self, request: Request, upload: Upload, location: str, interop: int | None) -> bool:
+        """Tell the client where the upload goes on, should it be cut off (§5.2); return whether that was possible.
+
+        Who has been told has an upload, whatever becomes of this request: so the use of their grant is spent.
+        """
         extension = request.scope.get("extensions", {}).get(INTERIM)
-        if extension is None:
-            return
+        if extension is None or interop is None:
+            return False
+        spend(request)
         fields = {"Location": location, "Upload-Draft-Interop-Version": str(interop)} | self._limits(upload)
         encoded = [(name.lower().encode(), value.encode("latin-1")) for name, value in fields.items()]
         extension["write"](resumable.INTERIM_STATUS, encoded)
+        return True
 
     async def _state(self, request: Request) -> Response:
         upload = await self._desk.settle(await self._desk.find(request, "read"))

@@ -71,8 +71,8 @@ class UploadService:
         """
         session.plan_receipt(new, self._settings.max_size)
         self._allowance.check_room()
-        held = await self._depot.held(new.owner)
-        self._allowance.check_held(new.owner, new.length or 0, held)
+        held = await self._depot.held(new.payer)
+        self._allowance.check_held(new.payer, new.length or 0, held)
         self._allowance.check_space(new.length or 0, await self._depot.free_bytes())
         if new.by_name and (new.if_none_match or new.if_match is not None):
             current = await self._depot.ask(lambda records: records.find_by_name(new.collection, new.by_name))
@@ -86,7 +86,7 @@ class UploadService:
         ``UnsupportedTypeError``, ``UploadBusyError`` and what ``check`` raises.
         """
         plan = session.plan_receipt(new, self._settings.max_size)
-        with self._turns.working(), self._allowance.receiving(new.owner, new.length) as load:
+        with self._turns.working(), self._allowance.receiving(new.payer, new.length) as load:
             upload = self._begin(new)
             return await self._appending(upload, None).receive_whole(new, plan, chunks, load)
 
@@ -126,7 +126,7 @@ class UploadService:
             if upload.state == "complete":
                 await _expect_end(chunks, plan.stop)
                 return upload
-            with self._allowance.receiving(upload.owner, None):
+            with self._allowance.receiving(upload.payer, None):
                 try:
                     return await self._appending(upload, file).append(plan, chunks, checksum, completes)
                 except TooLargeError:
@@ -155,7 +155,7 @@ class UploadService:
                 raise BadRequestError(f"upload {part.id} is not a part that is complete")
         whole = msgspec.structs.replace(new, length=sum(part.offset for part in parts))
         session.plan_receipt(whole, self._settings.max_size)
-        with self._turns.working(), self._allowance.receiving(new.owner, whole.length):
+        with self._turns.working(), self._allowance.receiving(new.payer, whole.length):
             upload = self._begin(whole)
             return await self._depot.concatenate(upload, [part.sha256 for part in parts])
 
@@ -226,6 +226,7 @@ class UploadService:
             name=new.name,
             collection=new.collection,
             owner=new.owner,
+            account=new.account,
             size=new.length,
             offset=0,
             sha256="",

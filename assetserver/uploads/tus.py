@@ -249,7 +249,8 @@ def parse_checksum(text: str | None) -> Checksum | None:
 def parse_concat(text: str | None) -> Concat:
     """Return what ``Upload-Concat`` says. Raises ``BadRequestError``.
 
-    Parts are named by URLs, absolute or relative, of which the path alone counts: it must end with ``uploads/`` and an id.
+    Parts are named by URLs, absolute or relative, of which the path alone counts: it must end with ``uploads/`` and an id. None
+    may be named twice.
     """
     if text is None:
         return Concat()
@@ -261,6 +262,8 @@ def parse_concat(text: str | None) -> Concat:
     parts = tuple(_parse_part(url) for url in urls.split())
     if len(parts) > LIMIT_PARTS:
         raise BadRequestError(f"Upload-Concat has {len(parts)} parts; {LIMIT_PARTS} are the limit")
+    if len(set(parts)) < len(parts):  # else a part of a megabyte would become a gigabyte with one small request
+        raise BadRequestError("Upload-Concat: a part is named twice")
     return Concat("final", parts)
 
 

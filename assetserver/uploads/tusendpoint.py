@@ -83,7 +83,7 @@ class TusEndpoint:
         try:
             return await self._take(request, upload, tus.Append(0, None, checksum, tus.parse_content_length(request.headers)))
         except UNHEARD:
-            await self._desk.abandon(upload)
+            await self._desk.abandon(request, upload)
             raise
 
     async def _state(self, request: Request) -> Response:
@@ -131,7 +131,7 @@ class TusEndpoint:
 
     async def _check_parts(self, principal: Principal, parts: tuple[str, ...]) -> None:
         """Refuse parts that are not there, not theirs, not partial, or not complete."""
-        for part in dict.fromkeys(parts):
+        for part in parts:
             try:
                 upload = await self._desk.service.find(part)
             except (UploadMissingError, UploadGoneError) as error:

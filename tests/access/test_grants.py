@@ -37,6 +37,12 @@ def test_a_grant_lasts_until_it_expires_and_a_little_for_clocks():
     assert parse_grant(RING, text, now=grant.expires + SKEW_S) is GrantRefusal.EXPIRED
 
 
+@pytest.mark.parametrize(("issuer_expires", "expires"), [(None, 60), (NOW + 20, 20), (NOW + 90, 60)])
+def test_a_grant_does_not_outlive_its_issuer(issuer_expires, expires):
+    _, grant = issue_grant(RING, WANTED, issuer="", now=NOW, issuer_expires=issuer_expires)
+    assert grant.expires == NOW + expires
+
+
 def test_a_grant_of_another_key_does_not_count():
     text, _ = issue_grant(OTHER, WANTED, issuer="", now=NOW)
     assert parse_grant(RING, text, now=NOW) is GrantRefusal.UNSIGNED

@@ -69,6 +69,7 @@ class UploadRecordsContract:
             types=("image/*",),
             size=None,
             by_name="x",
+            account="them",
         )
         self.make(records, Add(rich, AMPLE))
         assert records.find(rich.id) == rich
@@ -139,8 +140,34 @@ class UploadRecordsContract:
         put(3, "33" * 32, if_match="*")
         assert records.find_by_name("c", "logo").sha256 == "33" * 32
         assert records.find_by_name("", "logo") is None
+
+    def test_removing_what_a_name_shows_frees_the_name(self, records: UploadRecords):
+        for number in range(4):
+            named = {"by_name": "logo", "collection": "c" if number else ""}
+            self.make(records, Complete(completed(upload(number, **named)), is_new=True))
+        self.make(records, Complete(completed(upload(4, by_name="other", collection="c")), is_new=True))
         self.make(records, Remove(upload(3).id, 1.0))
-        assert records.find_by_name("c", "logo").sha256 == "22" * 32
+        assert records.find_by_name("c", "logo") is None
+        assert records.find(upload(2).id).state == "complete"
+        assert records.find_by_name("", "logo").id == upload(0).id
+        assert records.find_by_name("c", "other").id == upload(4).id
+        put = Complete(completed(upload(5, by_name="logo", collection="c")), is_new=True, if_none_match=True)
+        self.make(records, put)
+        assert records.find_by_name("c", "logo").id == upload(5).id
+
+    def test_removing_what_a_name_shows_no_more_leaves_the_name_alone(self, records: UploadRecords):
+        for number in (1, 2):
+            self.make(records, Complete(completed(upload(number, by_name="logo")), is_new=True))
+        self.make(records, Remove(upload(1).id, 1.0))
+        assert records.find_by_name("", "logo").id == upload(2).id
+
+    def test_what_another_owner_has_under_a_name_is_not_taken_from_them(self, records: UploadRecords):
+        for number, owner in ((1, "you"), (2, "me"), (3, "admin")):
+            self.make(records, Complete(completed(upload(number, by_name="logo", owner=owner)), is_new=True))
+        self.make(records, Remove(upload(3).id, 1.0))
+        assert records.find_by_name("", "logo").id == upload(2).id
+        self.make(records, Remove(upload(2).id, 1.0))
+        assert records.find_by_name("", "logo").id == upload(1).id
 
     def test_pages_follow_each_other_though_uploads_come_and_go(self, records: UploadRecords):
         self.make(records, *[Add(upload(number, owner=f"o{number % 2}"), AMPLE) for number in range(5)])
@@ -173,6 +200,17 @@ class UploadRecordsContract:
         self.make(records, Complete(completed(upload(1, size=70)), is_new=False))
         assert records.held("me") == Held(5, 13)
 
+    def test_what_counts_for_another_is_held_by_them_and_not_by_its_owner(self, records: UploadRecords):
+        first, second = (upload(number, owner=f"grant:{number}", account="me", size=60) for number in (1, 2))
+        self.make(records, Add(first, Quota(100, 999)))
+        assert (records.held("me"), records.held("grant:1")) == (Held(60, 60), Held(0, 60))
+        with pytest.raises(QuotaError, match="of me"):
+            self.make(records, Add(second, Quota(100, 999)))
+        later = msgspec.structs.replace(second, size=None)
+        self.make(records, Add(later, Quota(100, 999)), Advance(later.id, 40, None, 1.0, Quota(100, 999)))
+        with pytest.raises(QuotaError, match="of me"):
+            self.make(records, Advance(later.id, 41, None, 1.0, Quota(100, 999)))
+
     def test_a_quota_is_not_exceeded_by_two_at_once(self, records: UploadRecords):
         def add(number: int) -> bool:
             return records.commit([Add(upload(number), Quota(1000, 1000))], everything) == [None]
@@ -190,6 +228,30 @@ class UploadRecordsContract:
         with pytest.raises(QuotaError):
             self.make(records, Advance(one.id, 11, None, 1.0, Quota(10, 10)))
         assert records.find(one.id).offset == 10
+
+    @pytest.mark.parametrize("quota", [Quota(10, 99), Quota(99, 10)], ids=["of the owner", "of all"])
+    def test_a_length_that_is_told_later_counts_as_one_told_at_once(self, records: UploadRecords, quota: Quota):
+        one = upload(1, size=None)
+        self.make(records, Add(one, quota), Advance(one.id, 4, None, 1.0, quota))
+        with pytest.raises(QuotaError):
+            self.make(records, Advance(one.id, 4, 11, 1.0, quota))
+        assert (records.find(one.id).size, records.held("me")) == (None, Held(4, 4))
+        self.make(records, Advance(one.id, 4, 10, 1.0, quota), Advance(one.id, 10, None, 1.0, quota))
+        with pytest.raises(QuotaError):
+            self.make(records, Add(upload(2, size=1), quota))
+
+    def test_bytes_that_end_an_upload_count_too(self, records: UploadRecords):
+        one = upload(1, size=None)
+        self.make(records, Add(one, Quota(10, 10)))
+        with pytest.raises(QuotaError):
+            self.make(records, Advance(one.id, 11, 11, 1.0, Quota(10, 10)))
+        assert (records.find(one.id).offset, records.find(one.id).size) == (0, None)
+
+    def test_what_counts_already_may_end_though_the_quota_became_smaller(self, records: UploadRecords):
+        one, two = upload(1, size=None), upload(2, size=50)
+        self.make(records, Add(one, AMPLE), Add(two, AMPLE), Advance(one.id, 11, None, 1.0, AMPLE))
+        self.make(records, Advance(one.id, 11, 11, 1.0, Quota(1, 1)), Advance(two.id, 50, None, 1.0, Quota(1, 1)))
+        assert [records.find(upload.id).size for upload in (one, two)] == [11, 50]
 
     def test_what_has_expired_and_what_is_stuck_is_listed(self, records: UploadRecords):
         stuck = upload(3, size=7)

@@ -71,13 +71,29 @@ def test_an_old_version_takes_the_steps_that_it_lacks(database, monkeypatch):
     def add_column(connection):
         connection.execute(text("ALTER TABLE tokens ADD COLUMN colour TEXT"))
 
-    monkeypatch.setattr(schema, "STEPS", (add_column,))
-    monkeypatch.setattr(schema, "CURRENT", 2)
+    newer = schema.CURRENT + 1
+    monkeypatch.setattr(schema, "STEPS", (*schema.STEPS, add_column))
+    monkeypatch.setattr(schema, "CURRENT", newer)
     database.open()
     database.open()
     with database.read() as connection:
-        assert schema.version_of(connection) == 2
+        assert schema.version_of(connection) == newer
         assert connection.execute(text("SELECT colour FROM tokens")).all() == []
+
+
+def test_records_of_version_1_learn_whose_quota_an_upload_counts_for(database):
+    texts = dict.fromkeys(("state", "name", "collection", "owner", "sha256", "media_type", "by_name"), "")
+    with database.write() as connection:
+        connection.execute(
+            insert(schema.uploads).values(id="a", offset=0, metadata="{}", kind="tus", created=1.0, terms="{}", **texts)
+        )
+        connection.execute(text("ALTER TABLE uploads DROP COLUMN account"))
+        connection.execute(text("DELETE FROM schema_versions WHERE version > 1"))
+        connection.execute(text("INSERT OR IGNORE INTO schema_versions VALUES (1)"))
+    database.open()
+    with database.read() as connection:
+        assert connection.execute(text("SELECT account FROM uploads")).scalars().all() == [""]
+        assert schema.version_of(connection) == schema.CURRENT
 
 
 def test_a_step_that_fails_leaves_the_version_before(database, monkeypatch):
@@ -85,12 +101,13 @@ def test_a_step_that_fails_leaves_the_version_before(database, monkeypatch):
         connection.execute(text("CREATE TABLE half (a TEXT)"))
         connection.execute(text("CREATE TABLE half (a TEXT)"))
 
-    monkeypatch.setattr(schema, "STEPS", (fail,))
-    monkeypatch.setattr(schema, "CURRENT", 2)
+    before = schema.CURRENT
+    monkeypatch.setattr(schema, "STEPS", (*schema.STEPS, fail))
+    monkeypatch.setattr(schema, "CURRENT", before + 1)
     with pytest.raises(StorageError):
         database.open()
     with database.read() as connection:
-        assert schema.version_of(connection) == 1
+        assert schema.version_of(connection) == before
         assert connection.execute(text("SELECT name FROM sqlite_master WHERE name = 'half'")).all() == []
 
 

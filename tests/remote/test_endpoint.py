@@ -9,15 +9,19 @@ from hashlib import sha256
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import anyio
 import httpx
 import pytest
+from starlette.applications import Starlette
 
+from assetserver.bodies import Pace
 from assetserver.data import open_empty
 from assetserver.errors import NoSpaceError
 from assetserver.releases.activation import activate_release, keep_release
 from assetserver.releases.collect import Retention, collect, collecting_lock
 from assetserver.releases.publish import publish_folder
 from assetserver.releases.sites import lock_site
+from assetserver.remote.endpoint import ReleasesApi
 from assetserver.remote.submission import Submission, WantedFile, encode_submission
 from assetserver.remoteroutes import open_releases_api
 from assetserver.semantics.representation import ContentCoding
@@ -158,6 +162,54 @@ class TestBlobs:
                 break
             deadline.wait(0.01)
         assert os.listdir(folder) == []
+
+    @pytest.mark.parametrize("is_known", [False, True])
+    @pytest.mark.parametrize("coding", ["identity", "zstd"])
+    def test_a_body_that_does_not_end_is_refused_where_it_was_announced_to(self, server, is_known, coding):
+        if is_known:
+            assert put(server, BODY).status_code == 201
+        piece = BODY if coding == "identity" else b"".join(compress(ContentCoding.ZSTD, [b""], 0))
+        pieces = piece * (2 + (100_000 // len(piece) if coding == "zstd" else 0))
+        parts = urlsplit(server.url)
+        with socket.create_connection((parts.hostname, parts.port), timeout=10) as connection:
+            head = f"PUT /-/api/blobs/{DIGEST}?size={len(BODY)} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
+            head += f"Content-Encoding: {coding}\r\nTransfer-Encoding: chunked\r\n\r\n{len(pieces):x}\r\n"
+            connection.sendall(head.encode() + pieces)
+            answer = connection.recv(65_536)
+        assert answer.startswith(b"HTTP/1.1 422")
+        assert b"connection: close" in answer.lower()
+
+    def test_a_body_that_says_that_it_is_too_long_is_not_asked_for(self, server):
+        parts = urlsplit(server.url)
+        with socket.create_connection((parts.hostname, parts.port), timeout=10) as connection:
+            head = f"PUT /-/api/blobs/{DIGEST}?size={len(BODY)} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
+            head += f"Content-Length: {len(BODY) + 1}\r\nExpect: 100-continue\r\n\r\n"
+            connection.sendall(head.encode())
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 422")
+
+    @pytest.mark.parametrize(("method", "path"), [one for one in REQUESTS if one[0] != "GET" and NOTHING not in one[1]][:2])
+    def test_a_body_that_comes_too_slowly_is_refused(self, tmp_path, method, path):
+        async def pass_all(_: object) -> None:
+            pass
+
+        async def run() -> int:
+            statuses = []
+
+            async def send_status(message: dict) -> None:
+                statuses.append(message.get("status"))
+
+            fields = [(b"content-length", b"1000")]
+            scope = {"type": "http", "method": method, "path": path, "headers": fields, "query_string": b""}
+            with anyio.fail_after(10):
+                await Starlette(routes=api.routes())(scope, anyio.sleep_forever, send_status)
+            return statuses[0]
+
+        settings = load_settings(None, {}, {"data.path": str(tmp_path), "uploads.reserve_bytes": 0})
+        api = ReleasesApi(open_releases_api(settings)._home, pass_all, Pace(idle_s=0.05))
+        try:
+            assert anyio.run(run) == 408
+        finally:
+            api.close()
 
     def test_the_same_blob_from_many_at_once_is_one(self, server):
         with ThreadPoolExecutor(8) as pool:

@@ -343,10 +343,17 @@ def test_final_upload_must_have_the_parts_in_the_order_of_the_list_and_the_sum_o
     assert client.ask("HEAD", url)["upload-length"] == "10"
 
 
-def test_part_may_be_used_more_than_once(client):
+def test_part_that_is_named_twice_is_refused(client):
     part = client.upload(ABC, upload_concat="partial")
 
-    assert client.download(client.create_final(f"final;{part} {part}")) == ABC + ABC
+    assert client.ask("POST", upload_concat=f"final;{part} {urlsplit(part).path}").status == 400
+    assert client.download(client.create_final(f"final;{part}")) == ABC
+
+
+def test_part_may_be_used_by_more_than_one_upload(client):
+    part = client.upload(ABC, upload_concat="partial")
+
+    assert [client.download(client.create_final(f"final;{part}")) for _ in range(2)] == [ABC, ABC]
 
 
 def test_partial_upload_should_not_be_processed_until_it_is_concatenated(client):
@@ -398,7 +405,8 @@ def test_head_of_a_partial_upload_must_contain_the_offset(client):
 
 def test_head_of_a_partial_or_final_upload_must_include_concat_as_it_was_received(client):
     part = client.upload(ABC, upload_concat="partial")
-    concat = f"final;{urlsplit(part).path}  {part}"
+    other = client.upload(ABC, upload_concat="partial")
+    concat = f"final;{urlsplit(part).path}  {other}"
     final = client.create_final(concat)
 
     assert client.ask("HEAD", part)["upload-concat"] == "partial"
@@ -422,9 +430,9 @@ def test_upload_that_is_not_partial_is_no_part(client):
 
 
 def test_final_upload_that_would_exceed_the_maximum_is_answered_413(client):
-    part = client.upload(bytes(MAX_SIZE // 2 + 1), upload_concat="partial")
+    parts = [client.upload(bytes(MAX_SIZE // 2 + 1), upload_concat="partial") for _ in range(2)]
 
-    assert client.ask("POST", upload_concat=f"final;{part} {part}").status == 413
+    assert client.ask("POST", upload_concat=f"final;{' '.join(parts)}").status == 413
 
 
 def test_partial_uploads_may_be_removed_after_they_were_concatenated(client):

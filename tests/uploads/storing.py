@@ -40,6 +40,7 @@ class Store:
         self.blobs = FileBlobs(os.path.join(self.folder, "media", "blobs"))
         self.staging = FileStaging(os.path.join(self.folder, "media", "staging"), self.blobs)
         self.changes = 0
+        self.change_error: Exception | None = None
         settings = {"reserve_bytes": 0, **settings}
         clocks = {} if clock is None else {"clock": clock}
         self.service = UploadService(
@@ -70,6 +71,8 @@ class Store:
 
     def _count(self) -> None:
         self.changes += 1
+        if self.change_error is not None:
+            raise self.change_error
 
 
 def new(content: bytes | None = None, **values: Any) -> NewUpload:

@@ -233,6 +233,15 @@ def test_a_grant_is_void_when_the_token_that_made_it_is(place):
     assert place.post(grant).status_code == 401
 
 
+def test_a_grant_ends_with_the_token_that_made_it(place):
+    issuer = place.tokens.issue("upload", lifetime_s=1000)
+    grant = place.grant(issuer, uses=0, lifetime_s=3600)
+    assert place.post(grant).status_code == 200
+    place.authority.now = lambda: time.time() + 1001
+    answer = place.post(grant)
+    assert (answer.status_code, answer.text) == (401, "the grant has expired")
+
+
 def test_a_grant_uploads_and_nothing_else(place):
     place.scopes = ("read", "publish", "admin")
     assert place.post(place.grant()).status_code == 403

@@ -48,6 +48,15 @@ def test_name_that_is_no_file_name_is_refused(client, name):
         assert reply.problem
 
 
+@pytest.mark.parametrize("name", ["%ff%fe", "a%c3.txt", "%ed%a0%80", "%ef%bf%bd"])
+@pytest.mark.parametrize(
+    ("method", "target"), [("POST", "/uploads?name="), ("PUT", "/uploads/by-name/"), ("GET", "/uploads/by-name/")]
+)
+def test_name_of_a_url_that_is_no_utf_8_is_refused(client, method, target, name):
+    reply = client.send(method, target + name, b"x" if method != "GET" else None)
+    assert (reply.status, reply.problem) == (400, "bad-request")
+
+
 @pytest.mark.parametrize("name", TAKEN)
 def test_name_that_is_odd_is_kept(client, name):
     for method, target in (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from urllib.parse import urlsplit
 
 import pytest
@@ -72,6 +73,17 @@ def test_by_name_is_always_the_newest(client):
     assert reply.fields["cache-control"] == "no-cache"
 
 
+def test_a_name_is_free_once_what_it_shows_is_removed(client):
+    first = send_by_name(client, "gone.png", PNG).json["uploads"][0]
+    second = send_by_name(client, "gone.png", PNG + b"2").json["uploads"][0]
+    assert client.send("GET", "/media/by-name/gone.png", token="").content == PNG + b"2"
+    assert client.send("DELETE", f"/uploads/{second['id']}").status == 204
+    assert client.send("GET", "/media/by-name/gone.png", token="").status == 404
+    assert client.send("GET", "/uploads/by-name/gone.png").status == 404
+    assert client.send("GET", first["url"], token="").content == PNG
+    assert client.send("PUT", "/uploads/by-name/gone.png", PNG, {"If-None-Match": "*"}).status == 201
+
+
 def test_by_name_is_the_newest_in_every_worker(open_client):
     client = open_client("--workers", "2")
     for number in range(8):
@@ -119,6 +131,33 @@ def test_a_collection_that_is_not_named_takes_nothing(private):
     reply = private.send("POST", "/uploads?name=a.png&collection=pirvate", PNG)
     assert reply.status == 400
     assert private.send("POST", "/uploads?name=a.png&collection=open", PNG).status == 201
+
+
+@pytest.mark.parametrize("config", ["", PRIVATE.replace('"private"', '"renamed"')], ids=["removed", "renamed"])
+def test_a_private_collection_that_the_settings_name_no_more_stays_private(private, origin, make_client, config):
+    url = send_by_name(private, "a.png", PNG, "?collection=private").json["uploads"][0]["url"]
+    later = make_client(origin(None, "--data", private.data, config=config), private.token, private.data)
+    assert later.send("GET", url, token="").status == 403
+    assert later.send("GET", "/media/by-name/private/a.png", token="").status == 404
+    assert later.send("GET", sign(private, url), token="").content == PNG
+
+
+def test_the_default_collection_is_public_unless_it_is_named_signed(private, origin, make_client):
+    url = private.upload("a.png", PNG)["url"]
+    assert private.send("GET", url, token="").content == PNG
+    config = PRIVATE.replace('"private"', '"default"')
+    later = make_client(origin(None, "--data", private.data, config=config), private.token, private.data)
+    assert later.send("GET", url, token="").status == 403
+
+
+def test_a_grant_for_a_collection_that_is_gone_is_of_no_use(private, origin, make_client):
+    grant = ask_for_grant(private, collection="private")
+    later = make_client(origin(None, "--data", private.data), grant, private.data)
+    boundary = {"Content-Type": "multipart/form-data; boundary=x"}
+    form = b'--x\r\nContent-Disposition: form-data; name="f"; filename="a.png"\r\n\r\n' + PNG + b"\r\n--x--\r\n"
+    assert later.send("POST", "/uploads?name=a.png", PNG).status == 400
+    assert later.send("POST", "/uploads", form, boundary).status == 400
+    assert private.send("POST", "/uploads?name=a.png", PNG, token=grant).status == 201
 
 
 def test_private_names_are_neither_served_nor_told(private):
@@ -171,6 +210,12 @@ def test_a_tus_client_goes_on_with_the_grant_that_it_began_with(client):
     fields = {"Tus-Resumable": "1.0.0", "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
     assert client.send("PATCH", place, PNG, fields, token=grant).status == 204
     assert client.send("HEAD", place, None, fields, token=ask_for_grant(client)).status == 403
+
+
+def test_a_grant_is_made_to_end_with_its_token(client, create_token):
+    issuer = create_token(client.data, "--scope", "upload", "--expires", "10m")
+    made = client.send("POST", "/-/api/grants", b'{"lifetime_s": 3600}', token=issuer).json
+    assert datetime.fromisoformat(made["expires"]).timestamp() < time.time() + 601
 
 
 def test_grants_of_a_revoked_token_are_void(client, create_token):

@@ -35,6 +35,7 @@ def test_names_stay_as_they_are(name):
         ("a\ue000", "a"),
         ("\ud800a", "a"),
         (" a ", "a"),
+        ("a\ufffd.png", "a.png"),
         ("ä" * 128 + ".png", "ä" * 125 + ".png"),
         ("x" * 300, "x" * 255),
         ("." + "x" * 300, "." + "x" * 254),

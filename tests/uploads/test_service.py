@@ -158,6 +158,23 @@ def test_by_name_the_newest_is_found_and_conditions_hold(store):
     assert store.staged() == {}
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), NoSpaceError("the disk is full")], ids=repr)
+def test_what_is_recorded_succeeded_though_nobody_could_be_told_of_it(store, caplog, error):
+    store.change_error = error
+
+    async def work():
+        upload = await store.service.receive(new(PNG, by_name="logo"), body(PNG))
+        assert (await store.service.find_by_name("logo")).id == upload.id
+        await store.service.remove(upload.id)
+        with pytest.raises(UploadMissingError):
+            await store.service.find_by_name("logo")
+
+    run(store, work)
+    assert store.changes == 2
+    assert store.stored() == set()
+    assert caplog.text.count(str(error)) == 2
+
+
 def test_of_two_that_want_a_free_name_one_gets_it(store):
     async def work():
         outcomes = []

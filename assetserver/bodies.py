@@ -18,13 +18,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from assetserver.errors import RateError
+from .errors import RateError
 
 DRAIN_BYTES = 8 << 20
 DRAIN_S = 2.0
 """What of a refused body is taken and thrown away, and for how long."""
 
-_KEY = "assetserver.uploads.body"
+_KEY = "assetserver.body"
 
 
 class Pace(NamedTuple):
@@ -35,7 +35,7 @@ class Pace(NamedTuple):
     window_s: float = 60.0
 
 
-_DEFAULT_PACE = Pace()
+DEFAULT_PACE = Pace()
 
 
 class RequestBody:
@@ -48,7 +48,7 @@ class RequestBody:
         self._receive = receive
         self._clock = clock
 
-    async def chunks(self, pace: Pace = _DEFAULT_PACE) -> AsyncIterator[bytes]:
+    async def chunks(self, pace: Pace = DEFAULT_PACE) -> AsyncIterator[bytes]:
         """Yield the pieces as they come; none is empty.
 
         Raises ``ClientDisconnect`` if the client goes, and ``RateError`` if it is slower than ``pace`` allows.

@@ -4,9 +4,9 @@ from itertools import count
 import pytest
 from starlette.requests import ClientDisconnect, Request
 
+from assetserver import bodies
+from assetserver.bodies import DRAIN_BYTES, LingeringResponse, Pace, RequestBody, body_of
 from assetserver.errors import RateError
-from assetserver.uploads import bodies
-from assetserver.uploads.bodies import DRAIN_BYTES, LingeringResponse, Pace, RequestBody, body_of
 
 CHUNKED = {"headers": [(b"transfer-encoding", b"chunked")]}
 GONE = {"type": "http.disconnect"}
