@@ -15,7 +15,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "assetserver"
 
 ROWS = (
-    {"semantics", "storage", "settings", "settingtables", "tomllines", "errors", "observe"},
+    {"semantics", "storage", "settings", "settingtables", "tomllines", "errors", "observe", "problems", "complaints"},
     {"releases", "jobs", "access"},
     {"delivery", "uploads", "images", "console", "remote"},
     {"database"},
