@@ -21,13 +21,17 @@ help: ## list the targets
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@ .venv/.serve
 
+SAMPLE := --config static/assetserver.toml
+# What leads to another port than the one that is there by default.
+THERE = $(if $(filter-out 8000,$(PORT)),ASSETSERVER_SERVER__PORT=$(PORT) )
 serve: export ASSETSERVER_SERVER__PORT = $(PORT)
-serve: .venv/.serve ## publish the sample site and serve it on http://127.0.0.1:$(PORT)
-	@$(BIN)/assetserver publish static/v1 --prod -m 'first version' --config static/assetserver.toml
+serve: .venv/.serve ## serve the sample site on http://127.0.0.1:$(PORT); publish it first if nothing is live yet
+	@$(BIN)/assetserver releases $(SAMPLE) 2>/dev/null | grep -q '^\*' || \
+	  $(BIN)/assetserver publish static/v1 --prod -m 'first version' $(SAMPLE)
 	@echo 'Then try, in another terminal:'
-	@echo '  $(BIN)/assetserver publish static/v2 --prod -m "second version" --config static/assetserver.toml'
-	@echo '  $(BIN)/assetserver rollback --config static/assetserver.toml'
-	@$(BIN)/assetserver serve --config static/assetserver.toml
+	@echo '  $(THERE)$(BIN)/assetserver publish static/v2 --prod -m "second version" $(SAMPLE)'
+	@echo '  $(THERE)$(BIN)/assetserver rollback $(SAMPLE)'
+	@$(BIN)/assetserver serve $(SAMPLE)
 
 lint: .venv/.test ## format check, lint, types
 	$(BIN)/ruff format --check --quiet .

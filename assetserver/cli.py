@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from .endings import EX_FAILURE, told_kindly
-from .options import CONFIG, DATA, JSON, SITE, Commands, data_path, load
+from .options import CONFIG, DATA, JSON, SITE, Commands, check_directory, data_path, load
 from .tokencli import sign, token
 
 
@@ -26,7 +26,7 @@ def main() -> None:
 @main.command()
 @click.argument("directory", required=False, metavar="[DIR]")
 @CONFIG
-@click.option("--data", type=click.Path(), metavar="DIR", help="Folder of releases, for sites.  [./data]")
+@DATA
 @click.option("--host", help="Address to listen on.  [127.0.0.1]")
 @click.option("--port", type=int, help="TCP port to listen on; 0 takes any free one.  [8000]")
 @click.option("--uds", metavar="PATH", help="Unix socket to listen on, instead of host and port.")
@@ -47,6 +47,8 @@ def serve(directory: str | None, config: str | None, data: str | None, reload: b
         overrides |= {"uploads.enabled": False, "publish.remote": False}
     overrides |= data_path(data)
     with told_kindly():
+        if directory is not None:
+            check_directory(directory)
         from .serving import serve_settings  # noqa: PLC0415 - `version` and `--help` must not wait for Uvicorn
 
         settings = load(config, overrides)
@@ -55,19 +57,24 @@ def serve(directory: str | None, config: str | None, data: str | None, reload: b
 
 @main.command()
 @CONFIG
+@DATA
 @click.option("--list", "wants_list", is_flag=True, help="List every setting instead, with default and limits (Markdown).")
-def check(config: str | None, wants_list: bool) -> None:
-    """Check the settings and say what would be served. Changes nothing; exits with 78 if something is wrong."""
+def check(config: str | None, data: str | None, wants_list: bool) -> None:
+    """Check the settings and say what would be served.
+
+    Changes nothing; exits with 78 if something is wrong.
+    """
     if wants_list:
         _list_settings()
         return
     with told_kindly():
         from .app import create_app  # noqa: PLC0415 - as in `serve`
-        from .data import warn_of_records  # noqa: PLC0415
+        from .data import check_data_folder, warn_of_records  # noqa: PLC0415
         from .serving import describe_mounts  # noqa: PLC0415
 
-        settings = load(config, {})
+        settings = load(config, data_path(data))
         create_app(settings)
+        check_data_folder(settings)
         warning = warn_of_records() if settings.uploads.enabled else ""
     for line in describe_mounts(settings):
         click.echo(line)
@@ -100,7 +107,9 @@ def check(config: str | None, wants_list: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Say what would be done; store nothing.")
 @JSON
 def publish(directory: str, config: str | None, data: str | None, **options: Any) -> None:
-    """Turn the folder DIR into a release: immutable, compressed, kept. The same files are the same release.
+    """Turn the folder DIR into a release.
+
+    It is immutable, compressed and kept; the same files are the same release.
 
     With --url, on another machine, as its settings say.
     """

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import difflib
 import os
+import stat
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from .access.keyfile import KEY_FILE, load_keys
 from .access.keys import KeyRing
 from .access.records import AccessRecords
-from .errors import PublishError, ReleaseMissingError, SignatureError
+from .errors import PublishError, ReleaseMissingError, SettingsError, SignatureError
 from .releases.checks import CheckPolicy
 from .releases.library import Library
 from .releases.manifest import SHORT, ReleaseId
@@ -20,6 +22,7 @@ from .releases.signing import SUFFIX, parse_public_key, verify_signature
 from .releases.sites import Site
 from .settings import Settings
 from .settingtables import SiteSettings
+from .storage.durable import make_durable_folder
 from .storage.files import FileBlobs
 from .storage.marks import ChangeMark
 from .wording import short_path
@@ -33,11 +36,39 @@ DEFAULT_FOLDER = "data"
 MEDIA = "media"
 """Below the data folder: the blobs of uploads and what belongs to them, apart from releases."""
 _SQLITE = "sqlite:///"
+_BY_HAND = ("default", "--data-path")
+"""How a place is called that a flag sets, or nobody."""
 
 
 def data_folder(settings: Settings) -> str:
     """Return the data folder: ``data.path``, else ``$STATE_DIRECTORY``, else ``./data``. It need not be there."""
     return settings.data.path or os.environ.get("STATE_DIRECTORY", "").partition(":")[0] or DEFAULT_FOLDER
+
+
+def check_data_folder(settings: Settings) -> None:
+    """Raise ``SettingsError`` if the data folder is not there and cannot be made, or is a file; nothing of it stays.
+
+    Who only serves folders, and names no data folder, needs none.
+    """
+    if not (served_sites(settings) or settings.data.path):
+        return
+    folder = os.path.abspath(data_folder(settings))
+    reason = "" if os.path.isdir(folder) else _try_to_make(folder)
+    if reason:
+        place = settings.locate("data", "path")
+        raise SettingsError(f"{'--data' if place in _BY_HAND else place}: {short_path(folder)} cannot be created: {reason}")
+
+
+def _try_to_make(folder: str) -> str:
+    """Make the first of the folders that are missing, and remove it again; return why that cannot be, or ""."""
+    while not os.path.lexists(above := os.path.dirname(folder)):
+        folder = above
+    try:
+        os.mkdir(folder)
+        os.rmdir(folder)
+    except OSError as error:
+        return "" if os.path.isdir(folder) else (error.strerror or str(error)).lower()  # another process makes it, too
+    return ""
 
 
 def open_library(settings: Settings) -> Library:
@@ -84,10 +115,20 @@ class Records:
             if self._database is None:
                 from .database.sqlite import SqliteDatabase  # noqa: PLC0415 - as above
 
+                self._make_private()
                 database = SqliteDatabase(self.path)
                 database.open()
                 self._database = database
             return self._database
+
+    def _make_private(self) -> None:
+        """Make the file, if it is not there, for this user alone; SQLite gives its ``-wal`` and ``-shm`` the same mode.
+
+        Without opening it: whoever closes a file drops the locks that this process has on it. Errors are told by who opens it.
+        """
+        with suppress(OSError):
+            make_durable_folder(os.path.dirname(os.path.abspath(self.path)))
+            os.mknod(self.path, stat.S_IFREG | 0o600)
 
 
 def open_records(settings: Settings) -> Records:

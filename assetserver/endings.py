@@ -1,6 +1,7 @@
 """How a command ends: errors in one line and an exit code, in JSON where that is asked for; hints to type as they stand.
 
 Exit codes follow sysexits.h: 0 done, 1 refused or failed, 2 usage, 69 the address is taken, 78 configuration, 130 interrupted.
+A server that is stopped with Ctrl+C has done what it was asked: 0.
 """
 
 from __future__ import annotations

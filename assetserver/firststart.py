@@ -1,4 +1,4 @@
-"""The first start of an empty data folder: a link to the console with a fresh admin token, as Jupyter does.
+"""The first starts, while nobody has a token: a link to the console with a fresh admin token, as Jupyter does.
 
 The token ends after a day: what is printed is in the terminal's history, or in the journal, for longer than anybody
 thinks of it.
@@ -6,13 +6,12 @@ thinks of it.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 
 from .access.tokens import issue_token
 from .addresses import base_url
-from .data import data_folder, open_records, served_sites
+from .data import open_records, served_sites
 from .endings import with_options
 from .errors import AssetServerError
 from .settings import Settings
@@ -23,18 +22,21 @@ _NOTE = "first start"
 
 
 def is_first_start(settings: Settings) -> bool:
-    """Tell whether nothing was ever kept in the data folder, and something is to be: it is not there, or empty.
+    """Tell whether tokens are of use and the records hold none yet, whatever was published.
 
-    Who only serves folders, and names no data folder, gets none.
+    Who only serves folders, and names no data folder, gets none. Records that cannot be read are told of by who needs them.
     """
     if not settings.uploads.enabled or not (served_sites(settings) or settings.data.path):
         return False
-    try:
-        return not os.listdir(data_folder(settings))
-    except FileNotFoundError:
+    records = open_records(settings)
+    if not records.are_there():
         return True
-    except OSError:
+    try:
+        return not records.access().tokens.list_all()
+    except (AssetServerError, OSError):
         return False
+    finally:
+        records.close()
 
 
 def welcome(settings: Settings, address: str) -> Iterator[str]:

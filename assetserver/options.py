@@ -8,6 +8,8 @@ from typing import Any, NoReturn
 
 import click
 
+from .errors import SettingsError
+
 _NEAR = 0.8
 """How alike an option must be to be suggested, from 0 to 1: ``--prod`` for ``--prot``, never for ``--port``."""
 _ELSEWHERE = {
@@ -73,13 +75,22 @@ def _refuse_command(ctx: click.Context, name: str, known: list[str]) -> NoReturn
 
 CONFIG = click.option("--config", type=click.Path(), metavar="FILE", help="Settings; assetserver.toml if it is there.")
 SITE = click.option("--site", metavar="NAME", help="Which site; needed where the settings name several.")
-DATA = click.option("--data", type=click.Path(), metavar="DIR", help="Folder of releases.  [./data]")
+DATA = click.option("--data", type=click.Path(), metavar="DIR", help="Data folder.  [./data]")
 JSON = click.option("--json", "as_json", is_flag=True, help="Say it in JSON.")
 
 
 def data_path(path: str | None) -> dict[str, Any]:
     """Return what ``--data`` sets."""
     return {"data.path": path} if path else {}
+
+
+def check_directory(path: str) -> None:
+    """Raise ``SettingsError`` if ``path``, which someone typed, is no folder."""
+    if os.path.isdir(path):
+        return
+    shown = os.path.normpath(path)
+    what = f"{shown} is a file; name the folder that it is in" if os.path.isfile(path) else f"there is no folder {shown}"
+    raise SettingsError(what)
 
 
 def load(config: str | None, overrides: dict[str, Any]) -> Any:

@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 from uvicorn.supervisors import ChangeReload
 
 from .app import create_app
-from .data import open_library, served_sites
+from .data import check_data_folder, open_library, served_sites
 from .descriptors import raise_limit
 from .endings import told_kindly, with_options
 from .firststart import is_first_start, welcome
@@ -27,10 +27,11 @@ from .origin import OriginServer
 from .releases.manifest import SHORT
 from .settings import Settings
 from .settingtables import SiteSettings
-from .workers import run_workers
+from .tomllines import format_bytes
+from .wording import in_units
+from .workers import run_workers, tell_stopped
 
 EX_UNAVAILABLE = 69
-EX_INTERRUPTED = 130
 BACKLOG = 4096
 GC_THRESHOLD = (20_000, 20, 20)
 _APP = "assetserver.app:app"
@@ -46,6 +47,7 @@ def serve_settings(settings: Settings, variables: Mapping[str, str], *, reload: 
     """
     raise_limit()
     app = create_app(settings)
+    check_data_folder(settings)
     is_first = is_first_start(settings)
     try:
         listener = open_listener(settings)
@@ -57,7 +59,7 @@ def serve_settings(settings: Settings, variables: Mapping[str, str], *, reload: 
     address = address_of(listener)
     for line in (
         *describe_mounts(settings),
-        f"on {address} (stop with Ctrl+C)",
+        f"on {address} ({_describe_workers(settings, reload=reload)}stop with Ctrl+C)",
         *(welcome(settings, address) if is_first else ()),
     ):
         click.echo(line, err=True)
@@ -118,6 +120,19 @@ def describe_mounts(settings: Settings) -> Iterator[str]:
     width = max(len(url) for url, _ in rows)
     for url, what in rows:
         yield f"  {url:<{width}}  {what}"
+    if settings.uploads.enabled:
+        yield f"uploads to /uploads, up to {_in_binary_units(settings.uploads.max_size)} a file"
+
+
+def _describe_workers(settings: Settings, *, reload: bool) -> str:
+    count = settings.server.workers
+    return f"{count} workers; " if count > 1 and not reload else ""
+
+
+def _in_binary_units(count: int) -> str:
+    """Return a number of bytes as it was set: ``2 GiB``, or where no unit divides it, ``3.0 MB``."""
+    exact = format_bytes(count).partition("(")[2].rstrip(")")
+    return exact or in_units(count)
 
 
 def _describe_site(settings: Settings, site: SiteSettings) -> str:
@@ -149,7 +164,7 @@ def _run(config: uvicorn.Config, listener: socket.socket) -> int:
         else:
             server.run(sockets=[listener])
     except KeyboardInterrupt:
-        return EX_INTERRUPTED
+        tell_stopped()
     return 0
 
 

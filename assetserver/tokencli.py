@@ -12,7 +12,10 @@ from .options import CONFIG, DATA, JSON, Command, Commands, data_path, load
 
 @click.group(cls=Commands)
 def token() -> None:
-    """Make, list and revoke the tokens that uploading and publishing over HTTP need."""
+    """Make, list and revoke tokens.
+
+    Uploading, and publishing over HTTP, need one.
+    """
 
 
 @token.command("create")
@@ -30,7 +33,11 @@ def token() -> None:
 @click.option("--note", default="", metavar="N", help="What it is for, for people.")
 @JSON
 def create_token(config: str | None, data: str | None, **options: Any) -> None:
-    """Make a token and print it, alone on the last line. Only a hash of it is kept: it cannot be shown again."""
+    """Make a token and print it.
+
+    It stands alone on stdout, for TOKEN=$(assetserver token create --scope upload); what it may do is told on stderr. Only a
+    hash of it is kept: it cannot be shown again.
+    """
     with told_kindly():
         from . import tokencommands  # noqa: PLC0415 - as in `serve`
 
@@ -54,7 +61,7 @@ def list_tokens(config: str | None, data: str | None, as_json: bool) -> None:
 @CONFIG
 @DATA
 def revoke_token(token_id: str, config: str | None, data: str | None) -> None:
-    """Make the token ID void at once, and the upload grants that it made."""
+    """Make the token ID void, with its grants, at once."""
     with told_kindly():
         from . import tokencommands  # noqa: PLC0415 - as in `serve`
 
@@ -67,7 +74,9 @@ def revoke_token(token_id: str, config: str | None, data: str | None) -> None:
 @DATA
 @click.option("--expires", default="1h", show_default=True, metavar="TIME", help="How long the URL is good, such as 15m or 7d.")
 def sign(path: str, config: str | None, data: str | None, expires: str) -> None:
-    """Print a signed URL for PATH: /media/ID/NAME or /media/by-name/NAME.
+    """Print a signed URL for an upload.
+
+    PATH is /media/ID/NAME, /media/by-name/NAME or /media/by-name/COLLECTION/NAME.
 
     Needed where the settings say access = "signed" for a collection.
     """

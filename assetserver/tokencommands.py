@@ -24,12 +24,14 @@ from .wording import escape, in_utc, short_path
 
 _MEDIA = "/media/"
 _DURATION = re.compile(r"([1-9][0-9]{0,5})([smhdwy])")
+_NO_TIME = re.compile(r"0{1,9}[smhdwy]?")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_536_000}
+_ID_FORM = "22 or more letters, digits, - and _"
 _ID = re.compile(r"(?:ast_)?([0-9a-f]{12})(?:_[0-9a-f]{48})?")
 
 
 def create(settings: Settings, options: dict[str, Any]) -> None:
-    """Make a token and print it, alone on the last line of stdout: it is shown this once."""
+    """Make a token and print it, alone on stdout: it is shown this once."""
     now = time.time()
     lifetime_s = parse_duration(options["expires"]) if options["expires"] else None
     token, record = issue_token(
@@ -62,7 +64,7 @@ def revoke(settings: Settings, token_id: str) -> None:
     match = _ID.fullmatch(token_id.strip())
     if match is None:
         raise AccessError(
-            f"{escape(token_id[:20])!r} is not the id of a token: 12 digits, as `assetserver token list` shows them"
+            f"{escape(token_id[:20])!r} is not the id of a token: 12 hexadecimal digits, as `assetserver token list` shows them"
         )
     _check_folder(settings)
     records = _open(settings)
@@ -75,9 +77,9 @@ def revoke(settings: Settings, token_id: str) -> None:
 def sign(settings: Settings, path: str, lifetime: str) -> None:
     """Print the URL that admits to ``path`` until its end."""
     media_path = _read_path(path)
+    expires = int(time.time() + parse_duration(lifetime))
     if not settings.access.keys:
         _check_folder(settings)
-    expires = int(time.time() + parse_duration(lifetime))
     query = sign_url(load_signing_keys(settings), media_path, expires)
     origin = settings.uploads.media_url or base_url(settings)
     click.echo(f"valid until {in_utc(expires)}", err=True)
@@ -87,6 +89,8 @@ def sign(settings: Settings, path: str, lifetime: str) -> None:
 def parse_duration(text: str) -> float:
     """Return seconds for ``90s``, ``15m``, ``12h``, ``30d``, ``8w`` or ``1y``. Raises ``AccessError``."""
     match = _DURATION.fullmatch(text)
+    if _NO_TIME.fullmatch(text):
+        raise AccessError(f"{text} is no time; it must be at least 1s")
     if match is None:
         raise AccessError(f"{escape(text[:20])!r} is not a time; write a number and s, m, h, d, w or y, such as 30d")
     return float(int(match[1]) * _SECONDS[match[2]])
@@ -111,6 +115,9 @@ def _read_path(text: str) -> str:
         raise AccessError(f"{escape(text)} names nothing: {target.reason}")
     below = target.path.removeprefix(_MEDIA.lstrip("/"))
     if below == target.path or parse_media_path(below) is None:
+        upload_id, _, name = below.partition("/")
+        if below != target.path and name and "/" not in name:
+            raise AccessError(f"{escape(upload_id[:80])!r} is not the id of an upload: {_ID_FORM}, as /uploads lists them")
         raise AccessError(f"{escape(unquote(path))} is not the path of an upload: /media/ID/NAME or /media/by-name/NAME")
     return below
 

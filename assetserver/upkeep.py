@@ -198,9 +198,10 @@ def _describe_collection(report: CollectReport, *, dry_run: bool) -> Iterable[st
         if dropped:
             yield f"site {site} {'would drop' if dry_run else 'dropped'} {_some([one[:SHORT] for one in dropped])}"
     count = len(report.releases)
-    kinds = ", ".join(f"{number:,} {plural(number, kind)}" for kind, number in report.files.items())
-    yield f"{verb} {count:,} {plural(count, 'release')}; {kinds or 'no files'}: {in_units(sum(report.bytes.values()))}"
-    yield stay
+    releases = [f"{count:,} {plural(count, 'release')}"] if count else []
+    unused = "" if count else "unused "
+    kinds = ", ".join([*releases, *(f"{number:,} {unused}{plural(number, kind)}" for kind, number in report.files.items())])
+    yield f"{verb} {kinds or 'no files'} ({in_units(sum(report.bytes.values()))}); {stay}"
 
 
 def _name(release: ReleaseId, state: SiteState) -> str:

@@ -10,22 +10,25 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio
+import msgspec
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from .access.grants import GrantRequest
 from .admission import open_authority
 from .bodies import Pace
+from .complaints import explain
 from .data import open_records, open_uploads
 from .delivery.resources import Resources
-from .errors import AssetServerError
+from .errors import AssetServerError, BadRequestError, ForbiddenError
 from .mediaroutes import media_routes
 from .remote.openapi import describe_releases
 from .remoteroutes import open_releases_api, release_routes
 from .settings import Settings
 from .uploads.answers import Handler, Places, render_json
-from .uploads.authorising import Guarded
+from .uploads.authorising import DEFAULT_COLLECTION, Guarded, authorise
 from .uploads.desk import Desk
 from .uploads.endpoint import UploadEndpoint
 from .uploads.grantendpoint import GrantEndpoint
@@ -107,7 +110,8 @@ class Uploading:
             "/uploads/by-name/{name}": Resource({"GET": plain.show_by_name, "PUT": plain.put}),
             "/uploads/{id}": Resource({"GET": plain.show, **dict.fromkeys(_ITEM_METHODS, protocols.item)}),
             "/uploads/{rest:path}": Resource(dict.fromkeys(_ALL_METHODS, answer_missing)),
-            "/-/api/grants": Resource({"POST": GrantEndpoint(self._authority).create}),
+            "/-/api/grants": Resource({"POST": _in_our_words(GrantEndpoint(self._authority).create, GrantRequest)}),
+            "/-/api/collections": Resource({"GET": _collections(self._settings)}),
             "/-/api/openapi.json": Resource({"GET": _description(self._settings)}),
         }
 
@@ -127,6 +131,34 @@ def _first_of(protocols: UploadProtocols, plain: UploadEndpoint) -> Handler:
 
     async def handle(request: Request) -> Response:
         return await protocols.collection(request) or await plain.create(request)
+
+    return handle
+
+
+def _collections(settings: Settings) -> Handler:
+    """Return the handler that lists the collections, for who has a token: a page with a grant need not know them."""
+    access = {DEFAULT_COLLECTION: "public"} | {one.name: one.access for one in settings.collections}
+    content = {"collections": [{"name": name, "access": how} for name, how in access.items()]}
+
+    async def answer(request: Request) -> Response:
+        if (await authorise(request, "upload", "read")).grant is not None:
+            raise ForbiddenError("a grant cannot list collections; this needs a token")
+        return render_json(content)
+
+    return answer
+
+
+def _in_our_words(handler: Handler, shape: type) -> Handler:
+    """Return ``handler``, whose refusals of a body that is no ``shape`` say what is wrong with it as people would."""
+
+    async def handle(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except BadRequestError as error:
+            if not isinstance(error.__cause__, (msgspec.MsgspecError, UnicodeError)):
+                raise
+            detail = f"this is not what a grant is made of: {explain(error.__cause__, shape)}"
+            raise BadRequestError(detail) from error.__cause__
 
     return handle
 

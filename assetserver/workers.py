@@ -28,7 +28,7 @@ from typing import NoReturn
 
 import click
 
-from .endings import EX_FAILURE, EX_INTERRUPTED
+from .endings import EX_FAILURE
 
 Serve = Callable[[socket.socket], None]
 """What a worker does, given its channel; ends by returning or by ``SystemExit``."""
@@ -77,6 +77,7 @@ class _Master:
         self._patience_s = patience_s
         self._signals: list[int] = []
         self._code: int | None = None  # known once we are stopping
+        self._is_interrupted = False
         self._deadline_s = 0.0
         self._selector = selectors.DefaultSelector()
         self._bell, self._ring = socket.socketpair()  # signals interrupt a wait by ringing
@@ -89,6 +90,8 @@ class _Master:
                 self._turn()
         finally:
             self._kill_all()
+        if self._is_interrupted:
+            tell_stopped()
         return self._code
 
     def _turn(self) -> None:
@@ -235,7 +238,8 @@ class _Master:
 
     def _on_signal(self, number: int) -> None:
         if self._code is None:
-            self._stop(EX_INTERRUPTED if number == signal.SIGINT else 0)
+            self._is_interrupted = number == signal.SIGINT
+            self._stop(0)
         else:  # once more: whoever asks has no patience
             self._kill_all()
 
@@ -257,6 +261,11 @@ class _Master:
                     os.waitpid(worker.pid, 0)
                 self._hang_up(worker)
                 worker.pid = 0
+
+
+def tell_stopped() -> None:
+    """Say to who pressed Ctrl+C that all has ended."""
+    _say("stopped")
 
 
 def _say(text: str) -> None:

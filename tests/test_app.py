@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from starlette.testclient import TestClient
 
 from assetserver.app import app, create_app
+from assetserver.cli import main
 from assetserver.errors import SettingsError
 from assetserver.settings import load_settings
 
@@ -86,6 +88,29 @@ def test_errors_come_in_the_form_that_the_client_reads(site: Path, accept: str, 
         assert answer.headers["cache-control"] == "no-store"
         if "json" in media_type:
             assert json.loads(answer.text)["status"] == 404
+
+
+EMPTY = "Nothing is published here yet."
+
+
+@pytest.mark.parametrize("accept", ["text/html", "application/json", "*/*"])
+def test_the_root_of_an_empty_site_says_that_it_is_empty_and_nothing_of_the_machine(site: Path, accept: str) -> None:
+    with client_of(site, '[data]\npath = "d"\n[[sites]]\nprefix = "/docs"\n') as client:
+        root = client.get("/docs/", headers={"accept": accept})
+        assert (root.status_code, EMPTY in root.text, str(site) in root.text) == (404, True, False)
+        assert root.headers["cache-control"] == "no-cache"
+        for path in ("/docs/a", "/docs/a/", "/docs/a.css", "/docs/%00", "/"):
+            other = client.get(path, headers={"accept": accept})
+            assert (other.status_code, EMPTY in other.text) == (404, False), path
+
+
+def test_a_site_without_an_index_page_is_not_called_empty(site: Path) -> None:
+    (site / "v1" / "index.html").unlink()
+    words = ["publish", str(site / "v1"), "--prod", "--data", str(site / "d")]
+    assert CliRunner().invoke(main, words).exit_code == 0
+    with client_of(site, '[data]\npath = "d"\n[[sites]]\nprefix = "/"\n') as client:
+        assert (client.get("/app.js").status_code, client.get("/").status_code) == (200, 404)
+        assert EMPTY not in client.get("/").text
 
 
 def test_nothing_under_the_servers_own_prefix_is_a_sites(site: Path) -> None:

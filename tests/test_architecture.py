@@ -15,7 +15,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "assetserver"
 
 ROWS = (
-    {"semantics", "storage", "settings", "settingtables", "tomllines", "errors", "observe", "bodies"},
+    {"semantics", "storage", "settings", "settingtables", "tomllines", "errors", "observe", "bodies", "problems", "complaints"},
     {"releases", "jobs", "access"},
     {"delivery", "uploads", "images", "console", "remote"},
     {"database"},

@@ -49,6 +49,17 @@ def test_bench_publish_measures_against_every_goal(start_program, tmp_path):
     assert all(isinstance(row["value"], float | int) for row in rows)
 
 
+def test_bench_uploads_measures_against_every_goal(start_program, missing, tmp_path):
+    if not shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin"):
+        missing("nginx (Debian package nginx-light)")
+    numbers = tmp_path / "uploads.json"
+    command = [sys.executable, BENCHMARKS / "bench_uploads.py", "--quick", "--json", numbers, "--folder", tmp_path]
+    bench = start_program("bench", command)
+    assert bench.process.wait(LIMIT_S) == 0, bench.show_tail()
+    rows = json.loads(numbers.read_text())["rows"]
+    assert len([row for row in rows if row["goal"]]) >= 5
+
+
 def test_bench_requests_compares_with_nginx_and_the_readme_shows_it(start_program, missing, tmp_path):
     for program, package in (("wrk", "wrk"), ("nginx", "nginx-light")):
         if not shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin"):
@@ -61,7 +72,7 @@ def test_bench_requests_compares_with_nginx_and_the_readme_shows_it(start_progra
     assert [row["content_bytes"][1] for row in rows][::3] == [1024, 1 << 20]
     readme = tmp_path / "README.md"
     readme.write_text(
-        "".join(f"<!-- {name}:{end} -->\n" for name in ("bench", "publish") for end in ("start", "end")) + "rest\n"
+        "".join(f"<!-- {name}:{end} -->\n" for name in ("bench", "publish", "uploads") for end in ("start", "end")) + "rest\n"
     )
     report = start_program("report", [sys.executable, BENCHMARKS / "report.py", "--results", tmp_path, "--readme", readme])
     assert report.process.wait(LIMIT_S) == 0, report.show_tail()

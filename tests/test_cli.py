@@ -20,6 +20,7 @@ from click.testing import CliRunner
 from assetserver.cli import main
 
 DEADLINE_S = 15
+UPLOADS = "uploads to /uploads, up to 2 GiB a file"
 WANT_DATA = (
     "promote abcd",
     "rollback",
@@ -57,6 +58,7 @@ class Server:
             pass_fds=pass_fds,
         )
         self.lines: list[str] = []
+        self.last_words = ""
 
     def __enter__(self) -> Self:
         assert self.process.stderr
@@ -77,7 +79,7 @@ class Server:
 
     def stop(self, number: int) -> tuple[int, str]:
         self.process.send_signal(number)
-        output, _ = self.process.communicate(timeout=DEADLINE_S)
+        output, self.last_words = self.process.communicate(timeout=DEADLINE_S)
         return self.process.returncode, output
 
 
@@ -94,15 +96,15 @@ def test_a_folder_is_served_at_once_and_the_first_lines_say_what_and_where(site:
         assert get(server.url + "/file.txt").text == "hello world"
         assert "file.txt" in get(server.url + "/").text
         code, output = server.stop(signal.SIGTERM)
-    assert code == 0
+    assert (code, server.last_words) == (0, "")
     assert '"GET /file.txt HTTP/1.1" 200 11' in output
 
 
-def test_ctrl_c_ends_it_with_its_own_exit_code(site: Path) -> None:
+def test_ctrl_c_ends_it_and_it_says_so(site: Path) -> None:
     with Server("site", "--port", "0", "--access-log", "json") as server:
         get(server.url + "/file.txt")
         code, output = server.stop(signal.SIGINT)
-    assert code == 130
+    assert (code, server.last_words) == (0, "stopped\n")
     assert json.loads(output)["path"] == "/file.txt"
 
 
@@ -157,6 +159,7 @@ def test_an_inherited_socket_is_served_without_delay_of_small_answers(site: Path
 
 def test_several_workers_share_one_socket(site: Path) -> None:
     with Server("site", "--port", "0", "--workers", "2") as server:
+        assert server.lines[2].endswith(" (2 workers; stop with Ctrl+C)")
         assert get(server.url + "/file.txt").text == "hello world"
         assert server.stop(signal.SIGTERM)[0] == 0
 
@@ -172,7 +175,11 @@ def test_a_taken_port_is_said_with_the_remedy(site: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["serve", "gone"], 78, "there is no folder"),
+        (["serve", "gone"], 78, "error: there is no folder gone\n"),
+        (["serve", "--data", "/proc/x"], 78, "error: --data: /proc/x cannot be created: no such file or directory\n"),
+        (["check", "--data", "/proc/x/y"], 78, "error: --data: /proc/x/y cannot be created: no such file or directory\n"),
+        (["check", "--data", "site/file.txt/d"], 78, "error: --data: site/file.txt/d cannot be created: not a directory\n"),
+        (["check", "--data", "site/file.txt"], 78, "error: --data: site/file.txt cannot be created: file exists\n"),
         (["serve", "site/file.txt"], 78, "is a file; name the folder that it is in"),
         (["serve", "site", "--port", "70000"], 78, "--port: server.port is 70000; it must be between 0 and 65535"),
         (["serve", "site", "--config", "gone.toml"], 78, "gone.toml"),
@@ -255,8 +262,35 @@ def test_check_says_what_would_be_served_and_changes_nothing(site: Path) -> None
     Path("assetserver.toml").write_text('[[mounts]]\nprefix = "/s"\ndirectory = "site"\ncache = "immutable"\n')
     before = sorted(site.rglob("*"))
     result = CliRunner().invoke(main, ["check"])
-    assert (result.exit_code, result.output) == (0, "assetserver serves\n  /s  ./site  (immutable)\nok\n")
+    assert (result.exit_code, result.output) == (0, f"assetserver serves\n  /s  ./site  (immutable)\n{UPLOADS}\nok\n")
     assert sorted(site.rglob("*")) == before
+
+
+def test_check_leaves_no_data_folder_behind(site: Path) -> None:
+    before = sorted(site.rglob("*"))
+    result = CliRunner().invoke(main, ["check", "--data", "new/data"])
+    assert (result.exit_code, result.output.splitlines()[-2:]) == (0, [UPLOADS, "ok"])
+    assert sorted(site.rglob("*")) == before
+
+
+def test_a_data_folder_that_cannot_be_made_is_named_by_where_it_was_set(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASSETSERVER_DATA__PATH", "/proc/x")
+    result = CliRunner().invoke(main, ["check"])
+    assert (result.exit_code, result.output.partition(" ")[0]) == (78, "error:")
+    assert "ASSETSERVER_DATA__PATH: /proc/x cannot be created" in result.output
+
+
+def test_what_is_served_live_needs_no_data_folder(site: Path) -> None:
+    Path("data").write_text("in the way")
+    Path("assetserver.toml").write_text('[[mounts]]\nprefix = "/s"\ndirectory = "site"\n')
+    assert CliRunner().invoke(main, ["check"]).exit_code == 0
+
+
+def test_help_is_short_and_names_the_program(site: Path) -> None:
+    told = subprocess.run([sys.executable, "-m", "assetserver", "-h"], check=True, capture_output=True, text=True).stdout
+    assert told.startswith("Usage: assetserver [OPTIONS]")
+    assert "..." not in told.partition("Commands:")[2]
+    assert "..." not in CliRunner().invoke(main, ["token", "-h"]).output.partition("Commands:")[2]
 
 
 def test_version_does_not_wait_for_the_server_parts() -> None:

@@ -1,9 +1,11 @@
-"""The first start of an empty data folder."""
+"""The first starts, while nobody has a token."""
 
 from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 
@@ -65,7 +67,24 @@ def test_who_serves_a_folder_gets_no_data_folder(origin, tmp_path):
     assert not (tmp_path / "data").exists()
 
 
-def test_only_an_empty_folder_is_a_first_start(tmp_path):
+def test_what_is_published_does_not_matter(origin, tmp_path):
+    (tmp_path / "dist").mkdir()
+    (tmp_path / "dist" / "index.html").write_text("hello")
+    words = ["publish", str(tmp_path / "dist"), "--prod", "--data", str(tmp_path / "data")]
+    assert CliRunner().invoke(main, words).exit_code == 0
+    origin(None, "--data", tmp_path / "data")
+    assert LINK.search(read_log(tmp_path))
+
+
+def test_a_start_without_records_does_not_wait_for_the_database(tmp_path):
+    code = (
+        "import sys\nfrom assetserver.firststart import is_first_start\nfrom assetserver.settings import load_settings\n"
+        "assert is_first_start(load_settings(None, {}, {'data.path': sys.argv[1]}))\nassert 'sqlalchemy' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=30)
+
+
+def test_it_is_a_first_start_until_there_is_a_token(tmp_path):
     folder = tmp_path / "data"
     assert is_first_start(settings_of(data__path=str(folder)))
     folder.mkdir()
@@ -73,7 +92,14 @@ def test_only_an_empty_folder_is_a_first_start(tmp_path):
     assert not is_first_start(settings_of(data__path=str(folder), uploads__enabled=False))
     assert not is_first_start(settings_of(mounts=[{"prefix": "/", "directory": str(folder)}]))
     (folder / "sites").mkdir()
+    assert is_first_start(settings_of(data__path=str(folder)))
+    assert len(list(welcome(settings_of(data__path=str(folder)), "http://127.0.0.1:1"))) == 2
     assert not is_first_start(settings_of(data__path=str(folder)))
+
+
+def test_records_that_cannot_be_read_are_no_first_start(tmp_path):
+    (tmp_path / "records.sqlite3").write_bytes(b"no database" * 1000)
+    assert not is_first_start(settings_of(data__path=str(tmp_path)))
 
 
 def test_a_folder_that_cannot_be_made_is_said_and_no_reason_not_to_serve(tmp_path):

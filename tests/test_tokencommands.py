@@ -83,7 +83,7 @@ def test_a_token_is_revoked_by_its_id_or_whole(run, spell):
         (("token", "revoke", "0" * 12), "there is no token 000000000000"),
         (
             ("token", "revoke", "mine"),
-            "'mine' is not the id of a token: 12 digits, as `assetserver token list --data d` shows them",
+            "'mine' is not the id of a token: 12 hexadecimal digits, as `assetserver token list --data d` shows them",
         ),
         (
             ("token", "create", "--scope", "upload", "--expires", "soon"),
@@ -92,8 +92,13 @@ def test_a_token_is_revoked_by_its_id_or_whole(run, spell):
         (("sign", "/elsewhere/x"), "/elsewhere/x is not the path of an upload: /media/ID/NAME or /media/by-name/NAME"),
         (
             ("sign", f"/media/{ID}/a", "--expires", "0h"),
-            "'0h' is not a time; write a number and s, m, h, d, w or y, such as 30d",
+            "0h is no time; it must be at least 1s",
         ),
+        (
+            ("sign", "/media/abc/a"),
+            "'abc' is not the id of an upload: 22 or more letters, digits, - and _, as /uploads lists them",
+        ),
+        (("sign", "/media/a"), "/media/a is not the path of an upload: /media/ID/NAME or /media/by-name/NAME"),
         (("sign", f"/media/{ID}/../a"), f"/media/{ID}/../a names nothing: dot segment"),
     ],
 )

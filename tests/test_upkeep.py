@@ -143,10 +143,12 @@ def test_old_releases_go_and_rolling_back_still_works(run, call, publish):
     one, two, three = (publish({"a": b"%d" % number}, "--prod") for number in range(3))
     told = run("gc", "--keep", "0", "--keep-days", "0", "--dry-run")
     assert f"site default would drop {one}" in told
-    assert "would remove 1 release; " in told
+    assert "would remove 1 release, 4 indexes, 1 manifest, 1 blob (" in told
     done = run("gc", "--keep", "0", "--keep-days", "0")
     assert f"site default dropped {one}" in done
-    assert done.splitlines()[-1] == "2 releases stay"
+    assert re.fullmatch(
+        r"removed 1 release, 4 indexes, 1 manifest, 1 blob \([\d.]+ k?B\); 2 releases stay", done.splitlines()[-1]
+    )
     assert run("gc", "--keep", "0", "--keep-days", "0") == "nothing to remove; 2 releases stay\n"
     refuse(call("promote", one), f"there is no release {one}", two, three)
     assert run("rollback") == f"rolled back from {three} to {two}\n"

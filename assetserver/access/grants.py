@@ -29,7 +29,13 @@ _PURPOSE = "upload grant 1"
 _NONCE_BYTES = 16
 _GRANT = re.compile(r"asg_([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]{1,32})\.([A-Za-z0-9_-]{43})")
 
-MediaTypePattern = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.+-]{0,63}/(?:\*|[a-z0-9][a-z0-9.+-]{0,126})$")]
+MediaTypePattern = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-z0-9][a-z0-9.+-]{0,63}/(?:\*|[a-z0-9][a-z0-9.+-]{0,126})$",
+        description='a media type in lower case, such as "image/png" or "image/*"',
+    ),
+]
 
 
 class Grant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -57,7 +63,9 @@ class GrantRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_size: Annotated[int, Meta(ge=0, le=1 << 50)] | None = None
     types: Annotated[tuple[MediaTypePattern, ...], Meta(max_length=LIMIT_TYPES)] = ()
     prefix: Annotated[str, Meta(max_length=255)] = ""
-    collection: Annotated[str, Meta(pattern=r"^(?:[a-z0-9][a-z0-9._-]{0,62})?$")] = ""
+    collection: Annotated[
+        str, Meta(pattern=r"^(?:[a-z0-9][a-z0-9._-]{0,62})?$", description="the name of a collection, or empty")
+    ] = ""
     uses: Annotated[int, Meta(ge=0, le=1_000_000)] = 1
 
 

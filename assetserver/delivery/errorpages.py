@@ -12,6 +12,9 @@ from starlette.responses import Response
 
 from assetserver.semantics.caching import ERROR
 
+NOTHING_YET = "Nothing is published here yet."
+"""What the root of an empty site says: whoever set it up looks there first."""
+
 
 def render_error(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return the answer for an error; ``detail`` says what was wrong. Varies on ``Accept``."""
@@ -29,7 +32,7 @@ def render_error(request: Request, status: int, detail: str, headers: Mapping[st
 
 
 def _advice(status: int, detail: str) -> str:
-    if status == HTTPStatus.NOT_FOUND:
+    if status == HTTPStatus.NOT_FOUND and detail != NOTHING_YET:
         return "There is nothing at this address."
     return detail
 

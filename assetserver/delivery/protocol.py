@@ -313,14 +313,17 @@ class AssetProtocol(HttpToolsProtocol):
             if sender.idle_s(now_s) > limits.SEND_IDLE_S:
                 self.transport.abort()
         elif self.cycle is not None and not self.cycle.response_complete:
-            if self._is_receiving and not self.flow.read_paused and idle_s > limits.BODY_IDLE_S:
-                self._refuse(408)
-            elif now_s - self._ended_s > limits.BODY_IDLE_S:  # who sends no more may also be gone, which only writing tells
-                self._leave(self.cycle)
+            self._check_waiting(now_s, idle_s)
         elif self._is_receiving:
             self._check_receiving(now_s, idle_s)
         elif idle_s > (self._gate.idle_limit_s(now_s, self.timeout_keep_alive) if self._gate else self.timeout_keep_alive):
             self.transport.close()
+
+    def _check_waiting(self, now_s: float, idle_s: float) -> None:
+        if self._is_receiving and not self.flow.read_paused and idle_s > limits.BODY_IDLE_S:
+            self._refuse(408)
+        elif now_s - self._ended_s > limits.BODY_IDLE_S:  # who sends no more may also be gone, which only writing tells
+            self._leave(self.cycle)
 
     def _check_receiving(self, now_s: float, idle_s: float) -> None:
         if not self._is_in_body:

@@ -27,12 +27,13 @@ from assetserver.semantics.respond import AssetResponses
 from assetserver.semantics.targets import AssetPath, RefusedTarget, parse_target
 
 from .assetfiles import AssetFiles
+from .errorpages import NOTHING_YET
 from .hotcache import OFFER, Claim
 from .hotpaths import HotPaths
 from .livefolder import FRESH_S, Entry
 from .misses import asks_for_a_file, policy_of_miss
 from .releasefolder import OpenIndex, ReleaseFolder
-from .requests import encoded_prefix
+from .requests import encoded_prefix, read_target
 
 logger = logging.getLogger(__name__)
 
@@ -178,7 +179,12 @@ class ReleaseFiles(AssetFiles):
     async def _missing(self, path: str, scope: Scope) -> Response:
         if asks_for_a_file(path) and looks_fingerprinted(path):
             self._count_miss(path)
-        return await super()._missing(path, scope)
+        try:
+            return await super()._missing(path, scope)
+        except HTTPException as error:
+            if path == "" and self.folder.is_empty and not isinstance(read_target(scope), RefusedTarget):
+                error.detail = NOTHING_YET
+            raise
 
     def _count_miss(self, path: str) -> None:
         """Count a fingerprinted name that no kept release has: most likely an old tab that waits for it."""

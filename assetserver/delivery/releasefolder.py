@@ -144,6 +144,12 @@ class ReleaseFolder:
         self._entries.pop(path, None)
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing is active."""
+        self._look()
+        return self._index is None
+
+    @property
     def mark(self) -> object:
         """What changes whenever something else is served."""
         self._look()

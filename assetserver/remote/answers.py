@@ -12,9 +12,25 @@ from starlette.responses import Response
 
 from assetserver.bodies import LingeringResponse
 from assetserver.errors import AssetServerError, BusyError, UnauthorisedError
+from assetserver.problems import NO_TYPE, TYPES, type_of
 
 RETRY_S = 2
 """When to come again, in seconds, where nothing better is known."""
+
+BLOBS_MISSING = TYPES + "blobs-missing"
+
+_NAMES: dict[int, str] = {
+    HTTPStatus.BAD_REQUEST: "bad-request",
+    HTTPStatus.NOT_FOUND: "release-missing",
+    HTTPStatus.METHOD_NOT_ALLOWED: "method-not-allowed",
+    HTTPStatus.CONFLICT: "conflict",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too-large",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "unpublishable",
+    HTTPStatus.LOCKED: "locked",
+    HTTPStatus.SERVICE_UNAVAILABLE: "busy",
+    HTTPStatus.INSUFFICIENT_STORAGE: "no-space",
+}
+"""The last part of a problem's type where only the status is known: what a child process says, and the system."""
 
 NO_STORE = {"Cache-Control": "no-store"}
 _IS_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -37,8 +53,10 @@ def answer_problem(status: int, detail: str, fields: Mapping[str, str] | None = 
 
 
 def describe_problem(status: int, detail: str, **members: Any) -> dict[str, Any]:
-    """Return the members of problem details."""
-    return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **members}
+    """Return the members of problem details; the type is what the status is most likely about, unless ``members`` name it."""
+    name = _NAMES.get(status, "")
+    kind = {"type": TYPES + name if name else NO_TYPE}
+    return {**kind, "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **members}
 
 
 def answer_error(error: AssetServerError, **members: Any) -> Response:
@@ -48,7 +66,7 @@ def answer_error(error: AssetServerError, **members: Any) -> Response:
         fields["WWW-Authenticate"] = error.challenge
     if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
         fields["Retry-After"] = str(error.retry_after_s if isinstance(error, BusyError) else RETRY_S)
-    return answer_problem(error.status, str(error), fields, **members)
+    return answer_problem(error.status, str(error), fields, type=type_of(error), **members)
 
 
 def status_of(error: OSError) -> tuple[int, str]:

@@ -46,6 +46,7 @@ FIRST_ATTEMPTS = 3
 _NDJSON = "application/x-ndjson"
 _TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 _TOKEN = re.compile(r"[!-~]+")
+_ERRNO = re.compile(r"\[errno -?\d+\] ")
 _SHOWN = 200
 
 T = TypeVar("T")
@@ -199,7 +200,8 @@ class Remote:
                     return self._check(answer)
             except httpx.TransportError as error:
                 if attempt == (ATTEMPTS if self._was_reached else FIRST_ATTEMPTS) or _is_hopeless(error):
-                    raise RemoteError(f"{self.url} cannot be reached: {_explain(error)}") from error
+                    tried = f"; tried {attempt} times" if attempt > 1 else ""
+                    raise RemoteError(f"{self.url} cannot be reached: {_explain(error)}{tried}") from error
                 logger.debug("attempt %d of %s %s: %s", attempt, method, path, error)
             retry_after = answer.fields.get("retry-after") if answer else None
             if self.closing.wait(delay_s(attempt, retry_after, random.random(), time.time())):  # noqa: S311 - jitter
@@ -313,7 +315,7 @@ def _is_hopeless(error: httpx.TransportError) -> bool:
 def _explain(error: httpx.TransportError) -> str:
     if isinstance(error, httpx.TimeoutException):
         return f"no answer in time ({type(error).__name__})"
-    return (str(error) or type(error).__name__).lower()
+    return _ERRNO.sub("", (str(error) or type(error).__name__).lower())
 
 
 def short(release: str | None) -> str:

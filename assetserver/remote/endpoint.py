@@ -31,6 +31,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from assetserver.bodies import DEFAULT_PACE, Pace, body_of
+from assetserver.complaints import explain
 from assetserver.errors import (
     AssetServerError,
     BadRequestError,
@@ -44,7 +45,7 @@ from assetserver.releases.sites import SiteState
 from assetserver.storage.blobs import Digest
 from assetserver.storage.pools import FilePool, wait_done, wait_future
 
-from .answers import NO_STORE, answer_error, answer_json, answer_problem, describe_problem, status_of
+from .answers import BLOBS_MISSING, NO_STORE, answer_error, answer_json, answer_problem, describe_problem, status_of
 from .background import Background, Failed, Job, Outcome, Task
 from .finishing import Missing
 from .home import Home
@@ -203,7 +204,9 @@ class ReleasesApi:
             return HTTPStatus.OK, {"missing": []}
         if isinstance(outcome, Missing):
             detail = f"{len(outcome.digests):,} blobs are missing: PUT /-/api/blobs/DIGEST, then ask again"
-            return HTTPStatus.CONFLICT, describe_problem(HTTPStatus.CONFLICT, detail, missing=outcome.digests)
+            return HTTPStatus.CONFLICT, describe_problem(
+                HTTPStatus.CONFLICT, detail, type=BLOBS_MISSING, missing=outcome.digests
+            )
         if isinstance(outcome, Failed):
             return outcome.status, describe_problem(outcome.status, outcome.detail)
         state = await self._work(self._home.library.site(site).read)
@@ -339,7 +342,7 @@ def _decode(content: bytes, shape: type[T]) -> T:
     try:
         return msgspec.json.decode(content, type=shape)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise BadRequestError(f"the body is not what is asked for here: {error}") from error
+        raise BadRequestError(f"the body is not what is asked for here: {explain(error, shape)}") from error
 
 
 def _parse_digest(text: str) -> Digest:

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from assetserver.complaints import explain
 from assetserver.errors import BadRequestError, PublishError
 from assetserver.releases.bundlers import MANIFESTS
 from assetserver.releases.scan import check_path, choose_paths, hidden_part
@@ -32,7 +33,7 @@ LIMIT_SIZE = 1 << 50
 class WantedFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a file must hold: the SHA-256 of its bytes in hexadecimal, and how many they are."""
 
-    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z", description="64 hexadecimal digits, in lower case")]
     size: Annotated[int, Meta(ge=0, le=LIMIT_SIZE)]
 
 
@@ -71,7 +72,7 @@ def decode_submission(content: bytes) -> Submission:
     try:
         found = msgspec.json.decode(content, type=Submission)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise BadRequestError(f"this is not a list of files to publish: {error}") from error
+        raise BadRequestError(f"this is not a list of files to publish: {explain(error, Submission)}") from error
     json.loads(content, object_pairs_hook=_refuse_twice)
     return found
 

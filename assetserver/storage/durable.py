@@ -9,14 +9,17 @@ from contextlib import contextmanager, suppress
 from tempfile import mkstemp
 
 
-def make_durable_folder(path: str) -> None:
-    """Make a folder, and those above it; on return the names of all that were made survive a crash. May be repeated."""
+def make_durable_folder(path: str, *, mode: int = 0o777) -> None:
+    """Make a folder, and those above it; on return the names of all that were made survive a crash. May be repeated.
+
+    ``mode`` is that of the folder itself, and only where it is made; the umask applies.
+    """
     if os.path.isdir(path):
         return
     above = os.path.dirname(path) or os.curdir
     make_durable_folder(above)
     with suppress(FileExistsError):  # someone makes it too, and may not have come to sync it
-        os.mkdir(path)
+        os.mkdir(path, mode)
     sync_folder(above)
 
 

@@ -25,6 +25,7 @@ from .durable import make_durable_folder, named_errors, sync_folder
 MOST_PIECES = 1024
 """``IOV_MAX`` on Linux: what one ``writev`` takes."""
 
+PRIVATE = 0o700
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _ID = re.compile(r"[A-Za-z0-9_-]{16,64}")
 _RIGHT, _WISH = 0, 1
@@ -172,7 +173,8 @@ class FileStaging:
                     yield StagedInfo(name, status.st_size, status.st_mtime)
 
     def make(self) -> None:
-        """Make the folder, if it is not there."""
+        """Make the folder, if it is not there; nobody else on this machine may look into the one that it is in."""
+        make_durable_folder(os.path.dirname(self.folder) or os.curdir, mode=PRIVATE)
         make_durable_folder(self.folder)
 
     def is_there(self) -> bool:

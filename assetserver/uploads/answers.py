@@ -22,6 +22,7 @@ from starlette.responses import Response
 from assetserver import errors
 from assetserver.bodies import LingeringResponse
 from assetserver.errors import AssetServerError
+from assetserver.problems import type_of
 from assetserver.semantics.caching import ERROR
 from assetserver.semantics.etags import ETag
 from assetserver.semantics.targets import format_target
@@ -30,29 +31,6 @@ from .records import Upload
 
 PROBLEM_TYPE = "application/problem+json"
 _JSON_TYPE = "application/json"
-_TYPES = "urn:assetserver:problem:"
-
-_NAMES: dict[type[AssetServerError], str] = {
-    errors.OffsetConflictError: "offset-conflict",
-    errors.ChecksumMismatchError: "checksum-mismatch",
-    errors.TooLargeError: "too-large",
-    errors.QuotaError: "quota",
-    errors.NoSpaceError: "no-space",
-    errors.UploadMissingError: "upload-missing",
-    errors.UploadGoneError: "upload-gone",
-    errors.PreconditionFailedError: "precondition-failed",
-    errors.UnsupportedTypeError: "unsupported-type",
-    errors.BadRequestError: "bad-request",
-    errors.MethodNotAllowedError: "method-not-allowed",
-    errors.UploadBusyError: "upload-busy",
-    errors.BusyError: "busy",
-    errors.StorageError: "storage",
-    errors.RateError: "too-slow",
-    errors.UnauthorisedError: "unauthorised",
-    errors.ForbiddenError: "forbidden",
-    errors.OverloadedError: "overloaded",
-}
-"""The last part of a problem's type, by error; of a subclass not named here, that of its nearest base."""
 
 RETRY_S = 5
 """What ``Retry-After`` says where the error does not know better."""
@@ -90,7 +68,7 @@ def format_time(seconds: float) -> str:
 def describe_upload(upload: Upload, media_url: str = "") -> dict[str, Any]:
     """Return an upload as its JSON says it. ``size`` is null while nobody knows it, ``sha256`` until it is complete.
 
-    ``media_url`` is the origin that serves uploads, where that is another one.
+    ``owner`` is the id of the token that it belongs to. ``media_url`` is the origin that serves uploads, where that is another.
     """
     return {
         "id": upload.id,
@@ -101,6 +79,8 @@ def describe_upload(upload: Upload, media_url: str = "") -> dict[str, Any]:
         "sha256": upload.sha256 or None,
         "media_type": upload.media_type,
         "url": media_url + format_media_path(upload),
+        "collection": upload.collection or "default",
+        "owner": upload.owner,
         "created": format_time(upload.created),
         "image": None,
     }
@@ -130,11 +110,9 @@ class Problem(NamedTuple):
 
 def problem_of(error: AssetServerError) -> Problem:
     """Return what an error tells a client."""
-    name = next((_NAMES[kind] for kind in type(error).__mro__ if kind in _NAMES), "")
     members = {"offset": error.offset} if isinstance(error, errors.OffsetConflictError) else {}
-    kind = getattr(error, "problem_type", _TYPES + name if name else "about:blank")  # some types are a specification's
     members |= getattr(error, "members", {})
-    return Problem(kind, error.status, _title(error.status), str(error), members, _fields_of(error))
+    return Problem(type_of(error), error.status, _title(error.status), str(error), members, _fields_of(error))
 
 
 def _fields_of(error: AssetServerError) -> dict[str, str]:

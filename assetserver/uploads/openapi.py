@@ -44,7 +44,20 @@ _DIGEST: Json = {"type": "string", "examples": ["sha-256=:uU0nuZNNPgilLlLX2n2r+s
 
 _UPLOAD: Json = {
     "type": "object",
-    "required": ["id", "state", "name", "size", "offset", "sha256", "media_type", "url", "created", "image"],
+    "required": [
+        "id",
+        "state",
+        "name",
+        "size",
+        "offset",
+        "sha256",
+        "media_type",
+        "url",
+        "collection",
+        "owner",
+        "created",
+        "image",
+    ],
     "properties": {
         "id": {"type": "string", "pattern": "^[A-Za-z0-9_-]{22,}$"},
         "state": {"enum": ["uploading", "complete", "failed"]},
@@ -54,8 +67,10 @@ _UPLOAD: Json = {
         "sha256": {"type": ["string", "null"], "pattern": "^[0-9a-f]{64}$", "description": "Null until it is complete."},
         "media_type": {"type": "string", "description": "Found by content once it is complete, before that as declared."},
         "url": {"type": "string", "description": "Where it is served once it is complete."},
+        "collection": {"type": "string", "description": 'Collection that it is in; "default" where none was named.'},
+        "owner": {"type": "string", "description": "Id of the token that it belongs to."},
         "created": {"type": "string", "format": "date-time"},
-        "image": {"type": ["object", "null"]},
+        "image": {"type": ["object", "null"], "description": "Null; planned for what is known of pictures."},
     },
 }
 _PROBLEM: Json = {
@@ -91,6 +106,7 @@ def describe_api(public_url: str = "", version: str = "1") -> Json:
                 "put": _PUT,
             },
             "/-/api/grants": {"post": _GRANT},
+            "/-/api/collections": {"get": _COLLECTIONS},
         },
         "components": {
             "schemas": {"Upload": _UPLOAD, "Problem": _PROBLEM, **_GRANT_SCHEMAS},
@@ -194,6 +210,30 @@ _GRANT: Json = {
     "summary": "Make a grant, by which a browser may upload what it says, and nothing else.",
     "requestBody": {"required": False, "content": {"application/json": {"schema": _GRANT_REF}}},
     "responses": _answers(("400", "413", *_ANY), _201=_answer("The grant.", _GRANTED)),
+}
+_COLLECTIONS: Json = {
+    "operationId": "listCollections",
+    "summary": "List the collections, and who may read them: everybody, or who has a signed URL.",
+    "responses": _answers(
+        _ANY,
+        _200=_answer(
+            "All of them.",
+            {
+                "type": "object",
+                "required": ["collections"],
+                "properties": {
+                    "collections": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "required": ["name", "access"],
+                            "properties": {"name": _TEXT, "access": {"enum": ["public", "signed"]}},
+                        },
+                    }
+                },
+            },
+        ),
+    ),
 }
 _SHOW: Json = {
     "operationId": "showUpload",

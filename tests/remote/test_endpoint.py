@@ -76,6 +76,7 @@ class TestWhoMay:
         assert answer.headers["www-authenticate"].startswith("Bearer")
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.json()["status"] == 401
+        assert answer.json()["type"] == "urn:assetserver:problem:unauthorised"
         assert not os.path.exists(server.library.folder)
 
     @pytest.mark.parametrize(("method", "path"), REQUESTS)
@@ -224,6 +225,7 @@ class TestSubmissions:
         assert answer.status_code == 409
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.json()["missing"] == [DIGEST, sha256(b"b").hexdigest()]
+        assert answer.json()["type"] == "urn:assetserver:problem:blobs-missing"
         assert list(server.library.manifests()) == []
 
     def test_with_all_of_it_there_the_release_is_kept(self, server):
@@ -249,6 +251,12 @@ class TestSubmissions:
         answer = submit(server, {path: BODY})
         assert answer.status_code == 422
         assert json.loads(answer.content)["detail"]
+        assert json.loads(answer.content)["type"] == "urn:assetserver:problem:unpublishable"
+
+    def test_a_list_that_is_none_is_refused_in_words(self, server):
+        answer = server.ask("POST", "/-/api/releases", content=b'{"files": {"a": {"sha256": "x", "size": 1}}}')
+        assert answer.json()["type"] == "urn:assetserver:problem:bad-request"
+        assert answer.json()["detail"].endswith(": sha256 must be 64 hexadecimal digits, in lower case")
 
     @pytest.mark.parametrize("content", [b"", b"{", b"[" * 100_000, b'{"files": 1}'])
     def test_what_is_no_submission_is_refused(self, server, content):

@@ -44,6 +44,8 @@ def test_upload_is_told_with_every_key_and_no_other():
         "sha256": None,
         "media_type": "text/plain",
         "url": f"/media/{'a' * 24}/na%C3%AFve%20file%231.txt",
+        "collection": "default",
+        "owner": "t",
         "created": "2026-11-22T22:30:45.250Z",
         "image": None,
     }

@@ -12,7 +12,20 @@ PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
     "1f15c4890000000d49444154789c6360000002000001e221bc330000000049454e44ae426082"
 )
-UPLOAD_KEYS = ["id", "state", "name", "size", "offset", "sha256", "media_type", "url", "created", "image"]
+UPLOAD_KEYS = [
+    "id",
+    "state",
+    "name",
+    "size",
+    "offset",
+    "sha256",
+    "media_type",
+    "url",
+    "collection",
+    "owner",
+    "created",
+    "image",
+]
 
 
 def digest_field(content, algorithm="sha-256"):

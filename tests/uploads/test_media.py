@@ -235,6 +235,36 @@ def test_a_wish_for_a_grant_that_makes_no_sense_is_refused(client, body, status)
     assert client.send("POST", "/-/api/grants", body).status == status
 
 
+def test_a_wish_for_a_grant_is_refused_in_words(client):
+    reply = client.send("POST", "/-/api/grants", b'{"maxsize": 1}')
+    assert reply.json["detail"] == 'this is not what a grant is made of: unknown key "maxsize"; did you mean "max_size"?'
+    assert reply.problem == "bad-request"
+
+
+def test_collections_are_told_to_who_has_a_token(open_client):
+    client = open_client(config='[[collections]]\nname = "invoices"\naccess = "signed"\n')
+    told = [{"name": "default", "access": "public"}, {"name": "invoices", "access": "signed"}]
+    assert client.send("GET", "/-/api/collections").json == {"collections": told}
+    assert client.send("GET", "/-/api/collections", token="").status == 401
+    assert client.send("GET", "/-/api/collections", token=ask_for_grant(client)).status == 403
+
+
+def test_an_upload_says_whose_it_is_and_in_which_collection(open_client):
+    client = open_client(config='[[collections]]\nname = "invoices"\naccess = "signed"\n')
+    reply = client.send("POST", "/uploads?name=a.txt&collection=invoices", b"hello")
+    upload = reply.json["uploads"][0]
+    assert (upload["collection"], upload["owner"]) == ("invoices", client.token.split("_")[1])
+
+
+def test_what_was_uploaded_is_for_nobody_else_on_this_machine(client):
+    client.upload("a.txt", b"hello")
+    modes = {path.name: path.stat().st_mode & 0o777 for path in client.data.iterdir()}
+    assert modes["media"] == 0o700
+    records = {name: mode for name, mode in modes.items() if name.startswith("records.sqlite3") and "checkpoint" not in name}
+    assert set(records) == {"records.sqlite3", "records.sqlite3-wal", "records.sqlite3-shm"}
+    assert set(records.values()) == {0o600}
+
+
 def test_a_grant_makes_no_grants(client):
     grant = ask_for_grant(client)
     assert client.send("POST", "/-/api/grants", b"{}", token=grant).status == 403

@@ -49,7 +49,7 @@ function inUnits(count) {
   const units = ["B", "kB", "MB", "GB", "TB"];
   let size = count, unit = 0;
   while (size >= 1000 && unit < units.length - 1) { size /= 1000; unit += 1; }
-  return `${unit ? size.toFixed(1) : size} ${units[unit]}`;
+  return `${unit ? size.toFixed(1) : size}\u00a0${units[unit]}`;
 }
 
 const when = (moment) => new Date(moment).toLocaleString();
@@ -64,11 +64,28 @@ function rowOfRelease(release) {
   return row;
 }
 
-function rowOfUpload(upload) {
+function note(text) {
+  const element = document.createElement("small");
+  element.textContent = text;
+  return element;
+}
+
+// What is not complete says so. Of a signed collection there is no link: only `assetserver sign` can make one.
+function nameOf(upload, signed) {
+  const name = document.createDocumentFragment();
+  if (upload.state !== "complete") name.append(upload.name, " ", note(upload.state));
+  else if (signed.has(upload.collection)) name.append(upload.name, " ", note("signed"));
+  else name.append(link(upload.url, upload.name));
+  return name;
+}
+
+function rowOfUpload(upload, signed) {
   const row = document.createElement("tr");
-  const name = upload.state === "complete" ? link(upload.url, upload.name) : upload.name;
   const size = upload.state === "complete" ? inUnits(upload.size) : `${inUnits(upload.offset)} of ${inUnits(upload.size) || "?"}`;
-  row.append(cell(name), cell(upload.media_type), cell(size, "number"), cell(when(upload.created)), cell(upload.state));
+  row.append(
+    cell(nameOf(upload, signed), "name"), cell(upload.media_type.split(";")[0], "type"), cell(size, "number"),
+    cell(upload.collection), cell(upload.owner, "id"), cell(when(upload.created)),
+  );
   return row;
 }
 
@@ -87,8 +104,10 @@ async function showReleases(token) {
 
 async function showUploads(token, cursor = "") {
   const section = find("#uploads");
+  const known = (await ask("/-/api/collections", token)).collections;
+  const signed = new Set(known.filter((one) => one.access === "signed").map((one) => one.name));
   const page = await ask(`/uploads?limit=50&cursor=${encodeURIComponent(cursor)}`, token);
-  show(section, page.uploads, rowOfUpload, { more: cursor !== "" });
+  show(section, page.uploads, (one) => rowOfUpload(one, signed), { more: cursor !== "" });
   const button = find(".more", section);
   button.hidden = !page.next;
   button.onclick = () => open(showUploads(token, page.next));
