@@ -45,10 +45,20 @@ _SHARE_OF_OTHERS = 8
 _NEVER = float("-inf")
 
 
+class Standing:
+    """Until when claims are taken to hold without being asked, by their clock. Claims that fall together share one."""
+
+    __slots__ = ("until_s",)
+
+    def __init__(self) -> None:
+        self.until_s = _NEVER
+
+
 class Claim(NamedTuple):
     """Why an answer may be repeated: ``get(path)`` is still ``entry``, and ``clock_s()`` before ``deadline_s``.
 
-    Once asked, it is taken to hold for ``trust_s``; 0 where a change must be seen at once.
+    Once asked, it is taken to hold for ``trust_s``, 0 where a change must be seen at once; ``standing`` says so to all that
+    share it: nobody is given an old answer after a new one.
     """
 
     get: Callable[[Any], object]
@@ -57,6 +67,7 @@ class Claim(NamedTuple):
     clock_s: Callable[[], float]
     deadline_s: float
     trust_s: float = TRUST_S
+    standing: Standing | None = None
 
     def holds(self) -> bool:
         """Tell whether the answer would be the same now."""
@@ -77,7 +88,7 @@ class FileBody(NamedTuple):
 class Answer:
     """One rendered answer: ``head`` is all before the date, ``fields`` all after it, but for the request's id.
 
-    ``stamped`` holds both, and between them the ``common`` fields; ``until_s`` is how long its claim need not be asked again;
+    ``stamped`` holds both, and between them the ``common`` fields; ``standing`` is how long its claim need not be asked again;
     ``is_used`` since eviction last passed by; ``whole_bytes`` is the length of the file in the template of ranges
     (``hotranges``).
     """
@@ -94,9 +105,9 @@ class Answer:
         "is_used",
         "short_body",
         "stamped",
+        "standing",
         "status",
         "told",
-        "until_s",
         "whole_bytes",
     )
 
@@ -105,7 +116,7 @@ class Answer:
     ) -> None:
         self.claim: Claim | None = claim
         self.clock_s = claim.clock_s
-        self.until_s = _NEVER
+        self.standing = claim.standing or Standing()
         self.status = status
         self.told = tell(status, file.length if file else len(body), fields)
         self.head = head
@@ -129,12 +140,12 @@ class Answer:
         self.is_used = True
         if self.claim is None or not self.claim.holds():
             return False
-        self.until_s = min(self.claim.deadline_s, self.clock_s() + self.claim.trust_s)
+        self.standing.until_s = min(self.claim.deadline_s, self.clock_s() + self.claim.trust_s)
         return True
 
     def drop(self) -> None:
         """Let go of what it takes; whoever still knows it may not repeat it."""
-        self.claim, self.until_s, self.body, self.short_body, self.stamped = None, _NEVER, b"", b"", b""
+        self.claim, self.standing, self.body, self.short_body, self.stamped = None, Standing(), b"", b"", b""
 
 
 class Known(NamedTuple):
@@ -204,7 +215,7 @@ class HotCache:
     def find(self, key: Key, reader: LeanReader) -> Answer | None:
         """Return what a request with this ``key`` gets, or None; ``reader`` has read it."""
         answer = self._files.answers.get(key)
-        if answer is not None and (answer.clock_s() < answer.until_s or answer.holds()):
+        if answer is not None and (answer.clock_s() < answer.standing.until_s or answer.holds()):
             return answer
         if answer is not None:
             self._files.remove(key)
@@ -217,14 +228,14 @@ class HotCache:
             return None
         common = (*key[:-1], None)
         template = self._files.answers.get(common)
-        if template is None or template.clock_s() < template.until_s or template.holds():
+        if template is None or template.clock_s() < template.standing.until_s or template.holds():
             return template
         self._files.remove(common)
         return None
 
     def _find_other(self, key: object) -> Answer | None:
         answer = self._others.answers.get(key)
-        if answer is None or answer.clock_s() < answer.until_s or answer.holds():
+        if answer is None or answer.clock_s() < answer.standing.until_s or answer.holds():
             return answer
         self._others.remove(key)
         return None
@@ -234,7 +245,7 @@ class HotCache:
         known = self._requests.get(data)
         if known is None:
             return None
-        if known.answer.clock_s() < known.answer.until_s or known.answer.holds():
+        if known.answer.clock_s() < known.answer.standing.until_s or known.answer.holds():
             return known
         del self._requests[data]
         return None

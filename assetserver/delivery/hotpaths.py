@@ -127,9 +127,11 @@ class HotPaths:
                     return None
         if dated and match is None:
             return None
+        offer = scope.get(OFFER)
+        claim = self._claim(hot.entry, hot.deadline_s) if offer is not None else None  # before what it says is looked at
         messages = self._repeat(hot, accept, match)
-        if messages is not None:
-            self._offer(scope, hot)
+        if messages is not None and offer is not None:
+            offer(claim)
         return messages
 
     def _offer(self, scope: Scope, hot: _HotPath) -> None:

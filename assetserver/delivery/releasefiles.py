@@ -156,14 +156,17 @@ class ReleaseFiles(AssetFiles):
 
     def _claim(self, mark: object) -> Claim:
         """All answers of a release stand until another one is served; what entries are in memory does not matter."""
-        return Claim(lambda _: self.folder.mark, "", mark, self.folder.clock_s, float("inf"))
+        standing = self.folder.standing_of(mark)
+        return Claim(lambda _: self.folder.mark, "", mark, self.folder.clock_s, float("inf"), standing=standing)
 
     def _offer(self, scope: Scope, mark: object, status: int) -> None:
         """Let an answer be repeated. A miss for a moment only: misses are counted, and a damaged file may be mended."""
         offer = scope.get(OFFER)
         if offer is not None and not self._looks_at_queries():
             claim = self._claim(mark)
-            offer(claim if status < _ERRORS else claim._replace(deadline_s=self.folder.clock_s() + FRESH_S))
+            if status >= _ERRORS:
+                claim = claim._replace(deadline_s=self.folder.clock_s() + FRESH_S, trust_s=0.0, standing=None)
+            offer(claim)
 
     def _offer_miss(self, path: str, scope: Scope) -> None:
         """Offered with all other answers of the release."""

@@ -25,6 +25,7 @@ from assetserver.semantics.targets import AssetPath
 from assetserver.storage.pools import FilePool, wait_future
 
 from .blobsources import BlobSources
+from .hotcache import Standing
 from .livefolder import Entry, MakeAsset, Source
 from .probe import MISSING, Kind, Probe, Roots
 
@@ -109,6 +110,7 @@ class ReleaseFolder:
         self._entries: dict[AssetPath, Entry] = {}
         self._index: Index | None = None
         self._mark: object = None
+        self._standing = Standing()
         self._look_at_s = float("-inf")
         self._loading: dict[tuple[object, AssetPath], Future[Entry]] = {}
         self._damaged: dict[AssetPath, float] = {}
@@ -149,6 +151,11 @@ class ReleaseFolder:
         self._look()
         return self._index is None
 
+    def standing_of(self, mark: object) -> Standing:
+        """Return what all answers of the release with ``mark`` share, as long as it is served."""
+        with self._lock:
+            return self._standing if mark is self._mark else Standing()
+
     @property
     def mark(self) -> object:
         """What changes whenever something else is served."""
@@ -180,6 +187,8 @@ class ReleaseFolder:
         with self._lock:  # or what is being loaded for the release before could end up among the new entries
             if mark != self._mark:
                 self._mark, self._index, self._entries, self._damaged = mark, index, {}, {}
+                self._standing.until_s = float("-inf")  # all that was said of the one before falls in this moment
+                self._standing = Standing()
             for path in [path for path, retry_at_s in self._damaged.items() if retry_at_s <= now_s]:
                 del self._damaged[path]
                 self._entries.pop(path, None)
