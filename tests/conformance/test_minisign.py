@@ -111,7 +111,9 @@ def test_the_trusted_comment_is_what_minisign_would_write(minisign, keys, manife
 
 
 def test_key_ids_are_written_as_minisign_writes_them(keys):
-    assert keys["plain.pub"].read_text().splitlines()[0].endswith(f" {public_key(keys, 'plain').key_id}")
+    """But for zeros at the beginning: minisign 0.11 leaves them out, of one key in sixteen."""
+    comment = keys["plain.pub"].read_text().splitlines()[0]
+    assert comment.rpartition(" ")[2].rjust(16, "0") == public_key(keys, "plain").key_id
 
 
 FLAWS = {
