@@ -135,7 +135,9 @@ def test_a_client_killed_at_any_request_leaves_the_site_whole_and_goes_on(farm, 
         wait_until(lambda url=url, expected=expected: fetch(url) == expected)
         release, sent = publish(url, live)
         assert release == wanted
-        assert sent == [digest for digest in NEW if digest not in here], f"request {last}"
+        # The server may have ended a body of the killed client after we looked: then even less is missing.
+        assert sent == [digest for digest in NEW if digest in sent and digest not in here], f"request {last}"
+        assert {*NEW} <= check_store(library)
         wait_until(lambda url=url: fetch(url) == V2)
         farm.stop(pid)
         assert len(os.listdir(data / "blobs" / "tmp")) <= 1
