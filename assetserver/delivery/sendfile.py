@@ -45,8 +45,8 @@ TURN_BYTES = 4 << 20
 """What all connections send in one turn of the loop, about: each its share, but not less than ``WINDOW_BYTES``.
 
 Measured 2026-11-22 on a busy machine, so roughly: one download cost 189 µs of CPU per MiB with windows of 1 MiB, 237 with 256
-KiB (nginx 219). Raised from 1 MiB to 4 on 2026-11-27, for four downloads of 32 MiB (1.87 of nginx's CPU before, 1.20 after, on a
-busy machine); what that does to the p99 of small answers beside downloads is not measured yet.
+KiB (nginx 219). Raised from 1 MiB to 4 on 2026-11-27: four downloads of 32 MiB took 1.87 of nginx's CPU before, 1.20 after.
+The p99 of small answers beside downloads is not measured with it yet.
 """
 
 WINDOW_BYTES = 256 << 10
