@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from typing import Any
 from urllib.parse import unquote
 
@@ -12,7 +13,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from assetserver.errors import FileChangedError
-from assetserver.observe import AccessLog, LogWriter, Record, RequestIds, format_combined, format_json, tell
+from assetserver.observe import (
+    LIMIT_TURNS,
+    TURN_LINES,
+    AccessLog,
+    LogWriter,
+    Record,
+    RequestIds,
+    format_combined,
+    format_json,
+    tell,
+)
 
 SCOPE: dict[str, Any] = {
     "type": "http",
@@ -78,13 +89,29 @@ def test_what_is_taken_is_written_in_order_and_at_the_latest_when_closed() -> No
 
 
 def test_a_log_that_nobody_reads_drops_records_and_says_so(monkeypatch: Any, caplog: Any) -> None:
-    monkeypatch.setattr("assetserver.observe.LIMIT_RECORDS", 2)
-    monkeypatch.setattr("assetserver.observe.FLUSH_S", 60)
-    writer = LogWriter("combined", io.StringIO())
-    for _ in range(5):
+    monkeypatch.setattr("assetserver.observe.LIMIT_TURNS", 2)
+    monkeypatch.setattr("assetserver.observe.TURN_LINES", 10)
+    monkeypatch.setattr(LogWriter, "_start", lambda _: None)  # whoever writes is stuck
+    stream = io.StringIO()
+    writer = LogWriter("combined", stream)
+    for _ in range(55):
         writer.append(record())
+    writer.flush()
+    assert "30 records dropped" in caplog.text
+    assert len(stream.getvalue().splitlines()) == 25
+
+
+def test_lines_wait_no_longer_when_there_are_many(monkeypatch: Any) -> None:
+    monkeypatch.setattr("assetserver.observe.FLUSH_S", 60)
+    stream = io.StringIO()
+    writer = LogWriter("combined", stream)
+    for _ in range(TURN_LINES * LIMIT_TURNS):
+        writer.append(record())
+    deadline_s = time.monotonic() + 30
+    while not stream.getvalue() and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    assert stream.getvalue()
     writer.close()
-    assert "3 records dropped" in caplog.text
 
 
 def test_a_closed_pipe_does_not_stop_the_server() -> None:
@@ -177,7 +204,7 @@ def write_both(form: str, record: Record, told_fields: list[tuple[bytes, bytes]]
     whole = {**scope, "query_string": scope["query_string"] or b""}
     writer.append(record._replace(scope=whole, request_id=f"{ids.prefix.decode()}-2a"))
     told = tell(record.status, record.sent, told_fields)
-    writer.append_brief((record.started, record.client, told, lambda values: values, (line, *asked), 42))
+    writer.append((record.started, record.client, told, lambda values: values, (line, *asked), 42))
     writer.close()
     return stream.getvalue().split("\n")
 

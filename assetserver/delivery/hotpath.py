@@ -131,7 +131,7 @@ class HotConnection:
             self._transport.writelines((hot.render(answer, self._state.default_headers), answer.body))
         self.active_s = self._clock_s()
         if hot.writer is not None:
-            hot.writer.append_brief((time(), self._client, answer.told, shape.describe, match, hot.ids.last_number))
+            hot.writer.append((time(), self._client, answer.told, shape.describe, match, hot.ids.last_number))
         return True
 
     def keep(self, claim: Claim, data: bytes, start: Message, body: bytes, file: FileBody | None, line: bytes) -> None:
@@ -200,7 +200,7 @@ class HotConnection:
         self.active_s = self._clock_s()
         if self._hot.writer is not None:
             told = tell(answer.status, sender.sent, answer.told.fields)
-            self._hot.writer.append_brief((time(), self._client, told, *asked))
+            self._hot.writer.append((time(), self._client, told, *asked))
         if sender.error is not None:
             logger.warning("%s", sender.error)
         if sender.error is not None or sender.left:
