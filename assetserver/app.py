@@ -33,7 +33,7 @@ from .delivery.resources import Resources
 from .delivery.sendfile import stop_senders
 from .errors import SettingsError
 from .observe import AccessLog, LogWriter, RequestIds
-from .routes import cache_table, console_routes, preview_routes, site_routes
+from .routes import cache_table, console_routes, introduce, preview_routes, site_routes
 from .semantics.caching import ERROR
 from .settings import Settings, load_settings
 from .settingtables import ServerSettings
@@ -73,16 +73,18 @@ def create_app(settings: Settings | None = None) -> Starlette:
         if writer is not None:
             writer.close()
 
+    routes = [
+        *(uploading.media_routes() if uploading else ()),
+        Route("/-/healthy", _healthy, methods=["GET"]),
+        *preview_routes(settings, resources),
+        *(uploading.routes() if uploading else ()),
+        *(console_routes(resources) if uploading else ()),
+        Route("/-/{rest:path}", _nothing),  # nothing else under it is a site's
+        *site_routes(settings, resources),
+    ]
+    introduce(routes)
     return Starlette(
-        routes=[
-            *(uploading.media_routes() if uploading else ()),
-            Route("/-/healthy", _healthy, methods=["GET"]),
-            *preview_routes(settings, resources),
-            *(uploading.routes() if uploading else ()),
-            *(console_routes(resources) if uploading else ()),
-            Route("/-/{rest:path}", _nothing),  # nothing else under it is a site's
-            *site_routes(settings, resources),
-        ],
+        routes=routes,
         middleware=[
             Middleware(AccessLog, writer, ids),
             Middleware(ExactHost),

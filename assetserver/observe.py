@@ -35,7 +35,7 @@ TURN_LINES = 32
 PATIENCE_S = 2.0
 _FAILED = 500
 LIMIT_TURNS = 2048
-"""Most batches of lines that wait to be written; beyond it they are dropped and counted, for the log must not eat the memory."""
+"""Most batches of lines that wait to be written; those beyond are dropped and counted, for the log must not eat the memory."""
 
 _MANY_TURNS = LIMIT_TURNS // 8
 """So many batches are not kept waiting for the next time to write."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -47,6 +47,25 @@ def site_routes(settings: Settings, resources: Resources) -> list[BaseRoute]:
         shared = [(mount, files) for mount, files in general if mount.prefix not in taken]
         routes.append(Host(host, Router(_mount_routes([*own, *shared]), redirect_slashes=False)))
     return [*routes, *_mount_routes(general)]
+
+
+def introduce(routes: Iterable[BaseRoute]) -> None:
+    """Tell each site at the root of its hosts what others answer there; ``routes`` are all that there are."""
+    known = list(_walk(routes))
+    segments = frozenset(path.strip("/").partition("/")[0] for path, _ in known)
+    if not any("{" in segment for segment in segments):
+        for path, app in known:
+            if isinstance(app, ReleaseFiles) and not path:
+                app.neighbours = segments
+
+
+def _walk(routes: Iterable[BaseRoute]) -> Iterator[tuple[str, Any]]:
+    """Yield path and application of all routes, those of hosts included, but for what takes all of a host."""
+    for route in routes:
+        if isinstance(route, Host):
+            yield from (found for found in _walk(route.routes) if not found[0].startswith("/{"))
+        elif isinstance(route, Mount | Route):
+            yield route.path, route.app
 
 
 def _mount_routes(mounts: Iterable[_Served]) -> list[BaseRoute]:

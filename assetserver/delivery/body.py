@@ -26,7 +26,11 @@ from assetserver.storage.signatures import Signature, sign
 
 from .files import OPEN_FLAGS, PIECE_BYTES
 from .openfiles import OpenedFile
+from .pages import read_now
 from .sendfile import FILE, takes_files
+
+LIMIT_PARTS_BYTES = 64 << 10
+"""Several ranges of together no more are sent from memory: each would cost two turns of the kernel."""
 
 OpenFile = Any
 """An asynchronous file of aiofiles or anyio: both read, seek, close and tell their ``fileno``."""
@@ -102,11 +106,27 @@ class AssetResponse(Response):
     async def _send_file(self, file: OpenedFile, scope: Scope, receive: Receive, send: Send) -> None:
         pieces = deque(self._pieces())
         if takes_files(scope, receive):
+            if (content := self._short_parts(file, pieces)) is not None:
+                await send({"type": "http.response.body", "body": content})
+                return
             await self._hand_over(file, pieces, send)
         if pieces:
             async with _until_disconnect(receive):
                 await _stream(file, pieces, send)
         await send({"type": "http.response.body", "body": b""})
+
+    def _short_parts(self, file: OpenedFile, pieces: Iterable[bytes | ByteRange]) -> bytes | None:
+        """Return several ranges as one piece, which can be repeated, if they are short and in memory."""
+        if not isinstance(self.plan.body, Parts) or sum(map(len, pieces)) > LIMIT_PARTS_BYTES:
+            return None
+        parts: list[bytes] = []
+        for piece in pieces:
+            part = piece if isinstance(piece, bytes) else read_now(file.descriptor, piece.start, len(piece))
+            if part is None:
+                return None
+            parts.append(part)
+        file.check(0)
+        return b"".join(parts)
 
     def _pieces(self) -> Iterator[bytes | ByteRange]:
         match self.plan.body:

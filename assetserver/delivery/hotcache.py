@@ -15,7 +15,7 @@ from assetserver.errors import AssetServerError
 from assetserver.observe import LogWriter, RequestIds, tell
 from assetserver.semantics.representation import Field
 
-from .leanrequest import Key, LeanReader, Shape, Shapes
+from .leanrequest import WITH_RANGE, Key, LeanReader, Shape, Shapes
 from .openfiles import OpenedFile
 
 HOT = "assetserver.hot"
@@ -28,6 +28,7 @@ LIMIT_ANSWERS = 65_536
 LIMIT_OTHERS = 4096
 """Answers that are no file's: redirects and misses, of which anybody can have any number."""
 
+LIMIT_HOSTS = 256
 LIMIT_REQUESTS = 8192
 LIMIT_REQUEST_BYTES = 1024
 LIMIT_BODY_BYTES = 1 << 20
@@ -54,11 +55,16 @@ class Standing:
         self.until_s = _NEVER
 
 
+KindOf = Callable[[bytes], object]
+"""Returns what of a target decides the answer, None for one that has an answer of its own."""
+
+
 class Claim(NamedTuple):
     """Why an answer may be repeated: ``get(path)`` is still ``entry``, and ``clock_s()`` before ``deadline_s``.
 
     Once asked, it is taken to hold for ``trust_s``, 0 where a change must be seen at once; ``standing`` says so to all that
-    share it: nobody is given an old answer after a new one.
+    share it: nobody is given an old answer after a new one. ``kind_of`` tells of other targets for which the answer is the
+    same: those for which it returns the same, and not None, as for this one. It must hold for all that have this Host.
     """
 
     get: Callable[[Any], object]
@@ -68,6 +74,7 @@ class Claim(NamedTuple):
     deadline_s: float
     trust_s: float = TRUST_S
     standing: Standing | None = None
+    kind_of: KindOf | None = None
 
     def holds(self) -> bool:
         """Tell whether the answer would be the same now."""
@@ -89,7 +96,7 @@ class Answer:
     """One rendered answer: ``head`` is all before the date, ``fields`` all after it, but for the request's id.
 
     ``stamped`` holds both, and between them the ``common`` fields; ``standing`` is how long its claim need not be asked again;
-    ``is_used`` since eviction last passed by; ``whole_bytes`` is the length of the file in the template of ranges
+    ``is_used`` since eviction last passed by; ``whole_bytes`` and ``etag`` are the file's in the template of ranges
     (``hotranges``).
     """
 
@@ -99,6 +106,7 @@ class Answer:
         "clock_s",
         "common",
         "cost_bytes",
+        "etag",
         "fields",
         "file",
         "head",
@@ -129,6 +137,7 @@ class Answer:
         self.is_used = False
         self.cost_bytes = 0
         self.whole_bytes = 0
+        self.etag = b""
 
     @property
     def size(self) -> int:
@@ -205,6 +214,7 @@ class HotCache:
         self._files = Shelf(LIMIT_ANSWERS, limit_bytes)
         self._others = Shelf(LIMIT_OTHERS, limit_bytes // _SHARE_OF_OTHERS)
         self._varying: dict[Key, None] = {}
+        self._kinds: dict[bytes | None, KindOf] = {}
         self._requests: dict[bytes, Known] = {}
         self._seen: set[int] = set()
 
@@ -224,14 +234,19 @@ class HotCache:
 
     def find_template(self, key: Key) -> Answer | None:
         """Return what the answer to a request for another range is made of, or None."""
-        if len(key) != _WITH_RANGE:
-            return None
-        common = (*key[:-1], None)
+        common = template_key(key)
         template = self._files.answers.get(common)
         if template is None or template.clock_s() < template.standing.until_s or template.holds():
             return template
         self._files.remove(common)
         return None
+
+    def find_alike(self, key: Key, reader: LeanReader) -> Answer | None:
+        """Return what a GET gets whose target is of a kind that was answered before, or None; ``reader`` has read it."""
+        kind_of = self._kinds.get(key[1])
+        if kind_of is None or (kind := _kind(kind_of, key)) is None:
+            return None
+        return self._find_other((kind, *key[1:], reader.value(b"accept")))
 
     def _find_other(self, key: object) -> Answer | None:
         answer = self._others.answers.get(key)
@@ -266,6 +281,18 @@ class HotCache:
                 self._varying[key] = None
             self._others.put((key, accept) if varies else key, answer, key_bytes)
 
+    def admit_alike(self, key: Key, answer: Answer, accept: bytes | None) -> bool:
+        """Keep an answer for all requests of its kind, when it comes a second time; return False if it has none."""
+        kind_of = answer.claim.kind_of if answer.claim else None
+        if kind_of is None or (kind := _kind(kind_of, key)) is None:
+            return False
+        if self._comes_again(hash(common := (kind, *key[1:], accept))):
+            if len(self._kinds) >= LIMIT_HOSTS:
+                self._kinds.pop(next(iter(self._kinds)))
+            self._kinds[key[1]] = kind_of
+            self._others.put(common, answer, sum(len(part) for part in (*key, accept) if part))
+        return True
+
     def admit_request(self, data: bytes, answer: Answer, reader: LeanReader) -> None:
         """Keep what a request of these bytes gets, if it comes a second time; ``reader`` has read it."""
         if len(data) > LIMIT_REQUEST_BYTES or not self._comes_again(hash(data)):
@@ -297,11 +324,29 @@ class HotCache:
         return b"%b\r\n%b" % (answer.stamped, answer.short_body)
 
 
-_WITH_RANGE = 5
 _OF_FILES = frozenset({200, 206, 304})
 _REPEATABLE = frozenset({200, 206, 301, 302, 303, 304, 307, 308, 404})
 _OWN = frozenset({b"set-cookie", b"connection", b"transfer-encoding"})
 _NOT_MODIFIED = 304
+
+
+_GET = b"GET "
+
+
+def _kind(kind_of: KindOf, key: Key) -> object:
+    """Return what decides the answer to a GET without a range, or None."""
+    line = key[0] or b""
+    return kind_of(line[len(_GET) :]) if line.startswith(_GET) and len(key) < WITH_RANGE else None
+
+
+def template_key(key: Key) -> Key:
+    """Return under which key there is what answers to all requests for a range like that with ``key`` are made of."""
+    return (*key[:-2], None, None)
+
+
+def is_certain(key: Key) -> bool:
+    """Tell whether a request with this ``key`` gets the same answer at any time: a date in ``If-Range`` may grow old enough."""
+    return len(key) < WITH_RANGE or key[-1] is None or key[-1].startswith(b'"')
 
 
 def is_repeatable(status: int, fields: Iterable[Field], length: int, *, head: bool = False) -> bool:

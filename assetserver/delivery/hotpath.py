@@ -16,14 +16,16 @@ from typing import Any, Protocol
 
 from starlette.types import Message
 
+from assetserver.errors import FileChangedError
 from assetserver.observe import Asked, tell
 from assetserver.semantics.ranges import ByteRange
 from assetserver.semantics.representation import Field
 
-from .hotcache import LIMIT_BODY_BYTES, Answer, Claim, FileBody, HotCache, is_repeatable
+from .hotcache import LIMIT_BODY_BYTES, Answer, Claim, FileBody, HotCache, is_certain, is_repeatable, template_key
 from .hotranges import find_range, make_template, tell_range
-from .leanrequest import LeanReader, Shape
-from .sendfile import FilePart, FileSender
+from .leanrequest import WITH_RANGE, Key, LeanReader, Shape
+from .openfiles import OpenedFile
+from .sendfile import WINDOW_BYTES, FilePart, FileSender, send_at_once
 
 PATIENCE = 8
 """How many requests in a row may be new before no more of a connection's are remembered whole."""
@@ -96,15 +98,24 @@ class HotConnection:
             return False
         answer = hot.find(key, reader)
         if answer is None:
-            template = hot.find_template(key)
-            found = None if template is None else find_range(template, key[-1])
-            if template is None or found is None:
-                return False
-            return self._repeat_range(template, found, reader.shape, reader.match)
+            return self._answer_part(key) if len(key) >= WITH_RANGE else self._answer_miss(key)
         if self._patience:
             self._patience -= 1
             hot.admit_request(data, answer, reader)
         return self._repeat(answer, reader.shape, reader.match)
+
+    def _answer_part(self, key: Key) -> bool:
+        """Answer a request for another range of a file of which one was sent before; return whether it was."""
+        template = self._hot.find_template(key)
+        found = None if template is None else find_range(template, key)
+        if template is None or found is None:
+            return False
+        return self._repeat_range(template, found, self._reader.shape, self._reader.match)
+
+    def _answer_miss(self, key: Key) -> bool:
+        """Answer a request for a name that is as missing as others were; return whether it was."""
+        answer = self._hot.find_alike(key, self._reader)
+        return answer is not None and self._repeat(answer, self._reader.shape, self._reader.match)
 
     def answer_several(self, data: bytes) -> bytes:
         """Answer the requests at the beginning of ``data`` that are hot; return what is left for the slow path now.
@@ -144,7 +155,7 @@ class HotConnection:
         if not is_repeatable(start["status"], start["headers"], length, head=is_head) or len(body) > LIMIT_BODY_BYTES:
             return
         key = self._reader.read(data, learns=False)
-        if key is None or sum(len(part) for part in key if part) > LIMIT_KEY_BYTES:
+        if key is None or not is_certain(key) or sum(len(part) for part in key if part) > LIMIT_KEY_BYTES:
             return
         fields = [field for field in start["headers"] if field[0] != b"x-request-id"]
         if file is None:
@@ -152,12 +163,13 @@ class HotConnection:
         if start["status"] == _PARTIAL and file is not None and not is_head:
             template = make_template(claim, _PARTIAL, line, fields, file)
             if template is not None:
-                self._hot.admit((*key[:-1], None), template)
+                self._hot.admit(template_key(key), template)
             return
         varies = any(name == b"vary" and value.lower() == b"accept" for name, value in fields)
         content, file = (b"", None) if is_head else (bytes(body), file)
-        answer = Answer(claim, start["status"], line, fields, content, file)
-        self._hot.admit(key, answer, self._reader.value(b"accept"), varies=varies)
+        answer, accept = Answer(claim, start["status"], line, fields, content, file), self._reader.value(b"accept")
+        if not self._hot.admit_alike(key, answer, accept):
+            self._hot.admit(key, answer, accept, varies=varies)
 
     # Files
 
@@ -187,20 +199,38 @@ class HotConnection:
         if sent < len(head):
             transport.abort()
             return True
+        sent = 0
+        if file.length <= WINDOW_BYTES:
+            sent = send_at_once(connection.fileno(), opened, file.offset, file.length, self._clock_s())
+            if sent == file.length:
+                self._end_at_once(opened, file, answer, asked)
+                return True
         part = FilePart(opened.descriptor, file.offset, file.length, opened.check, opened)
-        sender = self.sender = FileSender(self._loop, connection.fileno(), part)
-        sender.start(lambda: self._end_file(sender, answer, asked), is_checked=True)
+        sender = self.sender = FileSender(self._loop, connection.fileno(), part, sent)
+        sender.start(lambda: self._end_file(sender, answer, asked), is_checked=not sent)
         if self.sender is not None:
             transport.pause_reading()  # what comes next waits its turn
         return True
 
+    def _end_at_once(self, opened: OpenedFile, file: FileBody, answer: Answer, asked: _Asked) -> None:
+        """End an answer whose content went out in one piece; it stands if the file is still the one that was meant."""
+        self._note_sent(answer, file.length, asked)
+        try:
+            opened.check(file.offset + file.length)
+        except FileChangedError as error:
+            logger.warning("%s", error)
+            self._transport.abort()
+
+    def _note_sent(self, answer: Answer, sent: int, asked: _Asked) -> None:
+        self.active_s = self._clock_s()
+        if self._hot.writer is not None:
+            told = answer.told if sent == answer.told.sent else tell(answer.status, sent, answer.told.fields)
+            self._hot.writer.append((time(), self._client, told, *asked))
+
     def _end_file(self, sender: FileSender, answer: Answer, asked: _Asked) -> None:
         """Go on after a file was sent, or could not be."""
         self.sender = None
-        self.active_s = self._clock_s()
-        if self._hot.writer is not None:
-            told = tell(answer.status, sender.sent, answer.told.fields)
-            self._hot.writer.append((time(), self._client, told, *asked))
+        self._note_sent(answer, sender.sent, asked)
         if sender.error is not None:
             logger.warning("%s", sender.error)
         if sender.error is not None or sender.left:

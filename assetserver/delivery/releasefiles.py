@@ -7,6 +7,7 @@ rules of the URL that was asked for apply to files, rewritten or not, and to err
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -41,6 +42,8 @@ LIMIT_DRESSED = 4096
 TELL_EVERY_S = 60.0
 _ATTEMPTS = 3
 _PERMANENT = (301, 308)
+_MISSING = 404
+_PLAIN_TARGET = re.compile(rb"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,63}){1,16}")
 _ERRORS = 400
 _OF_THE_PAGE = frozenset({b"content-type"})
 PERSONAL = "private, no-cache"
@@ -56,6 +59,9 @@ class ReleaseFiles(AssetFiles):
     folder: ReleaseFolder
     own_fields: frozenset[bytes] = frozenset()
     """Fields that the rules of a release cannot change."""
+
+    neighbours: frozenset[str] | None = None
+    """The first segments of paths that others answer, if this serves all the rest of its hosts; None if that is not known."""
 
     def __init__(self, open_index: OpenIndex, path_of: Callable[[str], str], *, links: bool = True, **keywords: Any) -> None:
         self._open_index = open_index
@@ -165,8 +171,29 @@ class ReleaseFiles(AssetFiles):
         if offer is not None and not self._looks_at_queries():
             claim = self._claim(mark)
             if status >= _ERRORS:
-                claim = claim._replace(deadline_s=self.folder.clock_s() + FRESH_S, trust_s=0.0, standing=None)
+                kind_of = self.kind_of_miss if status == _MISSING and not scope.get("root_path") else None
+                deadline_s = self.folder.clock_s() + FRESH_S
+                claim = claim._replace(deadline_s=deadline_s, trust_s=0.0, standing=None, kind_of=kind_of)
             offer(claim)
+
+    def kind_of_miss(self, target: bytes) -> object:
+        """Return what the answer to a miss depends on, None where something may be there, or misses are counted.
+
+        ``target`` is as sent. Only names that cannot be misunderstood are looked at; all others are left to ``_find``.
+        """
+        if self.neighbours is None or _PLAIN_TARGET.fullmatch(target) is None:
+            return None
+        url = target.decode()
+        path = url[1:]
+        headers, redirects = self._rules()
+        if path.partition("/")[0] in self.neighbours or redirects.select(url, "") is not None:
+            return None
+        is_file = asks_for_a_file(path)
+        if (is_file and looks_fingerprinted(path)) or (self.fallback and not is_file):
+            return None
+        if any(map(self.folder.has, (path, path + "/index.html", path + ".html"))):
+            return None
+        return is_file, headers.select(url)
 
     def _offer_miss(self, path: str, scope: Scope) -> None:
         """Offered with all other answers of the release."""

@@ -141,6 +141,11 @@ class ReleaseFolder:
                 future.add_done_callback(lambda _: self._loading.pop(key, None))
         return await wait_future(future)
 
+    def has(self, path: str) -> bool:
+        """Tell whether something is served at ``path``, however it is there: no disk but for the look at what is active."""
+        self._look()
+        return self._index is not None and self._index.get(path) is not None
+
     def distrust(self, path: AssetPath) -> None:
         """Have the blobs of ``path`` looked at again: what was read did not fit."""
         self._entries.pop(path, None)

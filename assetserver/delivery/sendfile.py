@@ -28,7 +28,8 @@ from assetserver.errors import FileChangedError, OverloadedError
 from assetserver.storage.pools import FilePool, wait_future
 
 from .files import PIECE_BYTES, open_regular
-from .openfiles import AtHand, OpenedFile
+from .openfiles import OpenedFile
+from .pages import Pages, are_there, read_ahead, read_ahead_of
 
 FILE = "assetserver.response.file"
 """A message of ours: send ``count`` bytes of the descriptor ``file`` from ``offset``, in order with the body messages.
@@ -51,13 +52,6 @@ The p99 of small answers beside downloads is not measured with it yet.
 
 WINDOW_BYTES = 256 << 10
 
-AHEAD_BYTES = 1 << 20
-_AHEAD_S = 1.0
-"""How long pages that were just read are taken to be in memory."""
-
-_LIMIT_BLOCKS = 8192
-_PROBE_BYTES = 64 << 10
-_BUFFER_BYTES = 64 << 10
 _READERS = 4
 _RETRY_S = 0.02
 _NOT_HERE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOVERFLOW, errno.EOPNOTSUPP, errno.EMFILE, errno.ENFILE})
@@ -95,15 +89,28 @@ def takes_files(scope: Scope, receive: Receive) -> bool:
     return offer is not None and offer["receive"] is receive
 
 
+def send_at_once(connection: int, opened: OpenedFile, offset: int, count: int, now_s: float) -> int:
+    """Send what is in memory of a file, and fits into what the kernel keeps for the connection; return how much, in bytes.
+
+    0 also where nothing can be sent: a ``FileSender`` waits for what is missing, or finds out. Never blocks.
+    """
+    if not are_there(opened, offset, count, now_s):
+        return 0
+    try:
+        return os.sendfile(connection, opened.descriptor, offset, count)
+    except OSError:
+        return 0
+
+
 class FileSender:
-    """Sends ``part`` over the connection with the descriptor ``connection``, which stays open.
+    """Sends ``part`` over the connection with the descriptor ``connection``, which stays open; ``sent`` of it is gone already.
 
     ``sent`` tells how much went out, in bytes; ``is_possible`` is False where the rest must be streamed; ``error`` is a
     ``FileChangedError``, or the ``OSError`` of a file that cannot be read.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, connection: int, part: FilePart) -> None:
-        self.sent = 0
+    def __init__(self, loop: asyncio.AbstractEventLoop, connection: int, part: FilePart, sent: int = 0) -> None:
+        self.sent = sent
         self.is_possible = True
         self.error: FileChangedError | OSError | None = None
         self._loop = loop
@@ -114,9 +121,7 @@ class FileSender:
         self._is_reading = False
         self._active_s = loop.time()
         self._is_checked = False
-        self._own: AtHand = {}
-        self._at_hand: AtHand = part.opened.at_hand if part.opened else self._own
-        self._size = part.opened.signature.size if part.opened else -1
+        self._pages = Pages(part.descriptor, part.offset, part.offset + part.length, part.opened)
 
     @property
     def left(self) -> int:
@@ -171,7 +176,7 @@ class FileSender:
     def _send_window(self) -> None:
         window = max(WINDOW_BYTES, TURN_BYTES // max(1, len(_senders)))
         position, count = self._part.offset + self.sent, min(window, self._part.length - self.sent)
-        if count and (missing := self._find_missing(position, count)) is not None:
+        if count and (missing := self._pages.find_missing(position, count, self._loop.time())) is not None:
             self._read_ahead(missing)
             return
         if not self._is_checked:
@@ -188,35 +193,10 @@ class FileSender:
         self._part.check(position + moved)
         self._end()
 
-    def _find_missing(self, position: int, count: int) -> int | None:
-        """Return the first block of which something is not in memory, as far as somebody looked a moment ago, or looks now."""
-        now_s = self._loop.time()
-        for block in range(position // AHEAD_BYTES, (position + count - 1) // AHEAD_BYTES + 1):
-            if self._at_hand.get(block, 0.0) <= now_s and self._own.get(block, 0.0) <= now_s:
-                first, end = self._bounds(block)
-                if not is_in_memory(self._part.descriptor, first, end - first):
-                    return block
-                self._note(block, now_s)
-        return None
-
-    def _bounds(self, block: int) -> tuple[int, int]:
-        """Return what of a block is to be sent: the first byte and the end."""
-        first, end = self._part.offset, self._part.offset + self._part.length
-        return max(first, block * AHEAD_BYTES), min(end, (block + 1) * AHEAD_BYTES)
-
-    def _note(self, block: int, now_s: float) -> None:
-        """Note that what is to be sent of a block is in memory; for others, too, if that is all of it."""
-        first, end = self._bounds(block)
-        is_whole = first == block * AHEAD_BYTES and end in (first + AHEAD_BYTES, self._size)
-        blocks = self._at_hand if is_whole else self._own
-        if len(blocks) >= _LIMIT_BLOCKS:
-            blocks.clear()
-        blocks[block] = now_s + _AHEAD_S
-
     def _read_ahead(self, block: int) -> None:
         self._unwatch()
         self._is_reading = True
-        first, end = self._bounds(block)
+        first, end = self._pages.bounds(block)
         opened = self._part.opened
         if opened is not None:
             reading = _pool.submit(read_ahead_of, opened, first, end - first)
@@ -238,7 +218,7 @@ class FileSender:
         except (OSError, CancelledError) as error:
             self._fail(error if isinstance(error, OSError) else OSError(errno.EINTR, "the server is stopping"))
         else:
-            self._note(block, self._active_s)
+            self._pages.note(block, self._active_s)
             self._step()
 
     def _fail(self, error: FileChangedError | OSError) -> None:
@@ -281,38 +261,6 @@ def stop_senders() -> None:
 def _settle(done: asyncio.Future[None]) -> None:
     if not done.done():
         done.set_result(None)
-
-
-def is_in_memory(descriptor: int, position: int, count: int) -> bool:
-    """Tell whether these bytes can be read without waiting for a disk, by a byte of each 64 KiB and the last one.
-
-    What is kept and dropped are runs of pages, so that more samples would find little more, and reading all of it would
-    cost as much as sending it. Also True where the file ends before.
-    """
-    sample = [bytearray(1)]
-    try:
-        for at in (*range(position, position + count, _PROBE_BYTES), position + count - 1):
-            os.preadv(descriptor, sample, at, os.RWF_NOWAIT)
-    except OSError:  # EAGAIN: not there; EOPNOTSUPP: cannot be asked
-        return False
-    return True
-
-
-def read_ahead(descriptor: int, position: int, count: int) -> None:
-    """Read bytes of a file so that the kernel has them in memory, and have it begin with as many that follow. Blocks."""
-    with suppress(OSError):  # no more than a hint
-        os.posix_fadvise(descriptor, position, 2 * count, os.POSIX_FADV_WILLNEED)
-    buffer, end = memoryview(bytearray(_BUFFER_BYTES)), position + count
-    while position < end:
-        read = os.preadv(descriptor, [buffer[: end - position]], position)
-        if not read:
-            return
-        position += read
-
-
-def read_ahead_of(opened: OpenedFile, position: int, count: int) -> None:
-    """Read bytes of a file as ``read_ahead`` does, and hold it open meanwhile. Blocks."""
-    read_ahead(opened.descriptor, position, count)
 
 
 async def stream_part(part: FilePart, send: Send) -> None:

@@ -14,12 +14,13 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from assetserver import observe
-from assetserver.delivery import limits, livefolder, sendfile, sweep
+from assetserver.delivery import hotpath, limits, livefolder, sendfile, sweep
 from assetserver.delivery.protocol import AssetProtocol
 from assetserver.delivery.sendfile import FileSender
 
@@ -540,7 +541,7 @@ def test_the_log_tells_a_hot_file_by_its_own_id_and_by_what_was_sent(root, count
     "ranges",
     [
         ["bytes=0-0", "bytes=5-1000", "bytes=100-", "bytes=-7", "bytes=0-", "bytes=1048576-2097151"],
-        ["bytes=5-5", "bytes=1000-999", "bytes=0-1,5-6", "items=0-5", "bytes=99999999999-", "bytes=", "bytes=-0", "bytes=2-3 "],
+        ["bytes=5-5", "bytes=1000-999", "items=0-5", "bytes=99999999999-", "bytes=", "bytes=-0", "bytes=2-3 "],
     ],
 )
 def test_other_ranges_of_a_file_get_the_stock_answers(ours, stock, counts, ranges):
@@ -549,6 +550,81 @@ def test_other_ranges_of_a_file_get_the_stock_answers(ours, stock, counts, range
         for one in ranges * 2:
             request = get("/big.bin", f"Range: {one}\r\n")
             assert alike(wire.ask(request)) == alike(theirs.ask(request))
+
+
+@pytest.mark.parametrize("target", ["/big.bin", "/file.txt"])
+def test_several_short_ranges_are_repeated(ours, stock, counts, target):
+    request = get(target, "Range: bytes=0-1,5-6,-2\r\n")
+    assert alike(ask_hot(ours, counts, request), first=True) == alike(
+        stock.ask(target, "Range: bytes=0-1,5-6,-2\r\n"), first=True
+    )
+
+
+def test_a_range_of_the_very_representation_is_cut_without_the_slow_path(ours, stock, counts):
+    etag = re.search(rb"\r\netag: (\S+)", stock.ask("/big.bin"))
+    assert etag is not None
+    heat(
+        ours,
+        counts,
+        get("/big.bin", "Range: bytes=1-2\r\n"),
+        get("/big.bin", f"If-Range: {etag[1].decode()}\r\nRange: bytes=1-2\r\n"),
+    )
+    with ours.connect() as wire, stock.connect() as theirs:
+        for number in range(6):
+            fields = f"If-Range: {etag[1].decode()}\r\nRange: bytes={number}-70000\r\n"
+            assert alike(ask_hot(ours, counts, get("/big.bin", fields), wire)) == alike(theirs.ask(get("/big.bin", fields)))
+        before = counts.slow
+        wire.ask(get("/big.bin", f"If-Range: {etag[1].decode()}\r\nRange: bytes=9-99\r\n"))
+        assert counts.slow == before
+
+
+@pytest.mark.parametrize(
+    "validator", ['"another"', 'W/"another"', "Mon, 01 Jan 2035 00:00:00 GMT", "Mon, 01 Jan 2001 00:00:00 GMT", "x", ""]
+)
+def test_a_range_of_another_representation_gets_the_stock_answer_hot_and_slow(ours, stock, counts, validator):
+    heat(ours, counts, get("/big.bin", "Range: bytes=1-2\r\n"))
+    fields = f"If-Range: {validator}\r\nRange: bytes=1-2\r\n"
+    with ours.connect() as wire, stock.connect() as theirs:
+        for _ in range(6):
+            assert alike(wire.ask(get("/big.bin", fields))) == alike(theirs.ask(get("/big.bin", fields)))
+            assert alike(wire.ask(get("/big.bin", "If-Range: x\r\n"))) == alike(theirs.ask(get("/big.bin", "If-Range: x\r\n")))
+
+
+def test_a_small_part_of_a_file_takes_no_sender(ours, counts):
+    request = get("/big.bin", "Range: bytes=7-1006\r\n")
+    heat(ours, counts, request)
+    counts.files.clear()
+    with ours.connect() as wire:
+        for _ in range(3):
+            assert body(ask_hot(ours, counts, request, wire)) == BIG[7:1007]
+    assert not counts.files
+
+
+def test_what_the_kernel_takes_of_a_small_part_is_not_sent_twice(ours, counts, monkeypatch):
+    request = get("/big.bin", "Range: bytes=7-100006\r\n")
+    heat(ours, counts, request)
+    counts.files.clear()
+    monkeypatch.setattr(hotpath, "send_at_once", lambda *given: sendfile.send_at_once(*given[:3], 1000, given[-1]))
+    with ours.connect() as wire:
+        assert body(ask_hot(ours, counts, request, wire)) == BIG[7:100007]
+    assert [sender.sent for sender in counts.files] == [100_000]
+
+
+def test_a_small_part_of_a_file_that_changes_meanwhile_ends_the_connection(own, counts, monkeypatch):
+    request = get("/big.bin", "Range: bytes=7-1006\r\n")
+    heat(own, counts, request)
+
+    def change_and_send(*given: Any) -> int:
+        sent = sendfile.send_at_once(*given)
+        (own.root / "big.bin").write_bytes(b"short")
+        return sent
+
+    monkeypatch.setattr(hotpath, "send_at_once", change_and_send)
+    with own.connect() as wire:
+        wire.send(request)
+        wire.read_all()
+    monkeypatch.undo()
+    assert b"short" in own.ask("/big.bin")
 
 
 def test_another_range_of_a_file_is_cut_without_the_slow_path(ours, counts):

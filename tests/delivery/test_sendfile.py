@@ -20,11 +20,12 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import FileResponse
 from starlette.routing import Mount, Route
 
-from assetserver.delivery import sendfile
+from assetserver.delivery import pages, sendfile
 from assetserver.delivery.assetfiles import AssetFiles
 from assetserver.delivery.hotcache import HOT, HotCache
+from assetserver.delivery.pages import is_in_memory, read_ahead
 from assetserver.delivery.protocol import AssetProtocol
-from assetserver.delivery.sendfile import FilePart, FileSender, is_in_memory, read_ahead
+from assetserver.delivery.sendfile import FilePart, FileSender
 from assetserver.errors import FileChangedError
 from assetserver.observe import AccessLog
 
@@ -420,8 +421,8 @@ def test_a_cold_file_is_read_ahead_on_a_thread(server, monkeypatch):
         threads.append(threading.current_thread())
         read_ahead(*args)
 
-    monkeypatch.setattr(sendfile, "is_in_memory", lambda *_: False)
-    monkeypatch.setattr(sendfile, "read_ahead", noting)
+    monkeypatch.setattr(pages, "is_in_memory", lambda *_: False)
+    monkeypatch.setattr(pages, "read_ahead", noting)
     make_cold(server.file)
     assert server.get("/big.bin")[1] == CONTENT
     assert len(threads) >= SIZE >> 20
@@ -454,8 +455,8 @@ def test_a_client_that_leaves_while_the_disk_is_slow_leaves_nothing_behind(serve
         begun.set()
         go_on.wait(LIMIT_S)
 
-    monkeypatch.setattr(sendfile, "is_in_memory", lambda *_: False)
-    monkeypatch.setattr(sendfile, "read_ahead", slow)
+    monkeypatch.setattr(pages, "is_in_memory", lambda *_: False)
+    monkeypatch.setattr(pages, "read_ahead", slow)
     before = descriptors()
     made = server.connect()
     made.sendall(ask())

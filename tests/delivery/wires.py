@@ -127,11 +127,18 @@ def post(fields: str, body: bytes = b"") -> bytes:
 
 @contextlib.contextmanager
 def running(
-    root: Path, http: type = AssetProtocol, data: Path | None = None, ws: str = "auto", loop: str = "auto", **server: object
+    root: Path,
+    http: type = AssetProtocol,
+    data: Path | None = None,
+    ws: str = "auto",
+    loop: str = "auto",
+    sites: list[dict[str, object]] | None = None,
+    **server: object,
 ) -> Iterator[Server]:
-    """Serve ``root``, or the site ``main`` of ``data``, with a protocol."""
+    """Serve ``root``, or the site ``main`` or other ``sites`` of ``data``, with a protocol."""
     config = {"server.access_log": "off", "compression.patience_s": 10.0, "compression.minimum_bytes": 200}
     config |= {"data.path": str(data)} if data else {"mounts": [{"prefix": "/", "directory": str(root)}]}
+    config |= {"sites": sites} if sites else {}
     app = create_app(load_settings(None, {}, config | {f"server.{name}": value for name, value in server.items()}))
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setsockopt(
