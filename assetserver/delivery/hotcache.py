@@ -96,8 +96,7 @@ class Answer:
     """One rendered answer: ``head`` is all before the date, ``fields`` all after it, but for the request's id.
 
     ``stamped`` holds both, and between them the ``common`` fields; ``standing`` is how long its claim need not be asked again;
-    ``is_used`` since eviction last passed by; ``whole_bytes`` and ``etag`` are the file's in the template of ranges
-    (``hotranges``).
+    ``is_used`` since eviction last passed by.
     """
 
     __slots__ = (
@@ -106,7 +105,6 @@ class Answer:
         "clock_s",
         "common",
         "cost_bytes",
-        "etag",
         "fields",
         "file",
         "head",
@@ -116,7 +114,6 @@ class Answer:
         "standing",
         "status",
         "told",
-        "whole_bytes",
     )
 
     def __init__(
@@ -136,8 +133,6 @@ class Answer:
         self.stamped = b""
         self.is_used = False
         self.cost_bytes = 0
-        self.whole_bytes = 0
-        self.etag = b""
 
     @property
     def size(self) -> int:
@@ -224,21 +219,16 @@ class HotCache:
 
     def find(self, key: Key, reader: LeanReader) -> Answer | None:
         """Return what a request with this ``key`` gets, or None; ``reader`` has read it."""
-        answer = self._files.answers.get(key)
-        if answer is not None and (answer.clock_s() < answer.standing.until_s or answer.holds()):
-            return answer
-        if answer is not None:
-            self._files.remove(key)
-            return None
+        if key in self._files.answers:
+            return self.find_file(key)
         return self._find_other((key, reader.value(b"accept")) if key in self._varying else key)
 
-    def find_template(self, key: Key) -> Answer | None:
-        """Return what the answer to a request for another range is made of, or None."""
-        common = template_key(key)
-        template = self._files.answers.get(common)
-        if template is None or template.clock_s() < template.standing.until_s or template.holds():
-            return template
-        self._files.remove(common)
+    def find_file(self, key: Key) -> Answer | None:
+        """Return the answer of a file that is kept under ``key``, or None."""
+        answer = self._files.answers.get(key)
+        if answer is None or answer.clock_s() < answer.standing.until_s or answer.holds():
+            return answer
+        self._files.remove(key)
         return None
 
     def find_alike(self, key: Key, reader: LeanReader) -> Answer | None:
@@ -280,6 +270,10 @@ class HotCache:
                     self._varying.pop(next(iter(self._varying)))
                 self._varying[key] = None
             self._others.put((key, accept) if varies else key, answer, key_bytes)
+
+    def comes_again(self, key: Key) -> bool:
+        """Tell whether a request with this ``key`` was seen before; from now on it was."""
+        return self._comes_again(hash(key))
 
     def admit_alike(self, key: Key, answer: Answer, accept: bytes | None) -> bool:
         """Keep an answer for all requests of its kind, when it comes a second time; return False if it has none."""
@@ -337,11 +331,6 @@ def _kind(kind_of: KindOf, key: Key) -> object:
     """Return what decides the answer to a GET without a range, or None."""
     line = key[0] or b""
     return kind_of(line[len(_GET) :]) if line.startswith(_GET) and len(key) < WITH_RANGE else None
-
-
-def template_key(key: Key) -> Key:
-    """Return under which key there is what answers to all requests for a range like that with ``key`` are made of."""
-    return (*key[:-2], None, None)
 
 
 def is_certain(key: Key) -> bool:

@@ -21,11 +21,16 @@ from assetserver.observe import Asked, tell
 from assetserver.semantics.ranges import ByteRange
 from assetserver.semantics.representation import Field
 
-from .hotcache import LIMIT_BODY_BYTES, Answer, Claim, FileBody, HotCache, is_certain, is_repeatable, template_key
-from .hotranges import find_range, make_template, tell_range
+from .hotcache import LIMIT_BODY_BYTES, Answer, Claim, FileBody, HotCache, is_certain, is_repeatable
+from .hotranges import Template, find_range, tell_range, template_key
 from .leanrequest import WITH_RANGE, Key, LeanReader, Shape
 from .openfiles import OpenedFile
+from .pages import read_now
 from .sendfile import WINDOW_BYTES, FilePart, FileSender, send_at_once
+
+SHORT_RANGE_BYTES = 16 << 10
+"""Ranges up to here are read and written in one piece, longer ones sent by the kernel: 1 KiB took 7.3 µs against 9.2, 16 KiB
+8.6 against 11.8, 64 KiB 24 against 13 (measured 2026-11-27)."""
 
 PATIENCE = 8
 """How many requests in a row may be new before no more of a connection's are remembered whole."""
@@ -106,10 +111,12 @@ class HotConnection:
 
     def _answer_part(self, key: Key) -> bool:
         """Answer a request for another range of a file of which one was sent before; return whether it was."""
-        template = self._hot.find_template(key)
-        found = None if template is None else find_range(template, key)
-        if template is None or found is None:
+        template = self._hot.find_file(template_key(key))
+        found = find_range(template, key) if isinstance(template, Template) else None
+        if not isinstance(template, Template) or found is None:
             return False
+        if len(found) <= SHORT_RANGE_BYTES and self._repeat_short_range(template, found, key):
+            return True
         return self._repeat_range(template, found, self._reader.shape, self._reader.match)
 
     def _answer_miss(self, key: Key) -> bool:
@@ -161,9 +168,7 @@ class HotConnection:
         if file is None:
             fields = [_HIT if name == b"cache-status" else (name, value) for name, value in fields]
         if start["status"] == _PARTIAL and file is not None and not is_head:
-            template = make_template(claim, _PARTIAL, line, fields, file)
-            if template is not None:
-                self._hot.admit(template_key(key), template)
+            self._hot.admit(template_key(key), Template(claim, line, fields, file))
             return
         varies = any(name == b"vary" and value.lower() == b"accept" for name, value in fields)
         content, file = (b"", None) if is_head else (bytes(body), file)
@@ -172,6 +177,21 @@ class HotConnection:
             self._hot.admit(key, answer, accept, varies=varies)
 
     # Files
+
+    def _repeat_short_range(self, template: Template, found: ByteRange, key: Key) -> bool:
+        """Answer with a range that is in the kernel's memory, and keep it if it is asked for again; return whether it was."""
+        hot, claim = self._hot, template.claim
+        opened = template.file.find() if template.file else None
+        content = read_now(opened.descriptor, found.start, len(found)) if opened else None
+        if opened is None or content is None or claim is None or not opened.is_same():
+            return False
+        if hot.comes_again(key):
+            answer = template.cut(claim, found, content)
+            hot.admit(key, answer)
+            return self._repeat(answer, self._reader.shape, self._reader.match)
+        self._write(tell_range(found, hot.render(template, self._state.default_headers)) + content)
+        self._note_sent(template, len(content), (self._reader.shape.describe, self._reader.match, hot.ids.last_number))
+        return True
 
     def _repeat_range(self, template: Answer, found: ByteRange, shape: Shape, match: re.Match[bytes]) -> bool:
         """Have the kernel send another range of a file of which one was sent before."""

@@ -19,22 +19,36 @@ _RANGE, _LENGTH = b"content-range", b"content-length"
 _BYTES, _COUNT = b"\0r", b"\0n"
 """Stand in a template for which bytes there are, and how many: no field can hold a NUL."""
 
+_PARTIAL = 206
 _PLAIN = re.compile(rb"bytes=([0-9]{1,15})-([0-9]{1,15})")
 
 
-def make_template(claim: Claim, status: int, head: bytes, fields: list[Field], file: FileBody) -> Answer | None:
-    """Return what other ranges are made of, from an answer with one; None if that does not tell the length of the whole."""
-    values = dict(fields)
-    size = values.get(_RANGE, b"").rpartition(b"/")[2]
-    if not size.isdigit():
-        return None
-    marks = {_RANGE: b"bytes %b/%b" % (_BYTES, size), _LENGTH: _COUNT}
-    template = Answer(claim, status, head, [(name, marks.get(name, value)) for name, value in fields], b"", file)
-    template.whole_bytes, template.etag = int(size), values.get(b"etag", b"")
-    return template
+class Template(Answer):
+    """The answer to a range, with marks where others differ; ``whole_bytes`` and ``etag`` are the file's."""
+
+    __slots__ = ("etag", "marked", "whole_bytes")
+
+    def __init__(self, claim: Claim, head: bytes, fields: list[Field], file: FileBody) -> None:
+        values = dict(fields)
+        size = values[_RANGE].rpartition(b"/")[2]
+        marks = {_RANGE: b"bytes %b/%b" % (_BYTES, size), _LENGTH: _COUNT}
+        self.marked = [(name, marks.get(name, value)) for name, value in fields]
+        super().__init__(claim, _PARTIAL, head, self.marked, b"", file)
+        self.whole_bytes = int(size) if size.isdigit() else 0
+        self.etag = values.get(b"etag", b"")
+
+    def cut(self, claim: Claim, found: ByteRange, content: bytes) -> Answer:
+        """Return the answer to the range ``found``, which is ``content``."""
+        values = {_RANGE: tell_range(found, dict(self.marked)[_RANGE]), _LENGTH: b"%d" % len(content)}
+        return Answer(claim, _PARTIAL, self.head, [(name, values.get(name, value)) for name, value in self.marked], content)
 
 
-def find_range(template: Answer, key: Key) -> ByteRange | None:
+def template_key(key: Key) -> Key:
+    """Return under which key there is what answers to all requests for a range like that with ``key`` are made of."""
+    return (*key[:-2], None, None)
+
+
+def find_range(template: Template, key: Key) -> ByteRange | None:
     """Return the one range of the template's file that a request means, or None."""
     *_, value, condition = key
     if condition is not None and condition != template.etag:

@@ -191,7 +191,8 @@ class ReleaseFiles(AssetFiles):
         is_file = asks_for_a_file(path)
         if (is_file and looks_fingerprinted(path)) or (self.fallback and not is_file):
             return None
-        if any(map(self.folder.has, (path, path + "/index.html", path + ".html"))):
+        may_have = self.folder.may_have
+        if may_have(path) or may_have(path + "/index.html") or (self.clean_urls and may_have(path + ".html")):
             return None
         return is_file, headers.select(url)
 

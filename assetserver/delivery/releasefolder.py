@@ -82,6 +82,10 @@ class Index(Protocol):
         """Return what is served at ``path``, or None."""
         ...
 
+    def may_have(self, path: str) -> bool:
+        """Tell whether something may be served at ``path``; False is certain. Never waits."""
+        ...
+
 
 OpenIndex = Callable[[], tuple[object, Index | None]]
 """Returns a mark that changes when the site does, and the index to serve, None for nothing; one stat if the mark stands."""
@@ -141,10 +145,10 @@ class ReleaseFolder:
                 future.add_done_callback(lambda _: self._loading.pop(key, None))
         return await wait_future(future)
 
-    def has(self, path: str) -> bool:
-        """Tell whether something is served at ``path``, however it is there: no disk but for the look at what is active."""
+    def may_have(self, path: str) -> bool:
+        """Tell whether something may be served at ``path``; False is certain. No disk but for the look at what is active."""
         self._look()
-        return self._index is not None and self._index.get(path) is not None
+        return self._index is not None and self._index.may_have(path)
 
     def distrust(self, path: AssetPath) -> None:
         """Have the blobs of ``path`` looked at again: what was read did not fit."""

@@ -1,9 +1,10 @@
 """The compact index of a release, or of names kept beside it: one read-only file; no object per file in memory.
 
-A look-up is a binary search in the table of hashes, which a process holds (24 bytes per file), and one read of a record; hot
-paths need none. Not mapped: whoever cut a mapped file would end every process that reads it (SIGBUS).
-Layout: magic, counts, CRC-32 of table and rules; then per path the first 16 bytes of its SHA-256 and the offset of its record,
-sorted; then the rules; then the records, each with its length and CRC-32: damage costs a file, never gives another.
+A look-up is a binary search in the hashes, which a process holds (16 bytes per file, with the offsets), and one read of a
+record; hot paths need none. Not mapped: whoever cut a mapped file would end every process that reads it (SIGBUS).
+Layout: magic, counts, CRC-32 of hashes, offsets and rules; then the first 8 bytes of the SHA-256 of each path, as numbers, in
+order; the offsets of their records, in the same order; the rules; and the records, each with its length, CRC-32 and path:
+neither damage nor two paths with one hash give another's file.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from __future__ import annotations
 import logging
 import os
 import struct
+import sys
 import weakref
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from zlib import crc32
@@ -23,9 +27,9 @@ from assetserver.semantics.fingerprints import is_immutable
 
 logger = logging.getLogger(__name__)
 
-_MAGIC = b"ASCATv3\n"
+_MAGIC = b"ASCATv4\n"
 _HEAD = struct.Struct("<8sQQI")
-_SLOT = struct.Struct("<16sQ")
+_NUMBER_BYTES = 8
 _RECORD = struct.Struct("<II")
 _GUESS_BYTES = 512
 """What nearly every record fits into: one read."""
@@ -57,16 +61,18 @@ class CatalogEntry(msgspec.Struct, frozen=True, array_like=True):
 
 def encode_catalog(entries: Iterable[CatalogEntry], rules: bytes = b"") -> bytes:
     """Return the index of ``entries``, whose paths are distinct, and of a site's encoded ``rules``."""
-    slots: list[tuple[bytes, int]] = []
+    slots: list[tuple[int, int]] = []
     records = bytearray()
     encode = msgspec.msgpack.Encoder().encode
     for entry in entries:
-        slots.append((_key(entry.path), len(records)))
+        slots.append((key_of(entry.path), len(records)))
         record = encode(entry)
         records += _RECORD.pack(len(record), crc32(record)) + record
     slots.sort()
-    start = _HEAD.size + len(slots) * _SLOT.size + len(rules)
-    table = b"".join(_SLOT.pack(key, start + offset) for key, offset in slots) + rules
+    start = _HEAD.size + len(slots) * 2 * _NUMBER_BYTES + len(rules)
+    keys = _in_file_order(array("Q", (key for key, _ in slots)))
+    offsets = _in_file_order(array("Q", (start + offset for _, offset in slots)))
+    table = keys.tobytes() + offsets.tobytes() + rules
     return _HEAD.pack(_MAGIC, len(slots), len(rules), crc32(table)) + table + bytes(records)
 
 
@@ -82,12 +88,13 @@ class Catalog:
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         weakref.finalize(self, os.close, self._file)
         magic, self._count, rules_size, checksum = _HEAD.unpack(os.pread(self._file, _HEAD.size, 0).ljust(_HEAD.size, b"\0"))
-        table_size = self._count * _SLOT.size
-        is_index = magic == _MAGIC and os.fstat(self._file).st_size >= _HEAD.size + table_size + rules_size
-        content = os.pread(self._file, table_size + rules_size, _HEAD.size) if is_index else b""
+        half = self._count * _NUMBER_BYTES
+        is_index = magic == _MAGIC and os.fstat(self._file).st_size >= _HEAD.size + 2 * half + rules_size
+        content = os.pread(self._file, 2 * half + rules_size, _HEAD.size) if is_index else b""
         if not is_index or crc32(content) != checksum:
             raise PublishError(f"{path} is not an index of this version, or damaged; activate the release again")
-        self._table, self.rules = content[:table_size], content[table_size:]
+        self._keys, self._offsets = (_in_file_order(array("Q", content[at : at + half])) for at in (0, half))
+        self.rules = content[2 * half :]
 
     def __len__(self) -> int:
         """Return the number of paths."""
@@ -97,28 +104,26 @@ class Catalog:
         with open(self._file, "rb", closefd=False) as file:
             file.seek(0)
             content = file.read()
-        for at in range(0, len(self._table), _SLOT.size):
-            offset = _SLOT.unpack_from(self._table, at)[1]
+        for offset in self._offsets:
             length = int.from_bytes(content[offset : offset + 4], "little")
             if entry := self._decode(content[offset : offset + _RECORD.size + length]):
                 yield entry
 
     def get(self, path: str) -> CatalogEntry | None:
         """Return what is served at ``path``, or None; also for a damaged record, which is told once in the log."""
-        key = _key(path)
-        low, high = 0, self._count
-        while low < high:
-            middle = (low + high) // 2
-            at = middle * _SLOT.size
-            found = self._table[at : at + 16]
-            if found == key:
-                entry = self._read(_SLOT.unpack_from(self._table, at)[1])
-                return entry if entry is not None and entry.path == path else None
-            if found < key:
-                low = middle + 1
-            else:
-                high = middle
+        key = key_of(path)
+        for at in range(bisect_left(self._keys, key), self._count):
+            if self._keys[at] != key:
+                break
+            entry = self._read(self._offsets[at])
+            if entry is not None and entry.path == path:
+                return entry
         return None
+
+    def may_have(self, key: int) -> bool:
+        """Tell whether a path has this ``key_of``: then most likely it is that path; else it is not here for sure."""
+        at = bisect_left(self._keys, key)
+        return at < self._count and self._keys[at] == key
 
     def _read(self, offset: int) -> CatalogEntry | None:
         record = os.pread(self._file, _GUESS_BYTES, offset)
@@ -139,5 +144,13 @@ class Catalog:
         return None
 
 
-def _key(path: str) -> bytes:
-    return sha256(path.encode()).digest()[:16]
+def key_of(path: str) -> int:
+    """Return the number by which a path is found: the first 8 bytes of its SHA-256."""
+    return int.from_bytes(sha256(path.encode()).digest()[:_NUMBER_BYTES], "little")
+
+
+def _in_file_order(numbers: array[int]) -> array[int]:
+    """Return numbers as they stand in the file, little end first, or such numbers as this machine reads them."""
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cached_property
 
 from .activation import build_index, is_index, kept_path, write_release_index
-from .catalog import Catalog, CatalogEntry
+from .catalog import Catalog, CatalogEntry, key_of
 from .library import Library
 from .manifest import ReleaseId
 from .siterules import SiteRules, decode_rules
@@ -35,6 +35,11 @@ class ServedIndex:
         if own is None or kept is None:
             return own or kept
         return own.because(kept.reason) if kept.digest == own.digest else own
+
+    def may_have(self, path: str) -> bool:
+        """Tell whether something may be served at ``path``; False is certain. No read of a disk."""
+        key = key_of(path)
+        return self._release.may_have(key) or (self._kept is not None and self._kept.may_have(key))
 
     @cached_property
     def rules(self) -> SiteRules:

@@ -20,7 +20,7 @@ import pytest
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from assetserver import observe
-from assetserver.delivery import hotpath, limits, livefolder, sendfile, sweep
+from assetserver.delivery import hotpath, limits, livefolder, pages, sendfile, sweep
 from assetserver.delivery.protocol import AssetProtocol
 from assetserver.delivery.sendfile import FileSender
 
@@ -610,21 +610,35 @@ def test_what_the_kernel_takes_of_a_small_part_is_not_sent_twice(ours, counts, m
     assert [sender.sent for sender in counts.files] == [100_000]
 
 
-def test_a_small_part_of_a_file_that_changes_meanwhile_ends_the_connection(own, counts, monkeypatch):
-    request = get("/big.bin", "Range: bytes=7-1006\r\n")
+@pytest.mark.parametrize(("name", "last"), [("read_now", 1006), ("send_at_once", 100_006)])
+def test_no_part_of_a_file_is_another_one_s(own, counts, monkeypatch, name, last):
+    """What changes while it is sent ends the connection; what changes before is answered anew."""
+    request = get("/big.bin", f"Range: bytes=7-{last}\r\n")
     heat(own, counts, request)
+    take = getattr(hotpath, name)
 
-    def change_and_send(*given: Any) -> int:
-        sent = sendfile.send_at_once(*given)
-        (own.root / "big.bin").write_bytes(b"short")
-        return sent
+    def take_and_change(*given: Any) -> Any:
+        taken = take(*given)
+        (own.root / "big.bin").write_bytes(BIG[::-1])
+        return taken
 
-    monkeypatch.setattr(hotpath, "send_at_once", change_and_send)
+    monkeypatch.setattr(hotpath, name, take_and_change)
     with own.connect() as wire:
-        wire.send(request)
-        wire.read_all()
-    monkeypatch.undo()
-    assert b"short" in own.ask("/big.bin")
+        wire.send(get("/big.bin", f"Range: bytes=8-{last}\r\n") + LAST)
+        answers = wire.read_all()
+    assert BIG[8 : last + 1] not in answers or not answers.endswith(SMALL)
+
+
+def test_a_short_part_that_is_asked_for_again_comes_from_memory(ours, counts, monkeypatch):
+    heat(ours, counts, get("/big.bin", "Range: bytes=1-2\r\n"))
+    read: list[int] = []
+    monkeypatch.setattr(hotpath, "read_now", lambda *given: read.append(given[1]) or pages.read_now(*given))
+    request = get("/big.bin", "Range: bytes=4321-5000\r\n")
+    with ours.connect() as wire:
+        answers = [wire.ask(request) for _ in range(6)]
+    assert {alike(answer) for answer in answers} == {alike(answers[0])}
+    assert body(answers[-1]) == BIG[4321:5001]
+    assert read == [4321, 4321]
 
 
 def test_another_range_of_a_file_is_cut_without_the_slow_path(ours, counts):

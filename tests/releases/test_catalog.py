@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from assetserver import releases
 from assetserver.errors import PublishError
-from assetserver.releases.catalog import Catalog, CatalogEntry, encode_catalog
+from assetserver.releases.catalog import Catalog, CatalogEntry, encode_catalog, key_of
 
 MANY = 20_000
 HEAD = encode_catalog([])
@@ -53,6 +54,22 @@ def test_any_entries_come_back(tmp_path_factory, made, other):
     catalog = open_catalog(tmp_path_factory.mktemp("index") / "index", *made)
     assert [catalog.get(one.path) for one in made] == made
     assert (catalog.get(other) is None) == all(one.path != other for one in made)
+
+
+@pytest.mark.parametrize("key", [0, 2**64 - 1])
+def test_paths_with_one_hash_are_told_apart(tmp_path, monkeypatch, key):
+    monkeypatch.setattr(releases.catalog, "key_of", lambda path: key if path < "m" else 7)
+    made = [make_entry(path) for path in ("a", "b", "c", "x", "y")]
+    found = open_catalog(tmp_path / "index", *made)
+    assert [found.get(one.path) for one in made] == made
+    assert (found.get("d"), found.get("z")) == (None, None)
+    assert sorted(found, key=lambda one: one.path) == made
+
+
+def test_what_is_not_there_is_known_without_a_record(tmp_path):
+    found = open_catalog(tmp_path / "index", *map(make_entry, "abc"))
+    assert [found.may_have(key_of(path)) for path in "abcd"] == [True, True, True, False]
+    assert not open_catalog(tmp_path / "none").may_have(key_of("a"))
 
 
 def test_the_order_of_entries_does_not_matter_to_look_ups(tmp_path):
