@@ -101,9 +101,9 @@ class HotConnection:
         key = reader.read(data)
         if key is None:
             return False
-        answer = hot.find(key, reader)
+        answer = hot.find(key, reader) or hot.find_alike(key, reader)
         if answer is None:
-            return self._answer_part(key) if len(key) >= WITH_RANGE else self._answer_miss(key)
+            return len(key) >= WITH_RANGE and self._answer_part(key)
         if self._patience:
             self._patience -= 1
             hot.admit_request(data, answer, reader)
@@ -118,11 +118,6 @@ class HotConnection:
         if len(found) <= SHORT_RANGE_BYTES and self._repeat_short_range(template, found, key):
             return True
         return self._repeat_range(template, found, self._reader.shape, self._reader.match)
-
-    def _answer_miss(self, key: Key) -> bool:
-        """Answer a request for a name that is as missing as others were; return whether it was."""
-        answer = self._hot.find_alike(key, self._reader)
-        return answer is not None and self._repeat(answer, self._reader.shape, self._reader.match)
 
     def answer_several(self, data: bytes) -> bytes:
         """Answer the requests at the beginning of ``data`` that are hot; return what is left for the slow path now.

@@ -126,6 +126,8 @@ class HeaderTable:
 
     def select(self, path: str) -> HeaderChanges:
         """Return what all blocks that match say of ``path`` (decoded, beginning with "/"). Never raises."""
+        if not self._rules:
+            return NO_CHANGES
         found = list(self._index.find(path))
         if any(self._fills[position] for position, _ in found):
             return self._combine(found)

@@ -224,7 +224,7 @@ class PatternIndex:
 
         ``path`` is decoded. One that does not begin with "/", or is longer than a path can be, matches nothing. Never raises.
         """
-        if not self._patterns or not path.startswith("/") or len(path) > LIMIT_BYTES:
+        if not path.startswith("/") or len(path) > LIMIT_BYTES:
             return
         split = SplitPath(path, self._dialect)
         some = [one for one in self._candidates(split) if one]

@@ -130,6 +130,8 @@ class RedirectTable:
         ``path``: decoded, beginning with "/". ``query``: as sent, without "?". ``forced_only``: for paths that are files; an
         unforced rule that matches first keeps the file, whatever follows.
         """
+        if not self._rules:
+            return None
         given: dict[str, str] | None = None
         for position, captures in self._index.find(path):
             one = self._rules[position]
