@@ -40,6 +40,8 @@ lint: .venv/.test ## format check, lint, types
 
 # Tests wait more than they compute: two processes per core. What is decided in semantics/ is covered by its own tests alone.
 TESTERS ?= $(shell expr 2 \* $$(nproc))
+# They start Python a thousand times: it may keep what it compiled.
+test: export PYTHONDONTWRITEBYTECODE =
 test: .venv/.test lint ## every check and every test
 	$(BIN)/coverage run -m pytest tests/semantics
 	$(BIN)/coverage report
