@@ -38,9 +38,14 @@ lint: .venv/.test ## format check, lint, types
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 
+# Tests wait more than they compute: two processes per core. What is decided in semantics/ is covered by its own tests alone.
+TESTERS ?= $(shell expr 2 \* $$(nproc))
+# They start Python a thousand times: it may keep what it compiled.
+test: export PYTHONDONTWRITEBYTECODE =
 test: .venv/.test lint ## every check and every test
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest tests/semantics
 	$(BIN)/coverage report
+	$(BIN)/pytest --ignore tests/semantics --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 QUESTIONS := requests latency files connections start peers static publish uploads
 

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urljoin
 
 import click
+import msgspec
 
 from .data import open_empty
 from .endings import StoppedError
@@ -87,13 +88,7 @@ def _finish(remote: Remote, build: Build, published: Published, key: SecretKey |
     if not options["prod"]:
         return published
     live = remote.activate(published.id, published.site)
-    return _with_active(published, live.active, live.url)
-
-
-def _with_active(published: Published, active: str, url: str) -> Published:
-    return Published(
-        **{name: getattr(published, name) for name in published.__struct_fields__} | {"active": active, "url": url}
-    )
+    return msgspec.structs.replace(published, active=live.active, url=live.url)
 
 
 def _fetch_manifest(remote: Remote, build: Build, release: ReleaseId) -> bytes:

@@ -100,12 +100,22 @@ def read_answer(made: socket.socket) -> bytes:
 def is_answered(made: socket.socket, within_s: float = 0.0) -> bool:
     """Tell whether something came, if only the end."""
     made.settimeout(within_s)
-    with suppress(BlockingIOError, TimeoutError):
+    try:
         made.recv(1, socket.MSG_PEEK)
-        made.settimeout(LIMIT_S)
+    except (BlockingIOError, TimeoutError):
+        return False
+    except ConnectionResetError:
         return True
-    made.settimeout(LIMIT_S)
-    return False
+    finally:
+        made.settimeout(LIMIT_S)
+    return True
+
+
+def read_status(made: socket.socket) -> bytes:
+    """Return the three digits of an answer's status, or nothing if the connection ended without one."""
+    with suppress(ConnectionResetError):
+        return made.recv(12)[9:]
+    return b""
 
 
 def processor_s(pid: int) -> float:
@@ -179,12 +189,13 @@ def test_those_who_are_connected_get_their_files(server):
 def test_many_downloads_that_take_the_last_descriptors_do_not_end_the_server(server):
     program, port = server()
     with ExitStack() as stack:
-        made = [stack.enter_context(connect(port, 4096)) for _ in range(40)]
-        for one in made:
-            one.sendall(b"GET /big.bin HTTP/1.1\r\nHost: a\r\n\r\n")
+        made = []
+        for _ in range(40):  # who does not ask at once is closed, unanswered, where descriptors are scarce
+            made.append(stack.enter_context(connect(port, 4096)))
+            made[-1].sendall(b"GET /big.bin HTTP/1.1\r\nHost: a\r\n\r\n")
         assert is_answered(made[0], LIMIT_S)
-        statuses = [one.recv(12)[9:] for one in made if is_answered(one, 0.02)]
-        assert set(statuses) <= {b"200", b"503"}
+        statuses = [read_status(one) for one in made if is_answered(one, 0.02)]
+        assert set(statuses) <= {b"200", b"503", b""}
         assert statuses.count(b"200") >= 5
     with connect(port) as late:
         late.sendall(REQUEST)

@@ -29,11 +29,10 @@ from assetserver.errors import (
     ReleaseMissingError,
     RemoteError,
 )
-from assetserver.releases.checks import Finding
 from assetserver.releases.manifest import SHORT, ReleaseId
 from assetserver.releases.publish import PublishOptions
 
-from .finishing import Missing, Work
+from .finishing import Missing, Ready, Work
 from .retrying import ATTEMPTS, RETRIED, delay_s
 from .submission import Submission, encode_submission
 
@@ -63,19 +62,9 @@ class SiteInfo(msgspec.Struct, frozen=True):
     options: PublishOptions
 
 
-class Published(msgspec.Struct, frozen=True):
-    """A release that the server keeps now; see ``PublishReport``. ``previews``: of the release, and of each of its aliases."""
+class Published(Ready, frozen=True):
+    """A release that the server keeps now, and where. ``previews``: of the release, and of each of its aliases."""
 
-    id: str
-    site: str
-    existed: bool
-    files: int
-    bytes: int
-    compressed: int
-    saved: dict[str, int]
-    fingerprints: dict[str, str]
-    findings: tuple[Finding, ...]
-    has_rooted_references: bool
     active: str | None
     url: str
     message: str

@@ -10,6 +10,7 @@ import json
 import os
 import select
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -130,7 +131,14 @@ class Browser:
 
 
 @pytest.fixture
-def browser(require: Callable[[str], str], tmp_path: Path) -> Iterator[Browser]:
+def short_folder() -> Iterator[str]:
+    """A folder for sockets, whose paths have at most 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="test-", ignore_cleanup_errors=True) as folder:
+        yield folder
+
+
+@pytest.fixture
+def browser(require: Callable[[str], str], tmp_path: Path, short_folder: str) -> Iterator[Browser]:
     """A Chromium with an empty profile."""
     program = require("chromium")
     log = tmp_path / "chromium.log"
@@ -139,7 +147,7 @@ def browser(require: Callable[[str], str], tmp_path: Path) -> Iterator[Browser]:
     process = os.posix_spawn(
         program,
         command,
-        {**os.environ, "HOME": str(tmp_path), "TMPDIR": str(tmp_path)},
+        {**os.environ, "HOME": str(tmp_path), "TMPDIR": short_folder},
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import urljoin, urlsplit
 
 import httpx
 import pytest
+from click.testing import CliRunner
+
+from assetserver.cli import main
 
 PACKAGES = ("@uppy/core@6.3.1", "@uppy/tus@6.0.0", "@uppy/xhr-upload@6.0.0", "esbuild@0.28.2")
 SCRIPT = Path(__file__).parent / "uppy_page.mjs"
@@ -49,10 +51,10 @@ def bundle(require, install_npm, tmp_path_factory):
 def uploads(shared_origin, tmp_path_factory):
     """A server that takes uploads: its ``endpoint`` and a ``token``."""
     data = tmp_path_factory.mktemp("data")
-    command = [sys.executable, "-m", "assetserver", "token", "create", "--scope", "upload", "--data", str(data)]
-    token = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.splitlines()[-1]
+    created = CliRunner().invoke(main, ["token", "create", "--scope", "upload", "--data", str(data)])
+    assert created.exit_code == 0, created.output
     url = shared_origin(None, "--data", data)
-    return SimpleNamespace(url=url, endpoint=f"{url}/uploads", token=token)
+    return SimpleNamespace(url=url, endpoint=f"{url}/uploads", token=created.stdout.split()[-1])
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,7 @@ from assetserver.uploads.service import UploadService
 STEPS = ("pwritev", "fdatasync", "fsync", "link", "unlink", "ftruncate", "chmod", "mkdir")
 CONTENT = bytes(range(256)) * 1200
 KILLED = 128 + signal.SIGKILL
+LIMIT_S = 20.0
 
 
 class Store:
@@ -200,10 +201,14 @@ async def remove_some(store: Store, journal: Journal, chance: random.Random) -> 
 def run_random(data: str, kills: int, seed: int) -> None:
     """Kill ``kills`` processes, each at a moment of its own, that one after the other upload to the same folder."""
     chance = random.Random(seed)  # noqa: S311
-    for _ in range(kills):
+    for number in range(kills):
+        known = measure_journal(data)
         if (child := os.fork()) == 0:
             anyio.run(upload_for_ever, Store(data), chance)
             os._exit(1)
+        deadline_s = time.monotonic() + LIMIT_S
+        while number % 2 and measure_journal(data) == known and time.monotonic() < deadline_s:
+            time.sleep(0.001)  # every other one has acknowledged something, however slow the machine is
         time.sleep(chance.uniform(0.03, 0.2))
         os.kill(child, signal.SIGKILL)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -233,6 +238,11 @@ async def check_everything(data: str) -> dict[str, int]:
     await store.service.close()
     store.database.close()
     return {"acknowledged": len(lines), "seen": len(seen)}
+
+
+def measure_journal(data: str) -> int:
+    path = Path(data, "acknowledged")
+    return path.stat().st_size if path.exists() else 0
 
 
 def read_journal(data: str) -> list[dict[str, Any]]:

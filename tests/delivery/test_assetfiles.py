@@ -241,7 +241,11 @@ class TestSidecars:
         assert site.get("/a.css", accept_encoding="br").body == coded
         assert site.get("/a.css.br").status == 404
 
-    @pytest.mark.parametrize("bad", [b"", b"junk", brotli.compress(b"old"), brotli.compress(CSS)[:-1], gzip.compress(CSS)])
+    @pytest.mark.parametrize(
+        "bad",
+        [b"", b"junk", brotli.compress(b"old"), brotli.compress(CSS)[:-1], gzip.compress(CSS)],
+        ids=["empty", "junk", "of another file", "cut off", "gzip"],
+    )
     def test_a_bad_one_is_not_sent(self, make_site, bad):
         site = make_site({"a.css": CSS, "a.css.br": bad})
         answer = site.get("/a.css", accept_encoding="br")

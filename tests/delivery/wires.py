@@ -71,7 +71,7 @@ class Wire:
         self.socket.settimeout(LIMIT_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.connect(("127.0.0.1", port))
-        self._rest = b""
+        self._rest = bytearray()
 
     def __enter__(self) -> Self:
         return self
@@ -89,18 +89,19 @@ class Wire:
 
     def read(self, method: bytes = b"GET ") -> bytes:
         """Return one answer, head and body."""
-        while b"\r\n\r\n" not in self._rest:
+        while (end := self._rest.find(b"\r\n\r\n") + 4) < 4:
             self._more()
-        head, _, rest = self._rest.partition(b"\r\n\r\n")
+        head = bytes(self._rest[:end])
         if head.startswith(b"HTTP/1.1 100"):
-            self._rest = rest
-            return head + b"\r\n\r\n" + self.read(method)
+            del self._rest[:end]
+            return head + self.read(method)
         length = re.search(rb"(?im)^content-length: (\d+)", head)
         assert length or head[9:12] in (b"204", b"304"), head
-        size = int(length[1]) if length and method != b"HEAD" and head[9:12] != b"304" else 0
-        while len(self._rest) < len(head) + 4 + size:
+        end += int(length[1]) if length and method != b"HEAD" and head[9:12] != b"304" else 0
+        while len(self._rest) < end:
             self._more()
-        answer, self._rest = self._rest[: len(head) + 4 + size], self._rest[len(head) + 4 + size :]
+        answer = bytes(self._rest[:end])
+        del self._rest[:end]
         return answer
 
     def read_all(self) -> bytes:
@@ -108,7 +109,7 @@ class Wire:
         with contextlib.suppress(ConnectionError, EOFError):
             while True:
                 self._more()
-        return self._rest
+        return bytes(self._rest)
 
     def _more(self) -> None:
         piece = self.socket.recv(1 << 16)

@@ -157,4 +157,4 @@ def wait_until(what: Callable[[], object], limit_s: float = 20) -> None:
     deadline = time.monotonic() + limit_s
     while not what():
         assert time.monotonic() < deadline
-        time.sleep(0.01)
+        time.sleep(0.05)

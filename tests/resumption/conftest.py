@@ -7,8 +7,6 @@ import hashlib
 import http.client
 import json
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -17,6 +15,9 @@ from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 import pytest
+from click.testing import CliRunner
+
+from assetserver.cli import main
 
 LIMIT_S = 20.0
 POLL_S = 0.05
@@ -149,8 +150,9 @@ StartUploads = Callable[..., UploadServer]
 
 def make_token(data: Path, scope: str = "upload") -> str:
     """Return a new token, as people make it."""
-    command = [sys.executable, "-m", "assetserver", "token", "create", "--scope", scope, "--data", str(data)]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.splitlines()[-1]
+    done = CliRunner().invoke(main, ["token", "create", "--scope", scope, "--data", str(data)])
+    assert done.exit_code == 0, done.output
+    return done.stdout.split()[-1]
 
 
 @pytest.fixture(scope="module")

@@ -12,23 +12,9 @@ from assetserver.uploads import desk as desk_module
 from assetserver.uploads.answers import Places
 from assetserver.uploads.desk import Desk
 from assetserver.uploads.protocols import UploadProtocols
-from assetserver.uploads.records import Upload
 
-UPLOAD = Upload(
-    id="a" * 22,
-    state="uploading",
-    name="a.txt",
-    collection="",
-    owner="o",
-    size=100,
-    offset=70,
-    sha256="",
-    media_type="text/plain",
-    metadata={},
-    kind="tus",
-    created=0.0,
-    expires=None,
-)
+from .vectors import UPLOAD
+
 TUS = {"tus-resumable": "1.0.0"}
 DRAFT = {"upload-draft-interop-version": "8"}
 
