@@ -24,6 +24,9 @@ DRAIN_BYTES = 8 << 20
 DRAIN_S = 2.0
 """What of a refused body is taken and thrown away, and for how long."""
 
+WHOLE = "assetserver.whole_body"
+"""The extension of a scope whose ``take(limit_bytes)`` gives the body if all of it is there, and no longer; else None."""
+
 _KEY = "assetserver.body"
 
 
@@ -47,6 +50,7 @@ class RequestBody:
         self.is_complete = self.length == 0
         self._receive = receive
         self._clock = clock
+        self._take = scope.get("extensions", {}).get(WHOLE, {}).get("take")
 
     async def chunks(self, pace: Pace = DEFAULT_PACE) -> AsyncIterator[bytes]:
         """Yield the pieces as they come; none is empty.
@@ -65,6 +69,18 @@ class RequestBody:
                 waited_s, taken = 0.0, 0
             if piece:
                 yield piece
+
+    def take_whole(self, limit_bytes: int) -> bytes | None:
+        """Return the body if it came whole with its header, of which nothing was read, and is no longer than that.
+
+        Does not wait, and does not ask for the body: a client that waits for ``100 Continue`` has not sent it.
+        """
+        if self._take is None or self.is_complete or self.received:
+            return None
+        body: bytes | None = self._take(limit_bytes)
+        if body is not None:
+            self.received, self.is_complete = len(body), True
+        return body
 
     async def drain(self) -> None:
         """Take what the client still sends, within bounds, and throw it away."""

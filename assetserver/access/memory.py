@@ -1,7 +1,7 @@
 """Tokens that were looked up a moment ago: who sends a thousand small files need not be looked up a thousand times.
 
 What is kept is the record alone: the secret is compared with its hash for every request, and its end looked at. A record is
-trusted for ``TRUST_S``, and no longer than the mark stands, which ``token revoke`` moves: so revoking counts at once, everywhere.
+trusted for ``TRUST_S``, and no longer than the mark stands, which ``token revoke`` moves: revoking counts at once, everywhere.
 """
 
 from __future__ import annotations

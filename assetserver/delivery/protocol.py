@@ -30,6 +30,7 @@ from .pace import Pace
 from .sendfile import FILE, PATH, FilePart, FileSender, can_sendfile, open_path, stream_part
 from .sweep import watch
 from .upgrades import without_upgrade
+from .wholebody import offer_whole_body
 
 
 class AssetProtocol(HttpToolsProtocol):
@@ -129,6 +130,7 @@ class AssetProtocol(HttpToolsProtocol):
         if self._has_sendfile:
             scope["extensions"] = {**scope.get("extensions", {}), PATH: {}, FILE: {"receive": receive}}
         offer_interim(scope, getattr(send, "__self__"), self.transport)  # noqa: B009 - a Send is a function to mypy
+        offer_whole_body(scope, getattr(send, "__self__"))  # noqa: B009 - as above
         start: Message = {}
         file: FileBody | None = None
 

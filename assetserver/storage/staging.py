@@ -36,6 +36,7 @@ class StagedFile:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self._wishes = False
         with named_errors(path):
             try:
                 self._descriptor = os.open(path, _FLAGS, 0o600)
@@ -46,9 +47,11 @@ class StagedFile:
     def try_claim(self) -> bool:
         """Take the right to write, or leave a wish for it and return False. May be repeated until it is there."""
         if not self._try_lock(fcntl.F_WRLCK, _RIGHT):
-            self._try_lock(fcntl.F_RDLCK, _WISH)
+            self._wishes = self._try_lock(fcntl.F_RDLCK, _WISH) or self._wishes
             return False
-        self._try_lock(fcntl.F_UNLCK, _WISH)
+        if self._wishes:
+            self._try_lock(fcntl.F_UNLCK, _WISH)
+            self._wishes = False
         return True
 
     def is_wanted(self) -> bool:
@@ -144,13 +147,11 @@ class FileStaging:
         target = self._blobs.path_of(digest)
         file.sync()
         os.chmod(file.path, 0o444)
-        make_durable_folder(os.path.dirname(target))
         try:
-            os.link(file.path, target)
-        except FileExistsError:
-            if os.stat(target).st_size != file.size():  # somebody damaged it; whole bytes take its place
-                os.unlink(target)
-                os.link(file.path, target)
+            _link(file, target)
+        except FileNotFoundError:  # the first blob of its shelf
+            make_durable_folder(os.path.dirname(target))
+            _link(file, target)
 
     def remove(self, upload_id: str) -> bool:
         """Remove the file of an upload; return whether it was there."""
@@ -191,6 +192,15 @@ class FileStaging:
                 folder = os.path.dirname(folder) or os.curdir
             else:
                 return status.f_bavail * status.f_frsize
+
+
+def _link(file: StagedUpload, target: str) -> None:
+    try:
+        os.link(file.path, target)
+    except FileExistsError:
+        if os.stat(target).st_size != file.size():  # somebody damaged it; whole bytes take its place
+            os.unlink(target)
+            os.link(file.path, target)
 
 
 def _describe(kind: int, byte: int) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from typing import Any, TypeVar
 
 from assetserver.storage.pools import FilePool, wait_future
 
@@ -17,6 +18,8 @@ from .records import Change
 MOST_AT_ONCE = 256
 
 Write = Callable[[Sequence[Change]], Sequence[Exception | None]]
+_Waiting = tuple[Change, Future[Any], Any]
+T = TypeVar("T")
 
 
 class Commits:
@@ -25,34 +28,33 @@ class Commits:
     def __init__(self, pool: FilePool, write: Write) -> None:
         self._pool = pool
         self._write = write
-        self._waiting: list[tuple[Change, Future[None]]] = []
+        self._waiting: list[_Waiting] = []
         self._is_running = False
         self._lock = threading.Lock()
 
     async def commit(self, change: Change) -> None:
         """Make ``change`` durable. Raises why it was not made. Being cancelled leaves it on its way."""
-        await wait_future(self.submit(change))
-
-    def submit(self, change: Change) -> Future[None]:
-        """Have ``change`` made soon; the future is done once it is durable, or has why it was not made."""
         future: Future[None] = Future()
-        future.set_running_or_notify_cancel()
+        self.submit(change, future, None)
+        await wait_future(future)
+
+    def submit(self, change: Change, future: Future[T], result: T) -> None:
+        """Have ``change`` made soon; ``future`` gets ``result`` once it is durable, or why it was not made."""
         with self._lock:
-            self._waiting.append((change, future))
+            self._waiting.append((change, future, result))
             starts, self._is_running = not self._is_running, True
         if starts:
             self._pool.submit(self._run).add_done_callback(self._drop_if_cancelled)
-        return future
 
     def _run(self) -> None:
         while some := self._take():
-            for (_, future), refused in zip(some, self._try_write([change for change, _ in some]), strict=True):
+            for (_, future, result), refused in zip(some, self._try_write([one[0] for one in some]), strict=True):
                 if refused is None:
-                    future.set_result(None)
+                    future.set_result(result)
                 else:
                     future.set_exception(refused)
 
-    def _take(self) -> list[tuple[Change, Future[None]]]:
+    def _take(self) -> list[_Waiting]:
         with self._lock:
             some, self._waiting = self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
             self._is_running = bool(some)
@@ -71,5 +73,5 @@ class Commits:
             return
         with self._lock:
             dropped, self._waiting, self._is_running = self._waiting, [], False
-        for _, future in dropped:
+        for _, future, _ in dropped:
             future.set_exception(InterruptedError("the server is stopping"))

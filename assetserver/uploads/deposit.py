@@ -150,8 +150,9 @@ class Deposit:
 
     def close(self) -> None:
         """Close the file. May be repeated."""
-        if self._file is not None:
-            self._file.close()
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
 
 class Gathered:

@@ -33,6 +33,9 @@ logger = logging.getLogger(__name__)
 DEFAULT_PAGE = 100
 LIMIT_PAGE = 1000
 STOP_LIMIT_S = 10.0
+SMALL_BYTES = 64 << 10
+"""What may come whole with its header, and is then stored at once: as much as Uvicorn holds before it stops reading."""
+
 _FORM_SLACK_BYTES = 2 << 20
 """What a form has beside its files: delimiters, part headers, fields."""
 
@@ -112,6 +115,9 @@ class UploadEndpoint:
 
     async def _take(self, request: Request, new: NewUpload) -> Upload:
         await self._service.check(new)
+        content = body_of(request).take_whole(SMALL_BYTES)
+        if content is not None:
+            return await self._service.store(new, content)
         return await self._service.receive(new, self._desk.chunks(request))
 
     async def _find_by_name(self, new: NewUpload) -> Upload | None:
