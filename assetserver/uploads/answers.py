@@ -38,6 +38,8 @@ RETRY_S = 5
 _GONE = 499
 """Nobody reads it: the client has gone. What the access log shows for that, as in nginx."""
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
+
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -93,7 +95,7 @@ def etag_of(upload: Upload) -> ETag:
 
 def render_json(content: object, status: int = 200, fields: Mapping[str, str] | None = None) -> Response:
     """Return an answer in JSON that no cache stores."""
-    body = json.dumps(content, ensure_ascii=False, separators=(", ", ": ")) + "\n"
+    body = _ENCODER.encode(content) + "\n"
     return Response(body.encode("utf-8", "replace"), status, {"Cache-Control": ERROR, **(fields or {})}, _JSON_TYPE)
 
 

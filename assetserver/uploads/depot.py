@@ -56,7 +56,8 @@ class Depot:
         self._asking = FilePool("assetserver-records", RECORD_THREADS)
         self._small_files = FilePool("assetserver-small", FILE_THREADS)
         self._small = FileQueue(self._small_files, FILE_THREADS)
-        self.commits = Commits(self._asking, self._write)
+        self._storing = 0
+        self.commits = Commits(self._asking, self._write, lambda: self._storing)
         self._staging = staging
         self._blobs = blobs
         self._open_records = open_records
@@ -134,18 +135,19 @@ class Depot:
         What fails leaves nothing. It is not interrupted.
         """
         outcome: Future[Upload] = Future()
-        deposit = self.deposit(upload, None, hash_whole(upload.expected))
-        work = partial(self._store, upload, deposit, content, change, outcome)
+        work = partial(self._store, upload, content, change, outcome)
+        self._storing += 1
         with anyio.CancelScope(shield=True):
             self._small.submit(work, partial(outcome.set_exception, InterruptedError("the server is stopping")))
             try:
                 done = await wait_future(outcome)
-            except BlobMissingError:  # as above; it happens once in a lifetime
-                await self.on_files(deposit.abandon)
-                done = await self._store_slowly(upload, content, change)
-            except BaseException:
-                await self.on_files(deposit.abandon)
-                raise
+            except BaseException as error:
+                await self.on_files(self._staging.remove, upload.id)
+                if not isinstance(error, BlobMissingError):
+                    raise
+                done = await self._store_slowly(upload, content, change)  # as above; it happens once in a lifetime
+            finally:
+                self._storing -= 1
         return done
 
     async def complete_known(self, upload: Upload, deposit: Deposit) -> Upload:
@@ -210,20 +212,15 @@ class Depot:
         finally:
             deposit.close()
 
-    def _store(
-        self,
-        upload: Upload,
-        deposit: Deposit,
-        content: bytes,
-        change: Callable[[Upload], Complete],
-        outcome: Future[Upload],
-    ) -> None:
+    def _store(self, upload: Upload, content: bytes, change: Callable[[Upload], Complete], outcome: Future[Upload]) -> None:
         """Make ``content`` a durable blob, and have its record made; whatever fails is told to who waits for ``outcome``."""
         try:
-            try:
-                done = self._seal(upload, deposit, [content])
-            finally:
-                deposit.close()
+            hashes = hash_whole(upload.expected)
+            hashes.update([content])
+            done = _finish(upload, hashes, len(content), sniff(content[:HEAD_BYTES], upload.media_type))
+            with told_errors():
+                self._staging.store(upload.id, content, Digest(done.sha256))
+                self._blobs.confirm([Digest(done.sha256)])
         except BaseException as error:  # noqa: BLE001 - on this thread nobody else would hear of it
             outcome.set_exception(error)
         else:
@@ -231,18 +228,11 @@ class Depot:
 
     def _seal(self, upload: Upload, deposit: Deposit, pieces: Sequence[bytes]) -> Upload:
         """Write the last ``pieces``; make the file a blob, durable with its name."""
-        head = b"".join(pieces) if not deposit.offset else None
         deposit.write(pieces)
         hashes = deposit.hashes or deposit.hash_all(upload.expected)
-        hashes.check(upload.expected)
-        media_type = deposit.sniff(upload.media_type) if head is None else sniff(head[:HEAD_BYTES], upload.media_type)
-        if upload.types and not is_among(media_type, upload.types):
-            raise UnsupportedTypeError(f"the content is {media_type}; allowed here: {', '.join(upload.types)}")
-        digest = hashes.hex_digest()
-        self._link(deposit, Digest(digest))
-        return msgspec.structs.replace(
-            upload, state="complete", offset=deposit.offset, size=deposit.offset, sha256=digest, media_type=media_type
-        )
+        done = _finish(upload, hashes, deposit.offset, deposit.sniff(upload.media_type))
+        self._link(deposit, Digest(done.sha256))
+        return done
 
     def _link(self, deposit: Deposit, digest: Digest) -> None:
         """Each thread syncs the folder of its own blob: one after the other, they would be as slow as the disk syncs."""
@@ -268,6 +258,16 @@ class Depot:
             self._changed()
         except (OSError, AssetServerError) as error:
             logger.error("what is served by name may be the version before for a second: %s", error)  # noqa: TRY400
+
+
+def _finish(upload: Upload, hashes: Hashes, size: int, media_type: str) -> Upload:
+    """Return what ``upload`` is once its bytes are durable. Raises for bytes that are not those that were agreed on."""
+    hashes.check(upload.expected)
+    if upload.types and not is_among(media_type, upload.types):
+        raise UnsupportedTypeError(f"the content is {media_type}; allowed here: {', '.join(upload.types)}")
+    return msgspec.structs.replace(
+        upload, state="complete", offset=size, size=size, sha256=hashes.hex_digest(), media_type=media_type
+    )
 
 
 def _tell(work: Callable[[], T]) -> T:

@@ -97,6 +97,7 @@ class UploadService:
         if len(content) > plan.stop:
             raise TooLargeError(f"the body goes on beyond {plan.stop} bytes")
         session.check_end(plan, len(content))
+        self._allowance.check_space(len(content), await self._depot.free_bytes())
         with self._turns.working(), self._allowance.receiving(new.payer, len(content)):
             upload = msgspec.structs.replace(self._begin(new), expires=None)
             return await self._depot.store(upload, content, partial(complete_new, new))

@@ -34,7 +34,7 @@ EXTENSIONS = (
 DIGEST_BYTES = {"sha1": 20, "sha256": 32, "md5": 16}
 """What a checksum may be made with, and how long it is. ``sha1`` is demanded by the specification."""
 
-CREATION_FIELDS = ("upload-length", "upload-defer-length", "upload-concat", "upload-metadata")
+CREATION_FIELDS = frozenset({b"upload-length", b"upload-defer-length", b"upload-concat", b"upload-metadata"})
 """Whoever sends one of these means tus, or resumable uploads, which have ``Upload-Complete`` as well."""
 
 CONTENT_TYPE = "application/offset+octet-stream"
