@@ -1,15 +1,17 @@
-"""Bodies that came whole with their header are given at once; all others as ASGI has them."""
+"""Bodies that came whole with their header are given at once; all others as they come, while their clients are quick enough."""
 
 import asyncio
 import socket
 import threading
+import time
 from contextlib import closing
 
 import pytest
 import uvicorn
 
-from assetserver.bodies import WHOLE, RequestBody
+from assetserver.bodies import ARRIVING, Pace, RequestBody
 from assetserver.delivery.protocol import AssetProtocol
+from assetserver.errors import RateError
 
 LIMIT_S = 6.0
 LIMIT_BYTES = 100
@@ -20,8 +22,11 @@ async def application(scope, receive, send):
     body = RequestBody(scope, receive)
     whole = body.take_whole(LIMIT_BYTES)
     assert whole is None or (body.is_complete, body.take_whole(LIMIT_BYTES)) == (True, None)
-    content = whole if whole is not None else b"".join([chunk async for chunk in body.chunks()])
-    answer = (b"whole:" if whole is not None else b"pieces:") + content
+    try:
+        content = whole if whole is not None else b"".join([chunk async for chunk in body.chunks(Pace(idle_s=0.3))])
+        answer = (b"whole:" if whole is not None else b"pieces:") + content
+    except RateError as error:
+        answer = f"{error} after {body.received}!".encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(answer))]})
     await send({"type": "http.response.body", "body": answer})
 
@@ -88,11 +93,24 @@ def test_body_of_a_client_that_waits_for_100_continue_is_asked_for(client):
     assert read_answers(client, 1) == [b"pieces:late!"]
 
 
+def test_body_that_stops_is_given_up(client):
+    client.sendall(request(b"hello!") + b"hel")
+    assert read_answers(client, 1) == [b"nothing of the body came for 0.3 seconds after 3!"]
+
+
+def test_body_that_pauses_for_a_moment_goes_on(client):
+    client.sendall(request(b"hello!") + b"hel")
+    for piece in (b"l", b"o", b"!"):
+        time.sleep(0.05)
+        client.sendall(piece)
+    assert read_answers(client, 1) == [b"pieces:hello!"]
+
+
 def test_other_servers_offer_nothing():
     async def receive():
         return {"type": "http.request", "body": b"abc", "more_body": False}
 
-    for extensions in ({}, {"extensions": {}}, {"extensions": {WHOLE: {"take": lambda _: None}}}):
+    for extensions in ({}, {"extensions": {}}, {"extensions": {ARRIVING: {"take": lambda _: None}}}):
         body = RequestBody({"type": "http", "headers": [(b"content-length", b"3")], **extensions}, receive)
         assert body.take_whole(LIMIT_BYTES) is None
         assert not body.is_complete
