@@ -27,6 +27,7 @@ from assetserver.semantics.caching import ERROR
 from assetserver.semantics.etags import ETag
 from assetserver.semantics.targets import format_target
 
+from .metadata import client_metadata
 from .records import Upload
 
 PROBLEM_TYPE = "application/problem+json"
@@ -70,7 +71,8 @@ def format_time(seconds: float) -> str:
 def describe_upload(upload: Upload, media_url: str = "") -> dict[str, Any]:
     """Return an upload as its JSON says it. ``size`` is null while nobody knows it, ``sha256`` until it is complete.
 
-    ``owner`` is the id of the token that it belongs to. ``media_url`` is the origin that serves uploads, where that is another.
+    ``owner`` is the id of the token that it belongs to, ``metadata`` what the client said of it beside that. ``media_url`` is
+    the origin that serves uploads, where that is another.
     """
     return {
         "id": upload.id,
@@ -83,6 +85,7 @@ def describe_upload(upload: Upload, media_url: str = "") -> dict[str, Any]:
         "url": media_url + format_media_path(upload),
         "collection": upload.collection or "default",
         "owner": upload.owner,
+        "metadata": client_metadata(upload),
         "created": format_time(upload.created),
         "image": None,
     }

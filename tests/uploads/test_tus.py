@@ -13,6 +13,7 @@ from starlette.datastructures import Headers
 
 from assetserver.errors import AssetServerError, BadRequestError
 from assetserver.uploads import tus
+from assetserver.uploads.metadata import CONCAT_AS_SENT, METADATA_AS_SENT, client_metadata
 from assetserver.uploads.records import Upload
 
 CASES = tomllib.loads((Path(__file__).parents[1] / "vectors" / "tus.toml").read_text("utf-8"))["tus"]
@@ -126,13 +127,13 @@ def test_state_tells_offset_length_expiry_and_that_it_is_not_to_be_stored():
 
 
 def test_state_gives_metadata_and_concat_back_as_they_were_sent():
-    as_sent = {tus.METADATA_AS_SENT: "b Yg==,a", tus.CONCAT_AS_SENT: "partial"}
+    as_sent = {METADATA_AS_SENT: "b Yg==,a", CONCAT_AS_SENT: "partial"}
     upload = msgspec.structs.replace(UPLOAD, metadata={"b": "b", "a": "", **as_sent})
 
     found = tus.format_state(upload)
 
     assert (found["Upload-Metadata"], found["Upload-Concat"]) == ("b Yg==,a", "partial")
-    assert tus.client_metadata(upload) == {"b": "b", "a": ""}
+    assert client_metadata(upload) == {"b": "b", "a": ""}
 
 
 def test_state_of_unknown_length_says_so():
