@@ -36,7 +36,7 @@ from .workers import run_workers, tell_stopped
 EX_UNAVAILABLE = 69
 BACKLOG = 4096
 GC_THRESHOLD = (20_000, 20, 20)
-HEAP_KEPT_BYTES = 16 << 20
+HEAP_KEPT_BYTES = 8 << 20
 HEAP_PIECE_BYTES = 4 << 20
 """What is larger than this goes back to the kernel at once."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3

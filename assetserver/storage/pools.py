@@ -30,7 +30,7 @@ getattr(threading, "_register_atexit", atexit.register)(_exiting.set)
 """Ends the work of pools that nobody closed. An exiting interpreter joins their threads before it calls what ``atexit``
 holds, so the private hook that ``concurrent.futures`` itself uses is taken where it is there."""
 
-BEHIND = 8
+BEHIND = 2
 """How many pieces of small work wait for each thread at work before another one is woken."""
 
 T = TypeVar("T")

@@ -29,7 +29,10 @@ from .sweep import SweepReport, drop_blob, sweep_leftovers
 logger = logging.getLogger(__name__)
 
 FILE_THREADS = 8
-"""They wait for the disk; hashing lets go of the interpreter. As many more are for small files, which wait for no large one."""
+"""They wait for the disk; hashing lets go of the interpreter."""
+
+SMALL_THREADS = 16
+"""Those for small files, which wait for no large one: a disk syncs more in a second, the more wait for it."""
 
 RECORD_THREADS = 4
 FRESH_S = 1.0
@@ -54,8 +57,8 @@ class Depot:
     ) -> None:
         self.files = FilePool("assetserver-uploads", FILE_THREADS)
         self._asking = FilePool("assetserver-records", RECORD_THREADS)
-        self._small_files = FilePool("assetserver-small", FILE_THREADS)
-        self._small = FileQueue(self._small_files, FILE_THREADS)
+        self._small_files = FilePool("assetserver-small", SMALL_THREADS)
+        self._small = FileQueue(self._small_files, SMALL_THREADS)
         self._storing = 0
         self.commits = Commits(self._asking, self._write, lambda: self._storing)
         self._staging = staging
