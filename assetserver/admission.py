@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache, partial
 
 from .access.records import AccessRecords
-from .data import Records, load_signing_keys
+from .data import Records, load_signing_keys, open_revocations
 from .settings import Settings
 from .storage.pools import FilePool
 from .uploads.authorising import Authority
@@ -27,4 +27,5 @@ def open_authority(settings: Settings, records: Records) -> Authority:
     load_keys = lru_cache(maxsize=1)(partial(load_signing_keys, settings))
     if settings.access.keys:
         load_keys()
-    return Authority(open_access, load_keys, FilePool("assetserver-access", THREADS), collections=names)
+    pool = FilePool("assetserver-access", THREADS)
+    return Authority(open_access, load_keys, pool, collections=names, read_mark=open_revocations(records).read)

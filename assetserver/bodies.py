@@ -9,6 +9,7 @@ Laws:
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple
@@ -16,13 +17,17 @@ from typing import NamedTuple
 import anyio
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from .errors import RateError
 
 DRAIN_BYTES = 8 << 20
 DRAIN_S = 2.0
 """What of a refused body is taken and thrown away, and for how long."""
+
+ARRIVING = "assetserver.arriving"
+"""The extension of a scope that knows what has arrived: ``take(limit_bytes)`` gives the body if all of it is there, and no
+longer, else None; ``wake()`` ends a ``receive()`` that waits, with no bytes."""
 
 _KEY = "assetserver.body"
 
@@ -47,6 +52,9 @@ class RequestBody:
         self.is_complete = self.length == 0
         self._receive = receive
         self._clock = clock
+        arriving = scope.get("extensions", {}).get(ARRIVING, {})
+        self._take = arriving.get("take")
+        self._wake = arriving.get("wake")
 
     async def chunks(self, pace: Pace = DEFAULT_PACE) -> AsyncIterator[bytes]:
         """Yield the pieces as they come; none is empty.
@@ -66,6 +74,18 @@ class RequestBody:
             if piece:
                 yield piece
 
+    def take_whole(self, limit_bytes: int) -> bytes | None:
+        """Return the body if it came whole with its header, of which nothing was read, and is no longer than that.
+
+        Does not wait, and does not ask for the body: a client that waits for ``100 Continue`` has not sent it.
+        """
+        if self._take is None or self.is_complete or self.received:
+            return None
+        body: bytes | None = self._take(limit_bytes)
+        if body is not None:
+            self.received, self.is_complete = len(body), True
+        return body
+
     async def drain(self) -> None:
         """Take what the client still sends, within bounds, and throw it away."""
         taken = 0
@@ -78,15 +98,38 @@ class RequestBody:
                 self.is_complete = not message.get("more_body", False)
 
     async def _next(self, patience_s: float) -> bytes:
+        message = await (self._wait(patience_s) if self._wake is None else self._wait_woken(patience_s, self._wake))
+        if message is None:
+            raise RateError(f"nothing of the body came for {patience_s:g} seconds")
+        if message["type"] != "http.request":
+            raise ClientDisconnect
+        piece: bytes = message.get("body", b"")
+        self.received += len(piece)
+        self.is_complete = not message.get("more_body", False)
+        return piece
+
+    async def _wait(self, patience_s: float) -> Message | None:
+        """Return the next message, or None if it does not come in time."""
         with anyio.move_on_after(patience_s):
+            return await self._receive()
+        return None
+
+    async def _wait_woken(self, patience_s: float, wake: Callable[[], None]) -> Message | None:
+        """As ``_wait``, by a timer that wakes who waits: only asyncio has servers that offer that."""
+        has_come = True
+
+        def give_up() -> None:
+            nonlocal has_come
+            has_come = False
+            wake()
+
+        timer = asyncio.get_running_loop().call_later(patience_s, give_up)
+        try:
             message = await self._receive()
-            if message["type"] != "http.request":
-                raise ClientDisconnect
-            piece: bytes = message.get("body", b"")
-            self.received += len(piece)
-            self.is_complete = not message.get("more_body", False)
-            return piece
-        raise RateError(f"nothing of the body came for {patience_s:g} seconds")
+        finally:
+            timer.cancel()
+        is_empty = message["type"] == "http.request" and not message.get("body") and message.get("more_body", False)
+        return None if is_empty and not has_come else message
 
 
 def body_of(request: Request) -> RequestBody:

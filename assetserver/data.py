@@ -171,6 +171,11 @@ def open_changes(settings: Settings) -> ChangeMark:
     return ChangeMark(os.path.join(data_folder(settings), MEDIA, "changes"))
 
 
+def open_revocations(records: Records) -> ChangeMark:
+    """Return the mark that moves when a token of ``records`` is revoked: it lies beside them, whoever shares them."""
+    return ChangeMark(os.path.join(os.path.dirname(os.path.abspath(records.path)), "revocations"))
+
+
 def load_signing_keys(settings: Settings) -> KeyRing:
     """Return the keys that sign URLs and grants: ``access.keys``, or those of the data folder, made if there are none."""
     return load_keys(settings.access.keys, os.path.join(data_folder(settings), KEY_FILE))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from tempfile import TemporaryDirectory
@@ -25,6 +26,7 @@ from .releases.scan import FoundFile
 from .releases.signing import SecretKey, format_trusted_comment, sign
 from .releases.sites import parse_alias
 from .remote.client import Published, Remote, SiteInfo, is_in_the_clear
+from .remote.previous import Previous
 from .remote.sending import Build, Sent, count_missing, read_build, rehearse, send_build
 from .remote.submission import Submission
 from .storage.blobs import Digest
@@ -69,11 +71,18 @@ def _publish(remote: Remote, library: Library, directory: str, progress: Progres
         progress.finish()
         _tell(_summarize_plan(report, info, options), _plan_as_json(report, info, options), options)
         return
-    sent = send_build(remote, build, info.site, submission, progress)
+    previous = Previous(cache_folder(), remote.url, info.site)
+    sent = send_build(remote, build, info.site, submission, progress, previous)
     progress.finish()
     published = _finish(remote, build, sent.published, key, options)
     report = _report(published, sent)
     _tell(_summarize(remote, report, published, sent, options), _as_json(remote, report, published), options)
+
+
+def cache_folder() -> str:
+    """Return where what was sent is kept to make the next publish shorter (XDG Base Directory), or "" where there is none."""
+    base = os.environ.get("XDG_CACHE_HOME", "") or os.path.expanduser("~/.cache")
+    return os.path.join(base, "assetserver", "sent") if os.path.isabs(base) else ""
 
 
 def _finish(remote: Remote, build: Build, published: Published, key: SecretKey | None, options: dict[str, Any]) -> Published:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import gc
 import importlib
@@ -11,6 +12,7 @@ import socket
 import stat
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -34,6 +36,10 @@ from .workers import run_workers, tell_stopped
 EX_UNAVAILABLE = 69
 BACKLOG = 4096
 GC_THRESHOLD = (20_000, 20, 20)
+HEAP_KEPT_BYTES = 8 << 20
+HEAP_PIECE_BYTES = 4 << 20
+"""What is larger than this goes back to the kernel at once."""
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _APP = "assetserver.app:app"
 _NEEDED_LATER = ("anyio._backends._asyncio",)
 """What would be imported by the first request, in every worker."""
@@ -151,6 +157,19 @@ def _tune_memory() -> None:
     """
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLD)
+    _keep_heap()
+
+
+def _keep_heap() -> None:
+    """Have glibc keep a little of what is freed, where it is glibc.
+
+    The pieces of an upload, 256 KB each, were given back to the kernel and asked for again: 100,000 page faults for each GiB,
+    a tenth of its processor time (measured 2026-11-27).
+    """
+    with suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, HEAP_PIECE_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, HEAP_KEPT_BYTES)
 
 
 def _run(config: uvicorn.Config, listener: socket.socket) -> int:
@@ -176,6 +195,7 @@ def _run_workers(app: Starlette, settings: Settings, listener: socket.socket) ->
             OriginServer(_config(create_app(settings), settings), channel).run(sockets=[listener])
 
     _load_all(_config(app, settings))
+    _tune_memory()  # which forks inherit
     return run_workers(settings.server.workers, serve, settings.server.graceful_shutdown_s)
 
 

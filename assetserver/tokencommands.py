@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -15,7 +16,7 @@ import click
 from .access.signedurls import sign_url
 from .access.tokens import TokenRecord, TokenRecords, issue_token
 from .addresses import base_url
-from .data import data_folder, load_signing_keys, open_records
+from .data import data_folder, load_signing_keys, open_records, open_revocations
 from .delivery.mediafolder import parse_media_path
 from .errors import AccessError
 from .semantics.targets import RefusedTarget, format_target, parse_target
@@ -67,10 +68,13 @@ def revoke(settings: Settings, token_id: str) -> None:
             f"{escape(token_id[:20])!r} is not the id of a token: 12 hexadecimal digits, as `assetserver token list` shows them"
         )
     _check_folder(settings)
-    records = _open(settings)
-    if not records.revoke(match[1], time.time()):
-        known = records.find(match[1])
+    records = open_records(settings)
+    tokens = records.access().tokens
+    if not tokens.revoke(match[1], time.time()):
+        known = tokens.find(match[1])
         raise AccessError(f"token {match[1]} was revoked already" if known else f"there is no token {match[1]}")
+    with suppress(OSError):  # without the mark, servers see it when they look the token up again, in less than a second
+        open_revocations(records).move()
     click.echo(f"revoked {match[1]}, and the grants that it made")
 
 

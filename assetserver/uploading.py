@@ -14,13 +14,15 @@ import msgspec
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Scope
 
 from .access.grants import GrantRequest
 from .admission import open_authority
 from .bodies import Pace
 from .complaints import explain
 from .data import open_records, open_uploads
+from .delivery.mediafolder import parse_media_path
 from .delivery.resources import Resources
 from .errors import AssetServerError, BadRequestError, ForbiddenError
 from .mediaroutes import media_routes
@@ -42,7 +44,7 @@ SWEEP_S = 3600.0
 """How often what nothing refers to is looked for."""
 
 _ITEM_METHODS = ("OPTIONS", "HEAD", "PATCH", "POST", "DELETE")
-_ALL_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+_ALL_METHODS = ("POST", "PUT", "PATCH", "DELETE")
 
 
 class Uploading:
@@ -62,7 +64,7 @@ class Uploading:
         """Return the routes of ``/uploads`` and ``/-/api``: those that the settings do not switch off."""
         guard = Middleware(Guarded, self._authority, self._settings.uploads.origins)
         resources = self._resources_by_path() if self._settings.uploads.enabled else {}
-        routes: list[BaseRoute] = [Route(path, one, middleware=[guard]) for path, one in resources.items()]
+        routes: list[BaseRoute] = [_UploadRoute(path, one, middleware=[guard]) for path, one in resources.items()]
         if self._releases is not None:
             routes += release_routes(self._releases, self._authority)
         return routes
@@ -124,6 +126,18 @@ class Uploading:
             Pace(uploads.idle_s, uploads.minimum_rate_bytes_s),
             uploads.media_url,
         )
+
+
+class _UploadRoute(Route):
+    """Leaves a GET of what can be no upload to the site, which may well have a folder of that name, as at ``/media``."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child = super().matches(scope)
+        if match is not Match.NONE and scope["method"] in ("GET", "HEAD"):
+            found = child["path_params"]
+            if "rest" in found or ("id" in found and parse_media_path(f"{found['id']}/a") is None):
+                return Match.NONE, {}
+        return match, child
 
 
 def _first_of(protocols: UploadProtocols, plain: UploadEndpoint) -> Handler:

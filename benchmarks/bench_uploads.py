@@ -61,6 +61,7 @@ SETTINGS["ASSETSERVER_UPLOADS__TOKEN_UNFINISHED_BYTES"] = str(1 << 40)
 SETTINGS["ASSETSERVER_UPLOADS__CONCURRENT"] = "1000"
 SMALL_BYTES = 2000
 CONNECTIONS = 32
+SYNCING_THREADS = 16
 LIMIT_S = 600.0
 
 NGINX = """
@@ -284,8 +285,11 @@ def measure_many(_: str, data: str, plan: Plan) -> Iterator[Row]:
     yield Row(what, grown, "MiB", "≤ 128", grown <= 128)
 
 
-def measure_small(_: str, data: str, plan: Plan) -> Iterator[Row]:
+def measure_small(folder: str, data: str, plan: Plan) -> Iterator[Row]:
     """Many small files, each durable when answered."""
+    for threads in (1, SYNCING_THREADS):
+        what = f"the disk alone: files of {SMALL_BYTES:,} bytes written and synced (fdatasync) by {threads} threads"
+        yield Row(what.replace("by 1 threads", "one after the other"), disk_files_per_s(folder, threads, plan), "files/s")
     with running(data) as server:
         send_small(server, range(10))
         begun_s, begun_cpu_s = time.perf_counter(), read_cpu_s(server.pid)
@@ -296,6 +300,23 @@ def measure_small(_: str, data: str, plan: Plan) -> Iterator[Row]:
         yield Row("processor time of a small file", cpu_s / plan.small_files * 1000, "ms")
         if syncs := count_syncs(server, plan):
             yield Row(f"fsyncs of a small file, {CONNECTIONS} at once", syncs, "calls", "as few as can be")
+
+
+def disk_files_per_s(folder: str, threads: int, plan: Plan) -> float:
+    """Return how many small files threads make durable in a second without any server; their names are not."""
+    count, content = min(plan.small_files, 4000), os.urandom(SMALL_BYTES)
+
+    def write_some(place: str, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            descriptor = os.open(os.path.join(place, str(number)), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            os.write(descriptor, content)
+            os.fdatasync(descriptor)
+            os.close(descriptor)
+
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        begun_s = time.perf_counter()
+        in_threads(threads, write_some, ((place, range(first, count, threads)) for first in range(threads)))
+        return count / (time.perf_counter() - begun_s)
 
 
 def portions(server: Server, start: int, count: int) -> Iterator[tuple[Server, range]]:

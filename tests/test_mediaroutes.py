@@ -82,3 +82,19 @@ def test_a_folder_of_a_site_called_media_is_served_beside_uploads(open_app, tmp_
         assert client.get("/media/tone.wav").content == b"tone"
         assert client.get("/media/deep/a.png").content == b"deep"
         assert client.get(f"/media/{ID}/a.png").status_code == 404
+
+
+def test_a_folder_of_a_site_called_uploads_is_served_beside_uploads(open_app, tmp_path):
+    folder = tmp_path / "site"
+    (folder / "uploads" / "deep").mkdir(parents=True)
+    (folder / "uploads" / "tone.wav").write_bytes(b"tone")
+    (folder / "uploads" / "index.html").write_text("index")
+    (folder / "uploads" / "deep" / "a.png").write_bytes(b"deep")
+    with TestClient(open_app(mounts=[{"prefix": "/", "directory": str(folder)}])) as client:
+        for path, content in (("tone.wav", b"tone"), ("deep/a.png", b"deep"), ("", b"index")):
+            assert client.get(f"/uploads/{path}").content == content
+        assert client.head("/uploads/tone.wav").headers["content-length"] == "4"
+        assert {client.get(f"/uploads{path}").status_code for path in ("", f"/{ID}", "/by-name/tone.wav")} == {401}
+        refused = client.put("/uploads/tone.wav", content=b"mine", headers={"Authorization": "Bearer x"})
+        assert (refused.status_code, refused.headers["content-type"]) == (405, "application/problem+json")
+        assert client.put("/uploads/deep/a.png", content=b"mine").status_code == 404

@@ -30,6 +30,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
     """``call("publish", …)`` runs a command in an empty folder of a machine that keeps no releases."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ASSETSERVER_TOKEN", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     return lambda *arguments: CliRunner().invoke(main, [str(one) for one in arguments])
 
 

@@ -21,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from assetserver.errors import FileChangedError
 
 from . import limits
+from .arriving import give_piece, offer_body
 from .gate import GATE, Gate
 from .hotcache import HOT, OFFER, Claim, FileBody, HotCache
 from .hotpath import HotConnection
@@ -129,6 +130,7 @@ class AssetProtocol(HttpToolsProtocol):
         if self._has_sendfile:
             scope["extensions"] = {**scope.get("extensions", {}), PATH: {}, FILE: {"receive": receive}}
         offer_interim(scope, getattr(send, "__self__"), self.transport)  # noqa: B009 - a Send is a function to mypy
+        offer_body(scope, getattr(send, "__self__"))  # noqa: B009 - as above
         start: Message = {}
         file: FileBody | None = None
 
@@ -278,7 +280,7 @@ class AssetProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
         self._unread_bytes = 0
-        super().on_body(body)
+        super().on_body(give_piece(self.cycle, body))
 
     def _has_body(self) -> bool:
         return any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers)

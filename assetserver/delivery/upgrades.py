@@ -15,7 +15,8 @@ _WEBSOCKET = re.compile(rb"\r\nupgrade:[ \t]*websocket[ \t]*(\r\n|\Z)", re.IGNOR
 
 def without_upgrade(data: bytes, is_websocket_known: bool) -> bytes:
     """Return the beginning of a request without its ``Upgrade`` fields. Left are a known WebSocket's, and a cut header."""
-    if _ASKS.search(data) is None:
+    end_of_header = data.find(b"\r\n\r\n")
+    if _ASKS.search(data, 0, len(data) if end_of_header < 0 else end_of_header) is None:  # a body may be long
         return data
     header, end, rest = data.partition(b"\r\n\r\n")
     if not end or (is_websocket_known and _WEBSOCKET.search(header)):

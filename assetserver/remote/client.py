@@ -24,11 +24,13 @@ import msgspec
 from assetserver.errors import (
     AssetServerError,
     ConflictError,
+    DictionaryMissingError,
     LockedError,
     PublishError,
     ReleaseMissingError,
     RemoteError,
 )
+from assetserver.problems import type_of
 from assetserver.releases.manifest import SHORT, ReleaseId
 from assetserver.releases.publish import PublishOptions
 
@@ -81,6 +83,7 @@ class Activated(msgspec.Struct, frozen=True):
 
 
 class _Problem(msgspec.Struct, frozen=True):
+    type: str = ""
     detail: str = ""
     missing: tuple[str, ...] = ()
     active: str | None = None
@@ -224,11 +227,13 @@ class Remote:
             raise RemoteError(f"{self.url} redirects to {where[:_SHOWN]}; give the URL that it should be: --url")
         problem = _decode_problem(content)
         if problem is None and status in _OF_PROXIES:
-            problem = _Problem(HTTPStatus(status).phrase)
+            problem = _Problem(detail=HTTPStatus(status).phrase)
         if problem is None:
             raise self._not_ours(f"status {status}")
         if status == HTTPStatus.CONFLICT and problem.missing:
             return answer
+        if problem.type == type_of(DictionaryMissingError()):
+            raise DictionaryMissingError(problem.detail)
         raise _ERRORS.get(status, RemoteError)(_told(self.url, status, problem.detail))
 
     def _read(self, answer: Answer, shape: type[T]) -> T:

@@ -22,7 +22,7 @@ from assetserver.errors import (
 )
 from assetserver.releases.secretfiles import LIMIT_HEAD, holds_secret
 from assetserver.storage.blobs import BlobStore, Digest, PushedBlobs
-from assetserver.storage.codecs import DECODE_ERRORS, ZstdStream
+from assetserver.storage.codecs import DCZ_MAGIC, DECODE_ERRORS, ZstdStream
 from assetserver.storage.pools import FilePool, wait_future
 
 BATCH_BYTES = 1 << 20
@@ -33,8 +33,7 @@ DICTIONARY_MINIMUM_BYTES = 8
 """What zstd takes as a dictionary."""
 
 CODINGS = ("identity", "zstd", "dcz")
-_DCZ_MAGIC = bytes.fromhex("5e2a4d1820000000")
-_DCZ_HEADER_BYTES = len(_DCZ_MAGIC) + 32
+_DCZ_HEADER_BYTES = len(DCZ_MAGIC) + 32
 _SLACK_BYTES = 64 << 10
 _SLACK_SHARE = 64
 """What a coded body may have more than the file: so many bytes, and one for so many. zstd itself needs less."""
@@ -193,9 +192,9 @@ class _DictionaryStream:
         self._stream.close()
 
     def _read_dictionary(self) -> bytes:
-        if not self._header.startswith(_DCZ_MAGIC):
+        if not self._header.startswith(DCZ_MAGIC):
             raise BadRequestError("this is no dcz stream: it does not begin as RFC 9842 has it")
-        digest = Digest(self._header[len(_DCZ_MAGIC) :].hex())
+        digest = Digest(self._header[len(DCZ_MAGIC) :].hex())
         size = self._blobs.size_of(digest)
         if size is None or not DICTIONARY_MINIMUM_BYTES <= size <= DICTIONARY_LIMIT_BYTES:
             raise DictionaryMissingError(f"there is no dictionary {digest} here; send the file without")

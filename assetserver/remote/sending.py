@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 
-from assetserver.errors import FileChangedError, PublishError, RemoteError
+from assetserver.errors import DictionaryMissingError, FileChangedError, PublishError, RemoteError
 from assetserver.releases.bundlers import LIMIT_BYTES as LIMIT_BUNDLER_BYTES
 from assetserver.releases.bundlers import MANIFESTS
 from assetserver.releases.library import Library
@@ -25,18 +25,16 @@ from assetserver.releases.storing import Progress
 from assetserver.semantics.mediatypes import is_compressible, media_type_of
 from assetserver.semantics.representation import ContentCoding
 from assetserver.storage.blobs import Digest
-from assetserver.storage.codecs import WORTH_KEEPING, compress
+from assetserver.storage.codecs import WORTH_KEEPING, compress, compress_against
 from assetserver.storage.signatures import read_signed
 
 from .client import TRANSFERS, Published, Remote, SiteInfo
 from .finishing import Missing, Work
+from .previous import MINIMUM_BYTES, Previous
 from .submission import Submission, WantedFile
 
 ROUNDS = 5
 """How often the server may say that blobs are missing: ``gc`` may take some while a client is away."""
-
-MINIMUM_BYTES = 512
-"""Smaller files are sent as they are."""
 
 WHOLE_BYTES = 16 << 20
 """Files up to this size are compressed before they are sent, so that they can go uncompressed where that is shorter."""
@@ -85,9 +83,12 @@ def read_build(library: Library, folder: str, info: SiteInfo, progress: Progress
     return Build(scan, files, sources, records, tuple(sorted(taken.left_out)))
 
 
-def send_build(remote: Remote, build: Build, site: str, submission: Submission, progress: Progress) -> Sent:
+def send_build(
+    remote: Remote, build: Build, site: str, submission: Submission, progress: Progress, previous: Previous | None = None
+) -> Sent:
     """Publish ``build`` to ``site`` of ``remote``, as ``submission`` says. May be repeated: only what is missing travels.
 
+    Of texts of which ``previous`` knows the version before, only the difference does; it then keeps those of this build.
     Raises ``PublishError`` for what the server's checks stop, and if a file changes meanwhile.
     """
     blobs = size = sent_bytes = 0
@@ -98,9 +99,10 @@ def send_build(remote: Remote, build: Build, site: str, submission: Submission, 
     for _ in range(ROUNDS):
         outcome = remote.submit(submission, site, tell)
         if not isinstance(outcome, Missing):
+            _keep(build, previous)
             return Sent(outcome, blobs, size, sent_bytes)
         missing = _find_sources(build, outcome)
-        sent_bytes += _send_all(remote, missing, progress)
+        sent_bytes += _send_all(remote, missing, progress, previous)
         blobs += len(missing)
         size += sum(one.size for one in missing.values())
     raise RemoteError(f"{remote.url} loses what it is sent: it asked {ROUNDS} times; is gc running there all the time?")
@@ -127,12 +129,25 @@ def _find_sources(build: Build, missing: Missing) -> dict[str, FoundFile]:
     return {digest: build.sources[digest] for digest in missing.digests}
 
 
-def _send_all(remote: Remote, missing: Mapping[str, FoundFile], progress: Progress) -> int:
+def _keep(build: Build, previous: Previous | None) -> None:
+    """Have ``previous`` know the texts of ``build``; one that changes meanwhile is not kept."""
+    if previous is None:
+        return
+
+    def read(digest: str) -> Iterator[bytes]:
+        found = build.sources[digest]
+        with suppress(OSError, FileChangedError):
+            yield from read_signed(found.full, found.signature)
+
+    previous.keep(((path, one.digest, one.size) for path, one in sorted(build.records.items())), read)
+
+
+def _send_all(remote: Remote, missing: Mapping[str, FoundFile], progress: Progress, previous: Previous | None) -> int:
     """Send files, the largest first, so that none is waited for in the end; return how many bytes travelled."""
     total, size, travelled = sum(one.size for one in missing.values()), 0, 0
     order = sorted(missing.items(), key=lambda item: -item[1].size)
     with ThreadPoolExecutor(TRANSFERS, "assetserver-send") as pool:
-        sizes = {pool.submit(_send, remote, digest, found): found.size for digest, found in order}
+        sizes = {pool.submit(_send, remote, digest, found, previous): found.size for digest, found in order}
         try:
             for count, done in enumerate(as_completed(sizes), 1):
                 travelled += done.result()
@@ -145,29 +160,42 @@ def _send_all(remote: Remote, missing: Mapping[str, FoundFile], progress: Progre
     return travelled
 
 
-def _send(remote: Remote, digest: str, found: FoundFile) -> int:
+def _send(remote: Remote, digest: str, found: FoundFile, previous: Previous | None) -> int:
     """Send one file; return how many bytes that took."""
-    body = _Body(remote, found)
     try:
-        remote.send_blob(digest, found.size, body, body.fields)
+        if previous is not None and (version := previous.find(found.path, found.size)) is not None:
+            body = _Body(remote, found, version)
+            if body.is_delta:
+                with previous.turns, suppress(DictionaryMissingError):  # gc took it there
+                    return _send_body(remote, digest, found, body)
+        return _send_body(remote, digest, found, _Body(remote, found))
     except FileChangedError as error:
         raise _changed(found) from error
     except OSError as error:
         raise PublishError(f"{found.path} cannot be read: {error.strerror}") from error
+
+
+def _send_body(remote: Remote, digest: str, found: FoundFile, body: _Body) -> int:
+    remote.send_blob(digest, found.size, body, body.fields)
     return body.sent
 
 
 class _Body:
-    """The bytes of a file as they travel: zstd where that is worth it. ``fields`` say which."""
+    """The bytes of a file as they travel: zstd where that is worth it, or the difference to ``version``, its digest and bytes.
 
-    def __init__(self, remote: Remote, found: FoundFile) -> None:
+    ``fields`` say which.
+    """
+
+    def __init__(self, remote: Remote, found: FoundFile, version: tuple[Digest, bytes] | None = None) -> None:
         self.sent = 0
         self._remote = remote
         self._found = found
         self._whole: bytes | None = None
         is_text = found.size >= MINIMUM_BYTES and is_compressible(media_type_of(found.path))
         self._is_coded = is_text and not (found.size <= WHOLE_BYTES and not self._compress())
-        self.fields = {"Content-Encoding": "zstd"} if self._is_coded else {}
+        self.is_delta = version is not None and self._compress_against(*version)
+        coding = "dcz" if self.is_delta else "zstd" if self._is_coded else ""
+        self.fields = {"Content-Encoding": coding} if coding else {}
         if self._whole is None and not self._is_coded:
             self.fields["Content-Length"] = str(found.size)
 
@@ -185,6 +213,14 @@ class _Body:
         if len(content) > self._found.size * WORTH_KEEPING:
             return False
         self._whole = content
+        return True
+
+    def _compress_against(self, digest: Digest, dictionary: bytes) -> bool:
+        """Make the difference to a version before; return whether that is shorter than what there is."""
+        delta = compress_against(dictionary, bytes.fromhex(digest), b"".join(self._pieces()))
+        if len(delta) >= (self._found.size if self._whole is None else len(self._whole)):
+            return False
+        self._whole = delta
         return True
 
     def _coded(self) -> Iterator[bytes]:

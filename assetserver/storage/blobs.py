@@ -174,6 +174,13 @@ class Staging(Protocol):
         """
         ...
 
+    def store(self, upload_id: str, content: bytes, digest: Digest) -> None:
+        """As ``open``, ``write`` and ``seal``, for a new upload of which nobody else knows: without the right to write to it.
+
+        Raises ``FileExistsError`` if the upload has a file.
+        """
+        ...
+
     def remove(self, upload_id: str) -> bool:
         """Remove the file of an upload; return whether it was there. What was sealed stays a blob."""
         ...

@@ -43,6 +43,12 @@ WINDOW_LOG_LIMIT = 23
 DICTIONARY_WINDOW_LOG_LIMIT = 27
 """A frame that refers to a dictionary may want 1.25 times its length, up to 128 MiB (RFC 9842 §5)."""
 
+DELTA_LIMIT_BYTES = 4 << 20
+"""A file and its version before may have so many bytes for a delta: both fit into the window that every decoder has."""
+
+DCZ_MAGIC = bytes.fromhex("5e2a4d1820000000")
+"""How ``dcz`` begins (RFC 9842 §5): a skippable frame of 32 bytes, which are the SHA-256 of the dictionary."""
+
 WORTH_KEEPING = 0.95
 """A form larger than this share of the file is not kept: the client's work outweighs the bytes."""
 
@@ -66,6 +72,22 @@ def compress(coding: ContentCoding, pieces: Iterable[bytes], length: int, effort
     Raises one of ``DECODE_ERRORS`` where a coding writes the length first, and the pieces turn out to hold another.
     """
     return _COMPRESSORS[coding](pieces, length, effort)
+
+
+def compress_against(dictionary: bytes, digest: bytes, content: bytes, effort: Effort = Effort.QUICK) -> bytes:
+    """Return ``content`` as ``dcz`` (RFC 9842 §5): what it has that ``dictionary``, whose SHA-256 is ``digest``, has not.
+
+    Neither may be longer than ``DELTA_LIMIT_BYTES``: the window, which holds both, must not exceed 8 MiB for any dictionary.
+    """
+    if max(len(dictionary), len(content)) > DELTA_LIMIT_BYTES:
+        raise ValueError(f"a delta is made of files up to {DELTA_LIMIT_BYTES} bytes")
+    options: dict[int, int] = {
+        CompressionParameter.compression_level: effort.value[1],
+        CompressionParameter.window_log: WINDOW_LOG_LIMIT,
+    }
+    compressor = ZstdCompressor(options=options, zstd_dict=ZstdDict(dictionary, is_raw=True).as_prefix)
+    compressor.set_pledged_input_size(len(content))
+    return DCZ_MAGIC + digest + compressor.compress(content, ZstdCompressor.FLUSH_FRAME)
 
 
 def decode(coding: ContentCoding, pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -29,6 +29,7 @@ class FileBlobs:
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
+        self._known_shelves: set[str] = set()
 
     def path_of(self, digest: Digest) -> str:
         """Return where the blob's file is or would be. Raises ``ValueError`` for what is not a digest."""
@@ -54,11 +55,14 @@ class FileBlobs:
 
     def confirm(self, digests: Iterable[Digest]) -> None:
         """Make the names of blobs that are there survive a crash; see ``BlobStore.confirm``."""
+        there = set()
         for shelf in sorted({os.path.dirname(self.path_of(digest)) for digest in digests}):
-            if os.path.isdir(shelf):
+            with suppress(FileNotFoundError):
                 sync_folder(shelf)
-        if os.path.isdir(self.folder):
+                there.add(shelf)
+        if not there <= self._known_shelves:  # no shelf ever goes: its name need be made durable but once
             sync_folder(self.folder)
+            self._known_shelves |= there
 
     def size_of(self, digest: Digest) -> int | None:
         """Return the size of a blob in bytes, or None if it is not there."""

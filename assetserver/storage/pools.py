@@ -11,6 +11,7 @@ import atexit
 import errno
 import os
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -28,6 +29,9 @@ _exiting = threading.Event()
 getattr(threading, "_register_atexit", atexit.register)(_exiting.set)
 """Ends the work of pools that nobody closed. An exiting interpreter joins their threads before it calls what ``atexit``
 holds, so the private hook that ``concurrent.futures`` itself uses is taken where it is there."""
+
+BEHIND = 2
+"""How many pieces of small work wait for each thread at work before another one is woken."""
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -76,6 +80,53 @@ class FilePool:
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness)
 
 
+class FileQueue:
+    """Much small work for the threads of ``pool``: another one is woken only where those at work fall behind.
+
+    A thread that is woken for each piece of work waits for the interpreter more than it works; where the disk is what takes
+    long, work piles up, and all ``threads`` share it.
+    """
+
+    def __init__(self, pool: FilePool, threads: int) -> None:
+        self._pool = pool
+        self._threads = threads
+        self._waiting: deque[tuple[Callable[[], object], Callable[[], object]]] = deque()
+        self._running = 0
+        self._lock = threading.Lock()
+
+    def submit(self, work: Callable[[], object], drop: Callable[[], object]) -> None:
+        """Run ``work`` on a thread, soon, or call ``drop`` if the pool is closed before; neither may raise."""
+        with self._lock:
+            self._waiting.append((work, drop))
+            starts = self._running < self._threads and len(self._waiting) > BEHIND * self._running
+            self._running += starts
+        if starts:
+            self._pool.submit(self._run).add_done_callback(self._drop_if_cancelled)
+
+    def _run(self) -> None:
+        while (next_work := self._next()) is not None:
+            next_work()
+
+    def _next(self) -> Callable[[], object] | None:
+        with self._lock:
+            if self._waiting:
+                return self._waiting.popleft()[0]
+            self._running -= 1
+            return None
+
+    def _drop_if_cancelled(self, run: Future[None]) -> None:
+        """The pool was closed before a thread came to run: tell all who wait, if no other one works for them."""
+        if not run.cancelled():
+            return
+        with self._lock:
+            self._running -= 1
+            dropped = [] if self._running else list(self._waiting)
+            if dropped:
+                self._waiting.clear()
+        for _, drop in dropped:
+            drop()
+
+
 def runs_on_asyncio() -> bool:
     """Tell whether the current event loop is asyncio's (or uvloop), else it is trio's."""
     return isinstance(current_token().native_token, asyncio.AbstractEventLoop)
@@ -97,13 +148,33 @@ async def wait_done(future: Future[Any]) -> None:
     """Wait until ``future`` is done, however it ends. Being cancelled leaves it running."""
     if future.done():
         return
-    event = anyio.Event()
-    loop: Any = current_token().native_token
-    wake = loop.call_soon_threadsafe if runs_on_asyncio() else loop.run_sync_soon
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        await _wait_done_anywhere(future)
+        return
+    waiter = loop.create_future()  # an anyio.Event does the same in 6 µs more (17 with the future; measured 2026-11-27)
 
     def on_done(_: Future[Any]) -> None:
         with suppress(RuntimeError):  # the loop is gone, and with it whoever waited
-            wake(event.set)
+            loop.call_soon_threadsafe(_wake, waiter)
+
+    future.add_done_callback(on_done)
+    await waiter
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():  # who waited may have been cancelled
+        waiter.set_result(None)
+
+
+async def _wait_done_anywhere(future: Future[Any]) -> None:
+    event = anyio.Event()
+    loop: Any = current_token().native_token
+
+    def on_done(_: Future[Any]) -> None:
+        with suppress(RuntimeError):  # as above
+            loop.run_sync_soon(event.set)
 
     future.add_done_callback(on_done)
     await event.wait()

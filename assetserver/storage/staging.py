@@ -26,7 +26,9 @@ MOST_PIECES = 1024
 """``IOV_MAX`` on Linux: what one ``writev`` takes."""
 
 PRIVATE = 0o700
+READ_ONLY = 0o444
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+_NEW_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _ID = re.compile(r"[A-Za-z0-9_-]{16,64}")
 _RIGHT, _WISH = 0, 1
 
@@ -36,6 +38,7 @@ class StagedFile:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self._wishes = False
         with named_errors(path):
             try:
                 self._descriptor = os.open(path, _FLAGS, 0o600)
@@ -46,9 +49,11 @@ class StagedFile:
     def try_claim(self) -> bool:
         """Take the right to write, or leave a wish for it and return False. May be repeated until it is there."""
         if not self._try_lock(fcntl.F_WRLCK, _RIGHT):
-            self._try_lock(fcntl.F_RDLCK, _WISH)
+            self._wishes = self._try_lock(fcntl.F_RDLCK, _WISH) or self._wishes
             return False
-        self._try_lock(fcntl.F_UNLCK, _WISH)
+        if self._wishes:
+            self._try_lock(fcntl.F_UNLCK, _WISH)
+            self._wishes = False
         return True
 
     def is_wanted(self) -> bool:
@@ -68,7 +73,7 @@ class StagedFile:
         """Write ``pieces`` one after the other from ``offset`` on. Durable only after ``sync``."""
         with named_errors(self.path):
             for start in range(0, len(pieces), MOST_PIECES):
-                offset = self._write_some(offset, pieces[start : start + MOST_PIECES])
+                offset = _write_some(self._descriptor, offset, pieces[start : start + MOST_PIECES])
 
     def cut(self, offset: int) -> None:
         """Forget whatever lies beyond ``offset``. Raises ``PermissionError`` for what is also a blob."""
@@ -93,20 +98,6 @@ class StagedFile:
         if descriptor >= 0:
             os.close(descriptor)
 
-    def _write_some(self, offset: int, pieces: Sequence[bytes]) -> int:
-        written = os.pwritev(self._descriptor, pieces, offset)
-        offset += written
-        for piece in pieces:
-            if written >= len(piece):
-                written -= len(piece)
-                continue
-            rest = memoryview(piece)[written:]
-            written = 0
-            while rest:
-                count = os.pwrite(self._descriptor, rest, offset)
-                offset, rest = offset + count, rest[count:]
-        return offset
-
     def _try_lock(self, kind: int, byte: int) -> bool:
         try:
             fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, _describe(kind, byte))
@@ -126,9 +117,7 @@ class FileStaging:
 
     def open(self, upload_id: str) -> StagedFile:
         """Open the file of an upload, made if it is not there; see ``Staging.open``."""
-        if _ID.fullmatch(upload_id) is None:
-            raise ValueError(f"{upload_id!r} is not the id of an upload")
-        path = os.path.join(self.folder, upload_id)
+        path = self._path_of(upload_id)
         try:
             return StagedFile(path)
         except FileNotFoundError:
@@ -143,14 +132,24 @@ class FileStaging:
         """Make the file, whose bytes are those of ``digest``, also a blob; see ``Staging.seal``."""
         target = self._blobs.path_of(digest)
         file.sync()
-        os.chmod(file.path, 0o444)
-        make_durable_folder(os.path.dirname(target))
+        os.chmod(file.path, READ_ONLY)
+        _link(file.path, target)
+
+    def store(self, upload_id: str, content: bytes, digest: Digest) -> None:
+        """Make the file of a new upload, and a blob of it; see ``Staging.store``. Every system call counts here."""
+        path, target = self._path_of(upload_id), self._blobs.path_of(digest)
         try:
-            os.link(file.path, target)
-        except FileExistsError:
-            if os.stat(target).st_size != file.size():  # somebody damaged it; whole bytes take its place
-                os.unlink(target)
-                os.link(file.path, target)
+            descriptor = os.open(path, _NEW_FLAGS, READ_ONLY)
+        except FileNotFoundError:
+            self.make()
+            descriptor = os.open(path, _NEW_FLAGS, READ_ONLY)
+        try:
+            with named_errors(path):
+                _write_some(descriptor, 0, [content])
+                os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+        _link(path, target)
 
     def remove(self, upload_id: str) -> bool:
         """Remove the file of an upload; return whether it was there."""
@@ -191,6 +190,45 @@ class FileStaging:
                 folder = os.path.dirname(folder) or os.curdir
             else:
                 return status.f_bavail * status.f_frsize
+
+    def _path_of(self, upload_id: str) -> str:
+        if _ID.fullmatch(upload_id) is None:
+            raise ValueError(f"{upload_id!r} is not the id of an upload")
+        return os.path.join(self.folder, upload_id)
+
+
+def _write_some(descriptor: int, offset: int, pieces: Sequence[bytes]) -> int:
+    """Write pieces, no more than ``MOST_PIECES``; return where they end. One ``pwritev(2)`` may take less."""
+    written = os.pwritev(descriptor, pieces, offset)
+    offset += written
+    for piece in pieces:
+        if written >= len(piece):
+            written -= len(piece)
+            continue
+        rest = memoryview(piece)[written:]
+        written = 0
+        while rest:
+            count = os.pwrite(descriptor, rest, offset)
+            offset, rest = offset + count, rest[count:]
+    return offset
+
+
+def _link(path: str, target: str) -> None:
+    """Give the file at ``path`` a second name, and its folder if it is the first one there."""
+    try:
+        _link_there(path, target)
+    except FileNotFoundError:
+        make_durable_folder(os.path.dirname(target))
+        _link_there(path, target)
+
+
+def _link_there(path: str, target: str) -> None:
+    try:
+        os.link(path, target)
+    except FileExistsError:
+        if os.stat(target).st_size != os.stat(path).st_size:  # somebody damaged it; whole bytes take its place
+            os.unlink(target)
+            os.link(path, target)
 
 
 def _describe(kind: int, byte: int) -> bytes:

@@ -27,6 +27,7 @@ from assetserver.semantics.caching import ERROR
 from assetserver.semantics.etags import ETag
 from assetserver.semantics.targets import format_target
 
+from .metadata import client_metadata
 from .records import Upload
 
 PROBLEM_TYPE = "application/problem+json"
@@ -37,6 +38,8 @@ RETRY_S = 5
 
 _GONE = 499
 """Nobody reads it: the client has gone. What the access log shows for that, as in nginx."""
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -68,7 +71,8 @@ def format_time(seconds: float) -> str:
 def describe_upload(upload: Upload, media_url: str = "") -> dict[str, Any]:
     """Return an upload as its JSON says it. ``size`` is null while nobody knows it, ``sha256`` until it is complete.
 
-    ``owner`` is the id of the token that it belongs to. ``media_url`` is the origin that serves uploads, where that is another.
+    ``owner`` is the id of the token that it belongs to, ``metadata`` what the client said of it beside that. ``media_url`` is
+    the origin that serves uploads, where that is another.
     """
     return {
         "id": upload.id,
@@ -81,6 +85,7 @@ def describe_upload(upload: Upload, media_url: str = "") -> dict[str, Any]:
         "url": media_url + format_media_path(upload),
         "collection": upload.collection or "default",
         "owner": upload.owner,
+        "metadata": client_metadata(upload),
         "created": format_time(upload.created),
         "image": None,
     }
@@ -93,7 +98,7 @@ def etag_of(upload: Upload) -> ETag:
 
 def render_json(content: object, status: int = 200, fields: Mapping[str, str] | None = None) -> Response:
     """Return an answer in JSON that no cache stores."""
-    body = json.dumps(content, ensure_ascii=False, separators=(", ", ": ")) + "\n"
+    body = _ENCODER.encode(content) + "\n"
     return Response(body.encode("utf-8", "replace"), status, {"Cache-Control": ERROR, **(fields or {})}, _JSON_TYPE)
 
 

@@ -24,6 +24,11 @@ Checksum = tuple[str, bytes]
 """An algorithm of ``digests`` and what it must give."""
 
 
+def complete_new(new: NewUpload, done: Upload) -> Complete:
+    """Return the change that records ``done``, which came in one request as ``new``."""
+    return Complete(done, is_new=True, if_none_match=new.if_none_match, if_match=new.if_match, only_own=new.only_own)
+
+
 class Appending:
     """An append to ``upload``, which holds the right to ``file`` if it has one. ``upload`` is always what is recorded.
 
@@ -65,7 +70,7 @@ class Appending:
                 msgspec.structs.replace(self.upload, expires=None),
                 deposit,
                 gathered.take(),
-                partial(Complete, is_new=True, if_none_match=new.if_none_match, if_match=new.if_match, only_own=new.only_own),
+                partial(complete_new, new),
             )
         except BaseException:
             with anyio.CancelScope(shield=True):

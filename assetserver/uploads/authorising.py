@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from assetserver.access.grants import GRANT_PREFIX, Grant, GrantRefusal, is_allowed, parse_grant
 from assetserver.access.keys import KeyRing
+from assetserver.access.memory import TokenMemory
 from assetserver.access.principal import Principal, ScopeName
 from assetserver.access.records import AccessRecords
 from assetserver.access.tokens import TokenRecord, TokenRefusal, parse_token, verify_token
@@ -57,7 +58,8 @@ Verb = Literal["read", "write", "remove"]
 class Authority:
     """Knows tokens and grants. What it needs is opened on a thread of ``pool``, when the first token is seen.
 
-    ``open_records`` returns None as long as nothing was ever kept: then nobody has a token.
+    ``open_records`` returns None as long as nothing was ever kept: then nobody has a token. ``read_mark`` gives what moves when
+    a token is revoked (``access.memory``).
     """
 
     def __init__(
@@ -68,8 +70,10 @@ class Authority:
         now: Callable[[], float] = time.time,
         *,
         collections: Collection[str] = (),
+        read_mark: Callable[[], bytes],
     ) -> None:
         self._open_records = open_records
+        self._memory = TokenMemory(read_mark)
         self._open_keys = open_keys
         self._pool = pool
         self.now = now
@@ -77,8 +81,13 @@ class Authority:
 
     async def identify(self, text: str) -> Principal:
         """Return who holds the token or grant ``text``. Raises ``UnauthorisedError``."""
-        find = self._find_grant if text.startswith(GRANT_PREFIX) else self._find_token
-        found = await wait_future(self._pool.submit(find, text))
+        token = parse_token(text)
+        known = None if token is None else self._memory.recall(token.id)
+        if token is not None and known is not None:
+            found: Principal | GrantRefusal | TokenRefusal = verify_token(token, known, now=self.now())
+        else:
+            find = self._find_grant if text.startswith(GRANT_PREFIX) else self._find_token
+            found = await wait_future(self._pool.submit(find, text))
         if isinstance(found, Principal):
             return found
         raise UnauthorisedError(found.value, f'{_INVALID}, error_description="{found.value}"')
@@ -134,7 +143,7 @@ class Authority:
 
     def _find_record(self, token_id: str) -> TokenRecord | None:
         records = self._open_records()
-        return None if records is None else records.tokens.find(token_id)
+        return None if records is None else self._memory.look_up(token_id, records.tokens.find)
 
     def _records(self) -> AccessRecords:
         records = self._open_records()

@@ -150,8 +150,9 @@ class Deposit:
 
     def close(self) -> None:
         """Close the file. May be repeated."""
-        if self._file is not None:
-            self._file.close()
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
 
 class Gathered:
@@ -223,8 +224,10 @@ async def receive_chunks(
         if not chunk:
             continue
         gathered.add(chunk)
-        if gathered.size >= batch():
+        if gathered.size >= (enough := batch()):
             await gathered.flush()
+            if enough < BATCH_BYTES:  # so many keep the threads busy without it; each holds a piece less
+                await gathered.settle()
             if checkpoint is not None and gathered.end - last >= CHECKPOINT_BYTES:
                 last = gathered.end
                 await gathered.settle()

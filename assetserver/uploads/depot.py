@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -16,19 +17,22 @@ import msgspec
 from assetserver.errors import AssetServerError, BlobMissingError, BusyError, ChecksumMismatchError, UnsupportedTypeError
 from assetserver.settingtables import UploadSettings
 from assetserver.storage.blobs import BlobStore, Digest, StagedUpload, Staging
-from assetserver.storage.pools import FilePool, raise_if_stopping, wait_future
+from assetserver.storage.pools import FilePool, FileQueue, raise_if_stopping, wait_future
 
 from .commits import Commits
 from .deposit import Deposit, told_errors
 from .digests import Hashes, hash_whole
 from .records import Change, Complete, Fail, Held, Remove, Upload, UploadRecords
-from .sniff import is_among
+from .sniff import HEAD_BYTES, is_among, sniff
 from .sweep import SweepReport, drop_blob, sweep_leftovers
 
 logger = logging.getLogger(__name__)
 
 FILE_THREADS = 8
 """They wait for the disk; hashing lets go of the interpreter."""
+
+SMALL_THREADS = 16
+"""Those for small files, which wait for no large one: a disk syncs more in a second, the more wait for it."""
 
 RECORD_THREADS = 4
 FRESH_S = 1.0
@@ -53,7 +57,10 @@ class Depot:
     ) -> None:
         self.files = FilePool("assetserver-uploads", FILE_THREADS)
         self._asking = FilePool("assetserver-records", RECORD_THREADS)
-        self.commits = Commits(self._asking, self._write)
+        self._small_files = FilePool("assetserver-small", SMALL_THREADS)
+        self._small = FileQueue(self._small_files, SMALL_THREADS)
+        self._storing = 0
+        self.commits = Commits(self._asking, self._write, lambda: self._storing)
         self._staging = staging
         self._blobs = blobs
         self._open_records = open_records
@@ -115,15 +122,36 @@ class Depot:
         It is not interrupted. Raises ``ChecksumMismatchError`` and ``UnsupportedTypeError`` for what the bytes are not.
         """
         with anyio.CancelScope(shield=True):
-            done = await wait_future(self.files.submit(_seal, upload, deposit, pieces))
+            done = await wait_future(self.files.submit(self._seal, upload, deposit, pieces))
             for _ in range(_ATTEMPTS):
                 try:
                     await self.commits.commit(change(done))
                 except BlobMissingError:  # the last record of the same bytes was removed right now, and the blob with it
-                    await self.on_files(deposit.seal, Digest(done.sha256))
+                    await self.on_files(self._link, deposit, Digest(done.sha256))
                 else:
                     return done
         raise BusyError(f"blob {done.sha256} is removed again and again")
+
+    async def store(self, upload: Upload, content: bytes, change: Callable[[Upload], Complete]) -> Upload:
+        """As ``complete``, for a whole file that is in memory: one thread does all of it, and the records are next.
+
+        What fails leaves nothing. It is not interrupted.
+        """
+        outcome: Future[Upload] = Future()
+        work = partial(self._store, upload, content, change, outcome)
+        self._storing += 1
+        with anyio.CancelScope(shield=True):
+            self._small.submit(work, partial(outcome.set_exception, InterruptedError("the server is stopping")))
+            try:
+                done = await wait_future(outcome)
+            except BaseException as error:
+                await self.on_files(self._staging.remove, upload.id)
+                if not isinstance(error, BlobMissingError):
+                    raise
+                done = await self._store_slowly(upload, content, change)  # as above; it happens once in a lifetime
+            finally:
+                self._storing -= 1
+        return done
 
     async def complete_known(self, upload: Upload, deposit: Deposit) -> Upload:
         """As ``complete``, for an upload that has a record; if its bytes are wrong, it fails for good."""
@@ -167,6 +195,7 @@ class Depot:
 
     def close(self) -> None:
         """End the threads. What has not started is dropped; they start anew if they are used again."""
+        self._small_files.close()
         self._asking.close()
         self.files.close()
 
@@ -176,11 +205,46 @@ class Depot:
                 self._records = self._open_records()
             return self._records
 
-    def _write(self, changes: Sequence[Change]) -> Sequence[Exception | None]:
-        """Make the names of new blobs durable, then the records that name them; then the staging files may go."""
-        if digests := [Digest(change.upload.sha256) for change in changes if isinstance(change, Complete)]:
+    async def _store_slowly(self, upload: Upload, content: bytes, change: Callable[[Upload], Complete]) -> Upload:
+        deposit = self.deposit(upload, None, hash_whole(upload.expected))
+        try:
+            return await self.complete(upload, deposit, [content], change)
+        except BaseException:
+            await self.on_files(deposit.abandon)
+            raise
+        finally:
+            deposit.close()
+
+    def _store(self, upload: Upload, content: bytes, change: Callable[[Upload], Complete], outcome: Future[Upload]) -> None:
+        """Make ``content`` a durable blob, and have its record made; whatever fails is told to who waits for ``outcome``."""
+        try:
+            hashes = hash_whole(upload.expected)
+            hashes.update([content])
+            done = _finish(upload, hashes, len(content), sniff(content[:HEAD_BYTES], upload.media_type))
             with told_errors():
-                self._blobs.confirm(digests)
+                self._staging.store(upload.id, content, Digest(done.sha256))
+                self._blobs.confirm([Digest(done.sha256)])
+        except BaseException as error:  # noqa: BLE001 - on this thread nobody else would hear of it
+            outcome.set_exception(error)
+        else:
+            self.commits.submit(change(done), outcome, done)
+
+    def _seal(self, upload: Upload, deposit: Deposit, pieces: Sequence[bytes]) -> Upload:
+        """Write the last ``pieces``; make the file a blob, durable with its name."""
+        deposit.write(pieces)
+        hashes = deposit.hashes or deposit.hash_all(upload.expected)
+        done = _finish(upload, hashes, deposit.offset, deposit.sniff(upload.media_type))
+        self._link(deposit, Digest(done.sha256))
+        return done
+
+    def _link(self, deposit: Deposit, digest: Digest) -> None:
+        """Each thread syncs the folder of its own blob: one after the other, they would be as slow as the disk syncs."""
+        deposit.seal(digest)
+        with told_errors():
+            self._blobs.confirm([digest])
+
+    def _write(self, changes: Sequence[Change]) -> Sequence[Exception | None]:
+        """Write the records of blobs that are durable; then their staging files may go."""
         refusals = self._opened().commit(changes, lambda digest: self._blobs.size_of(digest) is not None)
         made = [change for change, refused in zip(changes, refusals, strict=True) if refused is None]
         with suppress(OSError):  # what happened is durable; a file that stays is swept
@@ -199,23 +263,19 @@ class Depot:
             logger.error("what is served by name may be the version before for a second: %s", error)  # noqa: TRY400
 
 
+def _finish(upload: Upload, hashes: Hashes, size: int, media_type: str) -> Upload:
+    """Return what ``upload`` is once its bytes are durable. Raises for bytes that are not those that were agreed on."""
+    hashes.check(upload.expected)
+    if upload.types and not is_among(media_type, upload.types):
+        raise UnsupportedTypeError(f"the content is {media_type}; allowed here: {', '.join(upload.types)}")
+    return msgspec.structs.replace(
+        upload, state="complete", offset=size, size=size, sha256=hashes.hex_digest(), media_type=media_type
+    )
+
+
 def _tell(work: Callable[[], T]) -> T:
     with told_errors():
         return work()
-
-
-def _seal(upload: Upload, deposit: Deposit, pieces: Sequence[bytes]) -> Upload:
-    deposit.write(pieces)
-    hashes = deposit.hashes or deposit.hash_all(upload.expected)
-    hashes.check(upload.expected)
-    media_type = deposit.sniff(upload.media_type)
-    if upload.types and not is_among(media_type, upload.types):
-        raise UnsupportedTypeError(f"the content is {media_type}; allowed here: {', '.join(upload.types)}")
-    digest = hashes.hex_digest()
-    deposit.seal(Digest(digest))
-    return msgspec.structs.replace(
-        upload, state="complete", offset=deposit.offset, size=deposit.offset, sha256=digest, media_type=media_type
-    )
 
 
 def _copy(blobs: BlobStore, digests: Sequence[str], deposit: Deposit) -> None:

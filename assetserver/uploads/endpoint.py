@@ -24,6 +24,7 @@ from .answers import describe_upload, etag_of, render_json
 from .authorising import authorise, check_owner, read_collection, restrict
 from .desk import Desk
 from .intake import Conditions, Digesting, check_framing, parse_digest_field, read_digests, read_raw, read_type
+from .metadata import FormMetadata
 from .multipart import LIMIT_FIELDS, LIMIT_FIELDS_BYTES, FormParts, PartHeader, read_boundary
 from .naming import clean_name, parse_name
 from .records import NewUpload, Upload
@@ -33,6 +34,9 @@ logger = logging.getLogger(__name__)
 DEFAULT_PAGE = 100
 LIMIT_PAGE = 1000
 STOP_LIMIT_S = 10.0
+SMALL_BYTES = 64 << 10
+"""What may come whole with its header, and is then stored at once: as much as Uvicorn holds before it stops reading."""
+
 _FORM_SLACK_BYTES = 2 << 20
 """What a form has beside its files: delimiters, part headers, fields."""
 
@@ -112,6 +116,9 @@ class UploadEndpoint:
 
     async def _take(self, request: Request, new: NewUpload) -> Upload:
         await self._service.check(new)
+        content = body_of(request).take_whole(SMALL_BYTES)
+        if content is not None:
+            return await self._service.store(new, content)
         return await self._service.receive(new, self._desk.chunks(request))
 
     async def _find_by_name(self, new: NewUpload) -> Upload | None:
@@ -163,15 +170,18 @@ class UploadEndpoint:
 
     async def _take_parts(self, request: Request, parts: FormParts, principal: Principal, taken: list[Upload]) -> None:
         fields = field_bytes = 0
+        metadata = FormMetadata()
         while (header := await parts.next_part()) is not None:
             if header.filename is None:
-                fields, field_bytes = fields + 1, field_bytes + len(await parts.read_value())
+                value = await parts.read_value()
+                metadata.add(header.name, value)
+                fields, field_bytes = fields + 1, field_bytes + len(value)
                 if fields > LIMIT_FIELDS or field_bytes > LIMIT_FIELDS_BYTES:
                     raise TooLargeError(f"the form has more than {LIMIT_FIELDS} fields, or {LIMIT_FIELDS_BYTES} bytes of them")
             elif header.filename:
                 if len(taken) == self._files:
                     raise TooLargeError(f"the form has more than {self._files} files")
-                new = await restrict(request, principal, _read_part(header, read_collection(request)))
+                new = await restrict(request, principal, _read_part(header, read_collection(request), metadata))
                 await self._service.check(new)
                 taken.append(await self._service.receive(new, parts.content()))
             else:
@@ -186,7 +196,7 @@ class UploadEndpoint:
         return describe_upload(upload, self._desk.media_url)
 
 
-def _read_part(header: PartHeader, collection: str) -> NewUpload:
+def _read_part(header: PartHeader, collection: str, metadata: FormMetadata) -> NewUpload:
     assert header.filename  # noqa: S101 - the caller looked
     return NewUpload(
         name=clean_name(header.filename),
@@ -194,6 +204,7 @@ def _read_part(header: PartHeader, collection: str) -> NewUpload:
         declared_type=read_type(header.media_type),
         collection=collection,
         kind="multipart",
+        metadata=metadata.of_file(),
         expected=parse_digest_field("Repr-Digest", header.digest) if header.digest else {},
     )
 

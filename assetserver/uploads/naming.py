@@ -29,7 +29,7 @@ def parse_name(text: str) -> str:
     name = unicodedata.normalize("NFC", text)
     if not name or name in (".", "..") or name != name.strip():
         raise BadRequestError(f"{_show(text)} cannot name a file")
-    if any(_is_forbidden(sign) or sign in "/\\" for sign in name):
+    if "/" in name or "\\" in name or _has_forbidden(name):
         raise BadRequestError(f"the name {_show(text)} has a slash, a sign that is not shown, or bytes that are no UTF-8")
     if len(name.encode()) > LIMIT_BYTES:
         raise BadRequestError(f"the name {_show(text)} is longer than {LIMIT_BYTES} bytes")
@@ -44,6 +44,10 @@ def clean_name(text: str) -> str:
     last = unicodedata.normalize("NFC", text.replace("\\", "/")).rpartition("/")[2]
     name = _shorten("".join(sign for sign in last if not _is_forbidden(sign)).strip()).strip()
     return NAMELESS if name in ("", ".", "..") else name
+
+
+def _has_forbidden(name: str) -> bool:
+    return not (name.isascii() and name.isprintable()) and any(map(_is_forbidden, name))
 
 
 def _is_forbidden(sign: str) -> bool:

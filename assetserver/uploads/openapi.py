@@ -55,11 +55,12 @@ _UPLOAD: Json = {
         "url",
         "collection",
         "owner",
+        "metadata",
         "created",
         "image",
     ],
     "properties": {
-        "id": {"type": "string", "pattern": "^[A-Za-z0-9_-]{22,}$"},
+        "id": {"type": "string", "pattern": "^[A-Za-z0-9_-]{16,64}$"},
         "state": {"enum": ["uploading", "complete", "failed"]},
         "name": _TEXT,
         "size": {"type": ["integer", "null"], "minimum": 0, "description": "Length in bytes; null while nobody knows it."},
@@ -69,6 +70,11 @@ _UPLOAD: Json = {
         "url": {"type": "string", "description": "Where it is served once it is complete."},
         "collection": {"type": "string", "description": 'Collection that it is in; "default" where none was named.'},
         "owner": {"type": "string", "description": "Id of the token that it belongs to."},
+        "metadata": {
+            "type": "object",
+            "additionalProperties": _TEXT,
+            "description": "What the client said of it: Upload-Metadata of tus, or the fields of a form before the file.",
+        },
         "created": {"type": "string", "format": "date-time"},
         "image": {"type": ["object", "null"], "description": "Null; planned for what is known of pictures."},
     },
@@ -235,17 +241,21 @@ _COLLECTIONS: Json = {
         ),
     ),
 }
+_MISSING: Json = _describe_problem("There is no such upload. The site answers for a path that can be no upload's.")
+_MISSING["content"] |= {"text/html": {}, "text/plain": {}}
 _SHOW: Json = {
     "operationId": "showUpload",
     "summary": "Say what is known of an upload.",
-    "responses": _answers(("404", "410", *_ANY), _200=_answer("The upload.", _UPLOAD_REF)),
+    "responses": _answers(("410", *_ANY), _200=_answer("The upload.", _UPLOAD_REF), _404=_MISSING),
 }
 _STATE: Json = {
     "operationId": "askOffset",
     "summary": "Say where a resumable upload goes on (tus 1.0).",
     "parameters": [_field("Tus-Resumable", {"const": "1.0.0"}, "The protocol's version.", required=True)],
     "responses": _answers(
-        ("404", "410", "412", "423", *_ANY), _200=_answer("Upload-Offset says where.", None, {"Upload-Offset": _INTEGER})
+        ("410", "412", "423", *_ANY),
+        _200=_answer("Upload-Offset says where.", None, {"Upload-Offset": _INTEGER}),
+        _404=_MISSING,
     ),
 }
 _APPEND: Json = {

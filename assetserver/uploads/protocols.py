@@ -37,12 +37,13 @@ class UploadProtocols:
         method = tus.parse_method(request.method, request.headers)
         if method != "POST":
             raise MethodNotAllowedError(f"{method} is not for the URL that uploads are created at", COLLECTION_METHODS)
-        if "tus-resumable" in request.headers:
+        names = {name for name, _ in request.scope["headers"]}
+        if b"tus-resumable" in names:
             return await self._tus.create(request)
-        if "upload-complete" in request.headers:
+        if b"upload-complete" in names:
             is_one = self._speaks_resumable and resumable.parse_complete(request.headers) is not None
             return await self._resumable.create(request) if is_one else None
-        if any(name in request.headers for name in tus.CREATION_FIELDS):
+        if not tus.CREATION_FIELDS.isdisjoint(names):
             return await self._tus.create(request)  # which says that the version is missing
         return None
 

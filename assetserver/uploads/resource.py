@@ -20,16 +20,17 @@ class Resource:
     """Calls the handler of the request's method; HEAD is GET's where it has none of its own, and OPTIONS says what there is."""
 
     def __init__(self, handlers: Mapping[str, Handler]) -> None:
-        self._handlers = {"OPTIONS": self._options, **handlers}
+        known = {"OPTIONS": self._options, **handlers}
         if "GET" in handlers:
-            self._handlers.setdefault("HEAD", handlers["GET"])
+            known.setdefault("HEAD", handlers["GET"])
+        self._handlers = {method: answering(handler) for method, handler in known.items()}
+        self._refused = answering(self._refuse)
         self.allow = ", ".join(sorted(self._handlers))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, as ASGI."""
         request = Request(scope, receive, send)
-        handler = self._handlers.get(request.method, self._refuse)
-        response = await answering(handler)(request)
+        response = await self._handlers.get(request.method, self._refused)(request)
         await response(scope, receive, send)
 
     async def _options(self, _: Request) -> Response:

@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import msgspec
 
@@ -22,7 +23,7 @@ from assetserver.storage.blobs import BlobStore, StagedUpload, Staging
 
 from . import session
 from .allowance import Allowance
-from .appending import Appending
+from .appending import Appending, complete_new
 from .depot import Depot
 from .digests import HashMemory
 from .records import Add, NewUpload, Remove, Upload, UploadRecords
@@ -89,6 +90,17 @@ class UploadService:
         with self._turns.working(), self._allowance.receiving(new.payer, new.length) as load:
             upload = self._begin(new)
             return await self._appending(upload, None).receive_whole(new, plan, chunks, load)
+
+    async def store(self, new: NewUpload, content: bytes) -> Upload:
+        """As ``receive``, for a file of which every byte is here: nobody waits for a client, so nobody need be ended."""
+        plan = session.plan_receipt(new, self._settings.max_size)
+        if len(content) > plan.stop:
+            raise TooLargeError(f"the body goes on beyond {plan.stop} bytes")
+        session.check_end(plan, len(content))
+        self._allowance.check_space(len(content), await self._depot.free_bytes())
+        with self._turns.working(), self._allowance.receiving(new.payer, len(content)):
+            upload = msgspec.structs.replace(self._begin(new), expires=None)
+            return await self._depot.store(upload, content, partial(complete_new, new))
 
     async def create(self, new: NewUpload) -> Upload:
         """Begin an upload that may come in many requests. One of a protocol that ends at its length, and has none, is complete.

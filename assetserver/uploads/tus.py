@@ -24,6 +24,7 @@ from ..errors import BadRequestError, ChecksumMismatchError, UnsupportedTypeErro
 from ..semantics.dates import format_date
 from ..semantics.digestfields import format_digests
 from .intake import read_field
+from .metadata import CONCAT_AS_SENT, LIMIT_METADATA_BYTES, LIMIT_METADATA_KEYS, METADATA_AS_SENT
 from .records import Upload
 
 VERSION = "1.0.0"
@@ -34,16 +35,10 @@ EXTENSIONS = (
 DIGEST_BYTES = {"sha1": 20, "sha256": 32, "md5": 16}
 """What a checksum may be made with, and how long it is. ``sha1`` is demanded by the specification."""
 
-CREATION_FIELDS = ("upload-length", "upload-defer-length", "upload-concat", "upload-metadata")
+CREATION_FIELDS = frozenset({b"upload-length", b"upload-defer-length", b"upload-concat", b"upload-metadata"})
 """Whoever sends one of these means tus, or resumable uploads, which have ``Upload-Complete`` as well."""
 
 CONTENT_TYPE = "application/offset+octet-stream"
-METADATA_AS_SENT = "Upload-Metadata as sent"
-CONCAT_AS_SENT = "Upload-Concat as sent"
-"""Keys of ``Upload.metadata`` that no client can send: keys of tus hold no space."""
-
-LIMIT_METADATA_BYTES = 4096
-LIMIT_METADATA_KEYS = 32
 LIMIT_PARTS = 1000
 LIMIT_INTEGER = (1 << 63) - 1
 """Offsets and lengths end here, as those of files do."""
@@ -314,8 +309,3 @@ def format_result(upload: Upload, url: str) -> dict[str, str]:
     if upload.state != "complete" or not upload.sha256:
         return {}
     return {"Content-Location": url, "Repr-Digest": format_digests({"sha-256": bytes.fromhex(upload.sha256)})}
-
-
-def client_metadata(upload: Upload) -> dict[str, str]:
-    """Return the metadata of an upload as the client means it, without what is kept for ``HEAD``."""
-    return {key: value for key, value in upload.metadata.items() if key not in (METADATA_AS_SENT, CONCAT_AS_SENT)}

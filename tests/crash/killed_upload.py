@@ -76,6 +76,7 @@ async def upload_everything(store: Store) -> None:
     service, journal = store.service, Journal(store.folder)
     raw = await service.receive(new(b"raw"), body(b"raw"))
     journal.note("complete", raw)
+    journal.note("complete", await service.store(new(b"all here"), b"all here"))
     tus = await service.create(new(CONTENT, kind="tus"))
     journal.note("offset", tus)
     journal.note("offset", await service.append(tus.id, 0, body(CONTENT[:200_000]), content_length=None))
@@ -158,7 +159,11 @@ async def repeat(client: Callable[..., object], store: Store, journal: Journal, 
 
 async def send_small(store: Store, journal: Journal, chance: random.Random) -> None:
     content = chance.randbytes(chance.randrange(3000))
-    journal.note("complete", await store.service.receive(new(content), body(content)))
+    is_here = chance.random() < 0.5
+    upload = await (
+        store.service.store(new(content), content) if is_here else store.service.receive(new(content), body(content))
+    )
+    journal.note("complete", upload)
 
 
 async def send_named(store: Store, journal: Journal, chance: random.Random) -> None:

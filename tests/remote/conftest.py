@@ -19,6 +19,7 @@ from assetserver.data import open_empty
 from assetserver.releases.library import Library
 from assetserver.remote import client as client_module
 from assetserver.remote.client import Remote, SiteInfo
+from assetserver.remote.previous import Previous
 from assetserver.remote.sending import Build, Sent, read_build, send_build
 from assetserver.remote.submission import Submission
 from assetserver.storage.files import FileBlobs
@@ -119,12 +120,21 @@ class Counted(httpx.HTTPTransport):
         return sorted(path.rpartition("/")[2] for method, path in self.requests if method == "PUT")
 
 
-def send(url: str, folder: object, nowhere: object, transport: httpx.BaseTransport | None = None, **told: object) -> Sent:
-    """Publish a folder to the server at ``url``."""
+def send(
+    url: str,
+    folder: object,
+    nowhere: object,
+    transport: httpx.BaseTransport | None = None,
+    *,
+    kept: object = "",
+    **told: object,
+) -> Sent:
+    """Publish a folder to the server at ``url``; ``kept``: where what is sent is kept for the next time."""
     with Remote(url, TOKEN, transport) as remote:
         info = remote.describe_site("")
         build = read_build(open_empty(str(nowhere)), str(folder), info, lambda *_: None)
-        return send_build(remote, build, "", submission_of(build, **told), lambda *_: None)
+        previous = Previous(str(kept), url, info.site)
+        return send_build(remote, build, "", submission_of(build, **told), lambda *_: None, previous)
 
 
 def submission_of(build: Build, **told: object) -> Submission:

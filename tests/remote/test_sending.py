@@ -59,6 +59,64 @@ def test_text_travels_as_zstd_and_what_does_not_shrink_as_it_is(server, folder, 
     assert sent.sent_bytes < len(NOISE) + len(TEXT) / 3
 
 
+class Coded(Counted):
+    """Notes how each blob was coded, and how long it was, in the order in which they were sent."""
+
+    def __init__(self):
+        super().__init__(self.note)
+        self.codings, self.sizes = [], []
+
+    def note(self, request):
+        if request.method == "PUT":
+            self.codings.append(request.headers.get("content-encoding"))
+            self.sizes.append(int(request.headers["content-length"]))
+
+
+def next_version(content: bytes) -> bytes:
+    return content.replace(b"value1234 ", b"other1234 ")
+
+
+@pytest.mark.parametrize("name", ["app.js", "app-BX2k9fQ3.js"])
+def test_of_a_text_that_was_sent_before_only_the_difference_travels(server, tmp_path, name):
+    kept, first, second = tmp_path / "kept", Coded(), Coded()
+    send(server.url, write(tmp_path / "site", {"app-BX2k9fQ3.js": TEXT} | {name: TEXT}), tmp_path / "nothing", first, kept=kept)
+    for old in (tmp_path / "site").iterdir():
+        old.unlink()
+    after = "app-h3Jd8Kw1.js" if name != "app.js" else name
+    write(tmp_path / "site", {after: next_version(TEXT)})
+    sent = send(server.url, tmp_path / "site", tmp_path / "nothing", second, kept=kept)
+    assert (first.codings, second.codings) == (["zstd"], ["dcz"])
+    assert sent.sent_bytes == second.sizes[0] < first.sizes[0] / 20
+    assert b"".join(server.library.blobs.read(digest_of(next_version(TEXT)))) == next_version(TEXT)
+
+
+def test_whole_files_travel_where_the_server_lost_the_version_before(server, tmp_path):
+    kept, second = tmp_path / "kept", Coded()
+    send(server.url, write(tmp_path / "site", {"app.js": TEXT}), tmp_path / "nothing", kept=kept)
+    assert server.library.blobs.delete(digest_of(TEXT))
+    (tmp_path / "site" / "app.js").write_bytes(next_version(TEXT))
+    sent = send(server.url, tmp_path / "site", tmp_path / "nothing", second, kept=kept)
+    assert second.codings == ["dcz", "zstd"]
+    assert (sent.sent_bytes, sent.published.files) == (second.sizes[1], 1)
+
+
+def test_a_difference_that_is_no_shorter_does_not_travel(server, tmp_path):
+    kept, second = tmp_path / "kept", Coded()
+    send(server.url, write(tmp_path / "site", {"app.js": NOISE}), tmp_path / "nothing", kept=kept)
+    (tmp_path / "site" / "app.js").write_bytes(TEXT)
+    send(server.url, tmp_path / "site", tmp_path / "nothing", second, kept=kept)
+    assert second.codings == ["zstd"]
+
+
+def test_many_differences_are_sent_without_being_refused(server, tmp_path):
+    kept, files = tmp_path / "kept", {f"{number}.js": TEXT + b"//%d" % number for number in range(30)}
+    send(server.url, write(tmp_path / "site", files), tmp_path / "nothing", kept=kept)
+    write(tmp_path / "site", {name: next_version(content) for name, content in files.items()})
+    second = Coded()
+    sent = send(server.url, tmp_path / "site", tmp_path / "nothing", second, kept=kept)
+    assert (second.codings, sent.blobs) == (["dcz"] * 30, 30)
+
+
 def test_large_text_is_compressed_as_it_travels(server, tmp_path, monkeypatch):
     monkeypatch.setattr("assetserver.remote.sending.WHOLE_BYTES", 1000)
     write(tmp_path / "site", {"app.js": TEXT, "photo.jpg": NOISE})

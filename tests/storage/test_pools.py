@@ -14,7 +14,7 @@ import pytest
 
 from assetserver.delivery.files import PIECE_BYTES, hash_pieces, open_regular, read_pieces
 from assetserver.errors import OverloadedError
-from assetserver.storage.pools import FilePool, runs_on_asyncio, wait_done, wait_future
+from assetserver.storage.pools import BEHIND, FilePool, FileQueue, runs_on_asyncio, wait_done, wait_future
 
 BACKENDS = ("asyncio", "trio")
 
@@ -239,3 +239,65 @@ def test_one_future_serves_both_kinds_of_loop():
     for thread in threads:
         thread.join(10)
     assert results == ["done"] * 4
+
+
+def test_a_queue_wakes_no_thread_for_work_that_one_can_do():
+    pool = FilePool("queue", 4)
+    queue, names, done = FileQueue(pool, 4), set(), threading.Event()
+
+    def work(number: int) -> None:
+        names.add(threading.current_thread().name)
+        if number == BEHIND:
+            done.set()
+
+    first, go_on = threading.Event(), threading.Event()
+    queue.submit(lambda: (first.set(), go_on.wait(10)), pytest.fail)
+    assert first.wait(10)
+    for number in range(1, BEHIND + 1):
+        queue.submit(lambda number=number: work(number), pytest.fail)
+    go_on.set()
+    assert done.wait(10)
+    assert len(names) == 1
+    pool.close()
+
+
+def test_a_queue_wakes_as_many_threads_as_work_that_waits_needs():
+    pool = FilePool("queue", 3)
+    queue, begun, go_on = FileQueue(pool, 3), threading.Semaphore(0), threading.Event()
+    for _ in range(4 * BEHIND):
+        queue.submit(lambda: (begun.release(), go_on.wait(10)), pytest.fail)
+    assert all(begun.acquire(timeout=10) for _ in range(3))
+    assert not begun.acquire(blocking=False)
+    go_on.set()
+    assert all(begun.acquire(timeout=10) for _ in range(4 * BEHIND - 3))
+    pool.close()
+
+
+def test_a_queue_whose_pool_is_closed_drops_what_nobody_will_do():
+    pool = FilePool("queue", 1)
+    queue, begun, go_on, dropped = FileQueue(pool, 1), threading.Event(), threading.Event(), []
+    pool.submit(lambda: (begun.set(), go_on.wait(10)))
+    assert begun.wait(10)
+    queue.submit(pytest.fail, lambda: dropped.append(1))
+    queue.submit(pytest.fail, lambda: dropped.append(2))
+    threading.Timer(0.05, go_on.set).start()
+    pool.close()
+    assert dropped == [1, 2]
+    again = threading.Event()
+    queue.submit(again.set, pytest.fail)
+    assert again.wait(10)
+    pool.close()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_waiting_for_work_can_be_cancelled_and_leaves_it_running(backend):
+    future: Future[str] = Future()
+
+    async def work() -> str:
+        with anyio.move_on_after(0.01) as scope:
+            await wait_done(future)
+        assert scope.cancelled_caught
+        threading.Timer(0.02, lambda: future.set_result("done")).start()
+        return await wait_future(future)
+
+    assert anyio.run(work, backend=backend) == "done"

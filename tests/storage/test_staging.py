@@ -118,6 +118,7 @@ def test_sealing_syncs_then_links_a_read_only_file(staging, file, monkeypatch):
         real = getattr(os, name)
         monkeypatch.setattr(os, name, lambda *given, name=name, real=real: (steps.append(name), real(*given))[1])
     file.write(0, [CONTENT])
+    os.makedirs(os.path.dirname(staging._blobs.path_of(DIGEST)))
     staging.seal(file, DIGEST)
     assert [step for step in steps if step != "fsync"] == ["fdatasync", "chmod", "link"]
     blobs = staging._blobs
@@ -177,3 +178,45 @@ def test_a_link_in_the_place_of_a_file_is_not_followed(staging, file, tmp_path):
 def test_free_space_is_told_before_the_folder_is_there(staging):
     assert staging.free_bytes() > 0
     assert not staging.is_there()
+
+
+def test_a_whole_file_is_synced_and_then_linked_read_only(staging, monkeypatch):
+    steps = []
+    for name in ("open", "pwritev", "fdatasync", "link"):
+        real = getattr(os, name)
+        monkeypatch.setattr(
+            os, name, lambda *given, name=name, real=real, **more: (steps.append(name), real(*given, **more))[1]
+        )
+    staging.make()
+    os.makedirs(os.path.dirname(staging._blobs.path_of(DIGEST)))
+    del steps[:]
+    staging.store(ID, CONTENT, DIGEST)
+    assert steps == ["open", "pwritev", "fdatasync", "link"]
+    target = staging._blobs.path_of(DIGEST)
+    assert b"".join(staging._blobs.read(DIGEST)) == CONTENT
+    assert stat.S_IMODE(os.stat(target).st_mode) & 0o222 == 0
+    with pytest.raises(FileExistsError):
+        staging.store(ID, CONTENT, DIGEST)
+    assert staging.remove(ID)
+    assert os.stat(target).st_nlink == 1
+
+
+def test_a_whole_file_makes_the_folders_that_it_needs_and_is_one_with_the_same_bytes(staging):
+    staging.store(ID, CONTENT, DIGEST)
+    staging.store("B" * 24, CONTENT, DIGEST)
+    staging._blobs.confirm([DIGEST])
+    assert [one.size for one in staging.list_staged()] == [len(CONTENT)] * 2
+    assert os.stat(staging._blobs.path_of(DIGEST)).st_nlink == 2
+
+
+def test_a_damaged_blob_gives_way_to_a_whole_file(staging):
+    target = Path(staging._blobs.path_of(DIGEST))
+    target.parent.mkdir(parents=True)
+    target.write_bytes(b"cut")
+    staging.store(ID, CONTENT, DIGEST)
+    assert target.read_bytes() == CONTENT
+
+
+def test_an_id_that_is_a_path_is_refused(staging):
+    with pytest.raises(ValueError, match="is not the id of an upload"):
+        staging.store("../" + ID, CONTENT, DIGEST)

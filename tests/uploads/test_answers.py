@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from assetserver import errors
 from assetserver.uploads.answers import Places, answering, describe_upload, format_time, problem_of, render_problem
+from assetserver.uploads.metadata import METADATA_AS_SENT
 from assetserver.uploads.records import Upload
 from assetserver.uploads.resource import Resource
 
@@ -20,7 +21,7 @@ UPLOAD = Upload(
     offset=3,
     sha256="",
     media_type="text/plain",
-    metadata={},
+    metadata={"a": "b", METADATA_AS_SENT: "a Yg=="},
     kind="tus",
     created=1_795_386_645.25,
     expires=None,
@@ -46,6 +47,7 @@ def test_upload_is_told_with_every_key_and_no_other():
         "url": f"/media/{'a' * 24}/na%C3%AFve%20file%231.txt",
         "collection": "default",
         "owner": "t",
+        "metadata": {"a": "b"},
         "created": "2026-11-22T22:30:45.250Z",
         "image": None,
     }

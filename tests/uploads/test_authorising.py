@@ -32,6 +32,11 @@ class Tokens:
 
     def __init__(self):
         self.records = {}
+        self.mark = b""
+        self.looked_up = 0
+
+    def read_mark(self):
+        return self.mark
 
     def issue(self, *scopes, **options):
         token, record = issue_token(scopes, now=time.time(), **options)
@@ -39,11 +44,13 @@ class Tokens:
         return str(token)
 
     def find(self, token_id):
+        self.looked_up += 1
         return self.records.get(token_id)
 
     def revoke(self, text):
         token_id = text.split("_")[1]
         self.records[token_id] = msgspec.structs.replace(self.records[token_id], revoked=time.time())
+        self.mark += b"m"
 
 
 class Grants:
@@ -67,7 +74,11 @@ class Place:
     def __init__(self):
         self.tokens, self.grants = Tokens(), Grants()
         self.authority = Authority(
-            lambda: AccessRecords(self.tokens, self.grants), lambda: RING, FilePool("test", 2), collections=["people", "other"]
+            lambda: AccessRecords(self.tokens, self.grants),
+            lambda: RING,
+            FilePool("test", 2),
+            collections=["people", "other"],
+            read_mark=self.tokens.read_mark,
         )
         self.new = NewUpload(name="a.png", length=10, declared_type="image/png")
         self.scopes = ("upload",)
@@ -139,6 +150,16 @@ def test_a_field_that_cannot_be_read_is_401(place, field):
 def test_two_fields_are_401_even_if_both_are_right(place):
     text = f"Bearer {place.tokens.issue('upload')}".encode()
     assert place.client().post("/uploads", headers=[(b"authorization", text)] * 2).status_code == 401
+
+
+def test_a_token_is_looked_up_once_for_many_requests_and_refused_at_once_when_it_is_revoked(place):
+    text = place.tokens.issue("upload")
+    assert [place.post(text).status_code for _ in range(5)] == [200] * 5
+    assert place.tokens.looked_up == 1
+    forged = text[:-4] + ("0000" if text[-4:] != "0000" else "1111")
+    assert place.post(forged).status_code == 401
+    place.tokens.revoke(text)
+    assert (place.post(text).status_code, place.post(text).text) == (401, "the token was revoked")
 
 
 def test_a_token_that_does_not_count_is_401_and_told_why_to_its_holder_alone(place):

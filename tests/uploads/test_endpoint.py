@@ -23,6 +23,7 @@ UPLOAD_KEYS = [
     "url",
     "collection",
     "owner",
+    "metadata",
     "created",
     "image",
 ]
@@ -110,6 +111,28 @@ def test_form_brings_files_and_fields_in_any_order(client):
     assert "location" not in reply.fields
     assert [(one["name"], one["size"]) for one in reply.json["uploads"]] == [("käfer.txt", 13000), ("b.bin", 13)]
     assert [client.send("GET", one["url"]).content for one in reply.json["uploads"]] == [CONTENT, b"\r\n--fRoNtIe\r\n"]
+    assert [one["metadata"] for one in reply.json["uploads"]] == [{"title": "Käfer"}, {"title": "Käfer", "more": "x"}]
+    assert [client.send("GET", f"/uploads/{one['id']}").json for one in reply.json["uploads"]] == reply.json["uploads"]
+
+
+@pytest.mark.parametrize(
+    "before",
+    [[('name="a"', b"x" * 4096)], [(f'name="{number}"', b"") for number in range(33)]],
+    ids=["bytes", "fields"],
+)
+def test_more_fields_than_are_kept_with_a_file_are_refused_before_it_and_read_behind_it(client, before):
+    file = ('name="f"; filename="a.txt"', CONTENT)
+    body, fields = make_form(*before, file)
+    refused = client.send("POST", "/uploads", body, fields)
+    assert (refused.status, refused.problem) == (413, "too-large")
+    body, fields = make_form(file, *before)
+    assert client.send("POST", "/uploads", body, fields).json["uploads"][0]["metadata"] == {}
+
+
+def test_fields_of_a_form_cannot_be_taken_for_what_head_sends(client):
+    body, fields = make_form(('name="Upload-Metadata as sent"', b"a\r\nevil: 1"), ('name="f"; filename="a.txt"', CONTENT))
+    reply = client.send("POST", "/uploads", body, fields)
+    assert (reply.status, reply.problem) == (400, "bad-request")
 
 
 def test_form_in_small_pieces_is_the_same(client):

@@ -628,3 +628,144 @@ def test_a_blob_that_is_removed_while_the_same_bytes_come_is_stored_again(store)
     second = run(store, work)
     assert store.read(second) == b"same"
     assert store.staged() == {}
+
+
+def test_a_file_that_is_all_here_becomes_a_blob_and_a_record(store):
+    async def work():
+        values = {"name": "cat.png", "metadata": {"a": "b"}, "expected": {"sha-256": sha256(PNG).digest()}}
+        upload = await store.service.store(new(PNG, **values), PNG)
+        assert await store.service.find(upload.id) == upload
+        return upload
+
+    upload = run(store, work)
+    assert (upload.state, upload.size, upload.offset, upload.expires) == ("complete", len(PNG), len(PNG), None)
+    assert (upload.media_type, upload.sha256, upload.metadata) == ("image/png", sha256(PNG).hexdigest(), {"a": "b"})
+    assert store.read(upload) == PNG
+    assert store.staged() == {}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "content", "error"),
+    [
+        ({"length": 5}, b"four", BadRequestError),
+        ({"length": 3}, b"four", TooLargeError),
+        ({"max_size": 3}, b"four", TooLargeError),
+        ({"expected": {"sha-256": bytes(32)}}, b"four", ChecksumMismatchError),
+        ({"types": ("image/*",)}, b"four", UnsupportedTypeError),
+        ({"expected": {"unknown": b""}}, b"four", BadRequestError),
+    ],
+)
+def test_of_a_file_that_is_all_here_and_refused_nothing_stays(store, wanted, content, error):
+    async def work():
+        with pytest.raises(error):
+            await store.service.store(new(None, **wanted), content)
+        assert store.service._depot._storing == 0
+
+    run(store, work)
+    assert (store.stored(), store.staged()) == (set(), {})
+
+
+def test_of_a_file_that_is_all_here_and_whose_record_is_refused_no_file_stays(store):
+    async def work():
+        await store.service.store(new(b"one", by_name="page"), b"one")
+        with pytest.raises(PreconditionFailedError):
+            await store.service.store(new(b"two", by_name="page", if_none_match=True), b"two")
+        return await store.service.find_by_name("page")
+
+    assert store.read(run(store, work)) == b"one"
+    assert store.staged() == {}
+
+
+@pytest.mark.parametrize("call", ["pwritev", "fdatasync", "link", "fsync"])
+def test_a_disk_that_refuses_a_file_that_is_all_here_is_told_and_nothing_stays(store, monkeypatch, call):
+    async def work():
+        await store.service.store(new(b"before"), b"before")
+        real = getattr(os, call)
+
+        def refuse(*_, **__):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, call, refuse)
+        with pytest.raises(NoSpaceError):
+            await store.service.store(new(b"x"), b"x")
+        monkeypatch.setattr(os, call, real)
+        return await store.service.store(new(b"x"), b"x")
+
+    assert store.read(run(store, work)) == b"x"
+    assert store.staged() == {}
+
+
+def test_files_that_are_all_here_share_their_transactions_and_keep_their_order(store):
+    commits, real = [], store.service._depot._write
+
+    def write(changes):
+        commits.append(len(changes))
+        return real(changes)
+
+    store.service._depot.commits._write = write
+
+    async def work():
+        async with anyio.create_task_group() as tasks:
+            for number in range(100):
+                tasks.start_soon(store.service.store, new(b"%d" % number, name=f"{number}.txt"), b"%d" % number)
+        await store.service.store(new(b"last", name="last.txt", by_name="page"), b"last")
+        return await store.service.list(owner=None, cursor="", limit=1000)
+
+    uploads, _ = run(store, work)
+    assert sum(commits) == 101
+    assert len(commits) < 60
+    assert uploads[0].name == "last.txt"
+    assert {one.name: store.read(one).decode() for one in uploads[1:]} == {
+        f"{number}.txt": str(number) for number in range(100)
+    }
+
+
+def test_a_blob_that_is_removed_while_a_file_of_the_same_bytes_is_stored_is_stored_again(store):
+    async def work():
+        first = await store.service.store(new(b"same"), b"same")
+        real = store.service._depot.commits._write
+
+        def write_once(changes):
+            store.service._depot.commits._write = real
+            records = store.service._depot._opened()
+            assert records.commit([Remove(first.id, 1.0)], lambda _: True) == [None]
+            assert records.drop_blob(first.sha256, lambda: store.blobs.delete(first.sha256))
+            return real(changes)
+
+        store.service._depot.commits._write = write_once
+        return await store.service.store(new(b"same"), b"same")
+
+    second = run(store, work)
+    assert store.read(second) == b"same"
+    assert store.staged() == {}
+
+
+def test_a_stop_waits_for_files_that_are_all_here(store):
+    async def work():
+        kept = []
+
+        async def keep():
+            kept.append(await store.service.store(new(b"x"), b"x"))
+
+        await store.service.check(new(b"x"))  # how much fits on the disk is known then
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(keep)
+            await anyio.lowlevel.checkpoint()
+            await store.service.close()
+        with pytest.raises(BusyError):
+            await store.service.store(new(b"y"), b"y")
+        return kept
+
+    assert [store.read(one) for one in run(store, work)] == [b"x"]
+
+
+def test_no_reserve_is_touched_by_a_file_that_is_all_here(tmp_path):
+    store = Store(tmp_path, reserve_bytes=1 << 46)
+
+    async def work():
+        with pytest.raises(NoSpaceError):
+            await store.service.store(new(None), b"x")
+
+    run(store, work)
+    assert store.staged() == {}
