@@ -16,7 +16,8 @@ import errno
 import importlib
 import os
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import Any
@@ -26,6 +27,7 @@ from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from assetserver.errors import BusyError, NoSpaceError, SchemaError, StorageError
+from assetserver.jobs.bells import Bell, Bells
 from assetserver.storage.durable import make_durable_folder, sync_folder, try_locked
 
 from .schema import migrate
@@ -59,6 +61,7 @@ class SqliteDatabase:
 
     def __init__(self, path: str, *, patience_s: float = PATIENCE_S, driver: ModuleType | None = None) -> None:
         self.path = os.path.abspath(path)
+        self._bells = Bells(self.path + "-workers")
         self._driver = driver or choose_driver()
         self.is_affected = is_affected(self._driver.sqlite_version_info)
         self._engine = create_engine(
@@ -92,7 +95,7 @@ class SqliteDatabase:
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self, *, alone: bool = True) -> Iterator[Connection]:  # noqa: ARG002 - here everybody writes alone
         """Give a connection that alone may write. What was done is durable on return, or with an exception undone.
 
         Raises ``BusyError`` if others write for longer than the patience.
@@ -107,6 +110,26 @@ class SqliteDatabase:
     def close(self) -> None:
         """Close what is open. It opens anew if it is used again."""
         self._engine.dispose()
+
+    def now(self, connection: Connection) -> float:  # noqa: ARG002 - one machine, one clock
+        """Return the time by which leases are judged."""
+        return time.time()
+
+    def listen(self, worker: str) -> Bell:
+        """Begin to be a worker; see ``JobQueue.listen``."""
+        with _named_errors(self.path):
+            return self._bells.hang(worker)
+
+    def notify(self, connection: Connection) -> None:
+        """Within a transaction that queues jobs: nothing; see ``wake_workers``."""
+
+    def wake_workers(self) -> None:
+        """After a transaction that queued jobs: wake who works."""
+        self._bells.ring_all()
+
+    def find_dead(self, workers: Collection[str]) -> set[str]:
+        """Return which of these workers certainly do not live any more."""
+        return {worker for worker in workers if not self._bells.is_heard(worker)}
 
     def _prepare(self, connection: Any, _: object) -> None:
         connection.isolation_level = None  # transactions begin where _begin says, not where the driver guesses

@@ -40,8 +40,8 @@ from assetserver.storage.blobs import Digest
 from assetserver.uploads.records import Add, Advance, Change, Complete, Fail, Held, Quota, Remove, Upload
 from assetserver.uploads.session import check_conditions
 
+from .connections import Database
 from .schema import uploads
-from .sqlite import SqliteDatabase
 
 _MANY = 500
 """How many values one statement asks for; SQLite takes 999 in its oldest form."""
@@ -67,7 +67,7 @@ class _Terms(msgspec.Struct, frozen=True):
 class SqlUploads:
     """The records in ``database``."""
 
-    def __init__(self, database: SqliteDatabase) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
 
     def commit(self, changes: Sequence[Change], is_stored: Callable[[Digest], bool]) -> list[Exception | None]:
