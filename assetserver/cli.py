@@ -1,4 +1,4 @@
-"""The command line: what it takes. What the commands do stands in ``serving``, ``publishing``, ``upkeep``, ``tokencommands``.
+"""The command line: what it takes. What the commands do stands in ``serving``, ``publishing``, ``upkeep`` and the like.
 
 How they end, and with which exit code, stands in ``endings``.
 """
@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from .endings import EX_FAILURE, told_kindly
+from .jobcli import jobs, worker
 from .options import CONFIG, DATA, JSON, SITE, Commands, check_directory, data_path, load
 from .tokencli import sign, token
 
@@ -289,6 +290,8 @@ def unlock(config: str | None, data: str | None, site: str | None) -> None:
 
 main.add_command(token)
 main.add_command(sign)
+main.add_command(worker)
+main.add_command(jobs)
 
 
 @main.command()

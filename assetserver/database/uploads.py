@@ -36,11 +36,13 @@ from assetserver.errors import (
     UploadGoneError,
     UploadMissingError,
 )
+from assetserver.jobs.job import NewJob
 from assetserver.storage.blobs import Digest
 from assetserver.uploads.records import Add, Advance, Change, Complete, Fail, Held, Quota, Remove, Upload
 from assetserver.uploads.session import check_conditions
 
 from .connections import Database
+from .jobs import enqueue_within
 from .schema import uploads
 
 _MANY = 500
@@ -74,7 +76,13 @@ class SqlUploads:
         """Make ``changes``; see ``UploadRecords.commit``."""
         with self._database.write() as connection:
             makers = _Changes(connection, is_stored)
-            return [makers.try_make(change) for change in changes]
+            refusals = [makers.try_make(change) for change in changes]
+            if makers.new_jobs:
+                enqueue_within(connection, makers.new_jobs, self._database.now(connection))
+                self._database.notify(connection)
+        if makers.new_jobs:
+            self._database.wake_workers()
+        return refusals
 
     def find(self, upload_id: str) -> Upload:
         """Return an upload; see ``UploadRecords.find``."""
@@ -149,6 +157,7 @@ class _Changes:
     """Makes changes within a transaction; each looks at everything first, so that one that is refused has changed nothing."""
 
     def __init__(self, connection: Connection, is_stored: Callable[[Digest], bool]) -> None:
+        self.new_jobs: list[NewJob] = []
         self._connection = connection
         self._is_stored = is_stored
 
@@ -199,6 +208,7 @@ class _Changes:
             self._connection.execute(_INSERT, row)
         else:
             self._connection.execute(_UPDATE, row | {"wanted": upload.id})
+        self.new_jobs += change.jobs
 
     @_make.register
     def _fail(self, change: Fail) -> None:

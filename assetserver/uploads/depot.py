@@ -14,6 +14,7 @@ import anyio
 import msgspec
 
 from assetserver.errors import AssetServerError, BlobMissingError, BusyError, ChecksumMismatchError, UnsupportedTypeError
+from assetserver.jobs.job import NewJob
 from assetserver.settingtables import UploadSettings
 from assetserver.storage.blobs import BlobStore, Digest, StagedUpload, Staging
 from assetserver.storage.pools import FilePool, raise_if_stopping, wait_future
@@ -38,6 +39,9 @@ _MOST_OWNERS = 1000
 T = TypeVar("T")
 P = ParamSpec("P")
 
+FollowUp = Callable[[Upload], Sequence[NewJob]]
+"""The jobs that a complete upload causes. They are recorded with it, in one transaction."""
+
 
 class Depot:
     """Files, blobs and records of uploads, for one event loop. Opens nothing before it is used."""
@@ -50,6 +54,7 @@ class Depot:
         settings: UploadSettings,
         *,
         changed: Callable[[], None],
+        follow_up: FollowUp,
     ) -> None:
         self.files = FilePool("assetserver-uploads", FILE_THREADS)
         self._asking = FilePool("assetserver-records", RECORD_THREADS)
@@ -59,6 +64,7 @@ class Depot:
         self._open_records = open_records
         self._settings = settings
         self._changed = changed
+        self._follow_up = follow_up
         self._records: UploadRecords | None = None
         self._free: tuple[float, int] = (-FRESH_S, 0)
         self._held: dict[str, tuple[float, Held]] = {}
@@ -116,9 +122,10 @@ class Depot:
         """
         with anyio.CancelScope(shield=True):
             done = await wait_future(self.files.submit(_seal, upload, deposit, pieces))
+            recorded = msgspec.structs.replace(change(done), jobs=tuple(self._follow_up(done)))
             for _ in range(_ATTEMPTS):
                 try:
-                    await self.commits.commit(change(done))
+                    await self.commits.commit(recorded)
                 except BlobMissingError:  # the last record of the same bytes was removed right now, and the blob with it
                     await self.on_files(deposit.seal, Digest(done.sha256))
                 else:
