@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -38,9 +39,9 @@ def work_alone(settings: Settings) -> int:
 
 def list_jobs(settings: Settings, options: dict[str, Any]) -> None:
     """List jobs, and below them on stderr how many there are of each state."""
-    desk = _open(settings)
-    page = desk.list_jobs(options["state"], options["kind"], options["below"], options["limit"])
-    count = desk.count()
+    with _opened(settings) as desk:
+        page = desk.list_jobs(options["state"], options["kind"], options["below"], options["limit"])
+        count = desk.count()
     if options["as_json"]:
         click.echo(json.dumps({"jobs": [_as_json(job) for job in page.jobs], "next": page.next_id, "count": count}))
         return
@@ -55,15 +56,16 @@ def list_jobs(settings: Settings, options: dict[str, Any]) -> None:
 
 def retry(settings: Settings, job_ids: Sequence[int], options: dict[str, Any]) -> None:
     """Queue jobs again: those named, or all that are dead."""
-    desk = _open(settings)
-    if options["dead"]:
-        job_ids = [job.id for job in desk.list_jobs(_DEAD, options["kind"], limit=_MANY).jobs]
-    _change(desk.retry, job_ids, "queued again", as_json=options["as_json"])
+    with _opened(settings) as desk:
+        if options["dead"]:
+            job_ids = [job.id for job in desk.list_jobs(_DEAD, options["kind"], limit=_MANY).jobs]
+        _change(desk.retry, job_ids, "queued again", as_json=options["as_json"])
 
 
 def cancel(settings: Settings, job_ids: Sequence[int], *, as_json: bool) -> None:
     """Cancel jobs that are queued or running."""
-    _change(_open(settings).cancel, job_ids, "cancelled", as_json=as_json)
+    with _opened(settings) as desk:
+        _change(desk.cancel, job_ids, "cancelled", as_json=as_json)
 
 
 def _change(change: Callable[[int], Job], job_ids: Sequence[int], done: str, *, as_json: bool) -> None:
@@ -88,12 +90,16 @@ def _change(change: Callable[[int], Job], job_ids: Sequence[int], done: str, *, 
         raise JobError(told + others)
 
 
-def _open(settings: Settings) -> JobDesk:
-    """Return the jobs. Raises ``JobMissingError`` where nothing was ever kept: it would be made, and be empty."""
+@contextmanager
+def _opened(settings: Settings) -> Iterator[JobDesk]:
+    """Give the jobs. Raises ``JobMissingError`` where nothing was ever kept: it would be made, and be empty."""
     records = open_records(settings)
     if not records.are_there():
         raise JobMissingError(f"there are no jobs: there are no records in {_place(settings)}. If it is elsewhere, use --data")
-    return records.jobs()
+    try:
+        yield records.jobs()
+    finally:
+        records.close()
 
 
 def _place(settings: Settings) -> str:

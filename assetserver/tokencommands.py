@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -37,7 +38,8 @@ def create(settings: Settings, options: dict[str, Any]) -> None:
     token, record = issue_token(
         options["scope"], now=now, prefix=options["prefix"], note=options["note"], lifetime_s=lifetime_s
     )
-    _open(settings).add(record)
+    with _opened(settings) as tokens:
+        tokens.add(record)
     if options["as_json"]:
         click.echo(json.dumps({**_as_json(record, now), "token": str(token)}))
         return
@@ -49,7 +51,8 @@ def list_tokens(settings: Settings, *, as_json: bool) -> None:
     """List the tokens, the oldest first; what was revoked stays in the list."""
     now = time.time()
     _check_folder(settings)
-    records = _open(settings).list_all()
+    with _opened(settings) as tokens:
+        records = tokens.list_all()
     if as_json:
         click.echo(json.dumps([_as_json(record, now) for record in records]))
         return
@@ -67,10 +70,10 @@ def revoke(settings: Settings, token_id: str) -> None:
             f"{escape(token_id[:20])!r} is not the id of a token: 12 hexadecimal digits, as `assetserver token list` shows them"
         )
     _check_folder(settings)
-    records = _open(settings)
-    if not records.revoke(match[1], time.time()):
-        known = records.find(match[1])
-        raise AccessError(f"token {match[1]} was revoked already" if known else f"there is no token {match[1]}")
+    with _opened(settings) as tokens:
+        if not tokens.revoke(match[1], time.time()):
+            known = tokens.find(match[1])
+            raise AccessError(f"token {match[1]} was revoked already" if known else f"there is no token {match[1]}")
     click.echo(f"revoked {match[1]}, and the grants that it made")
 
 
@@ -96,8 +99,13 @@ def parse_duration(text: str) -> float:
     return float(int(match[1]) * _SECONDS[match[2]])
 
 
-def _open(settings: Settings) -> TokenRecords:
-    return open_records(settings).access().tokens
+@contextmanager
+def _opened(settings: Settings) -> Iterator[TokenRecords]:
+    records = open_records(settings)
+    try:
+        yield records.access().tokens
+    finally:
+        records.close()
 
 
 def _check_folder(settings: Settings) -> None:
