@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import os
 import stat
 import threading
@@ -148,13 +149,18 @@ class Records:
 
 
 def open_records(settings: Settings) -> Records:
-    """Return the records of ``settings``; nothing is opened yet."""
+    """Return the records of ``settings``; nothing is opened yet. Raises ``SettingsError`` without what opens them."""
     url = settings.database.url
+    if url.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
+        place = settings.locate("database", "url")
+        raise SettingsError(f"{place}: PostgreSQL needs psycopg, which is missing: pip install 'assetserver[postgresql]'")
     return Records(_SQLITE + os.path.join(data_folder(settings), "records.sqlite3") if url == "sqlite" else url)
 
 
-def warn_of_records() -> str:
+def warn_of_records(settings: Settings) -> str:
     """Return what is wrong with the SQLite that would keep the records, or ""."""
+    if settings.database.url.startswith("postgresql"):
+        return ""
     from .database.sqlite import choose_driver, is_affected  # noqa: PLC0415 - SQLAlchemy takes 0.2 s
 
     driver = choose_driver()

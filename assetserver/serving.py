@@ -61,7 +61,7 @@ def serve_settings(settings: Settings, variables: Mapping[str, str], *, reload: 
     address = address_of(listener)
     for line in (
         *describe_mounts(settings),
-        *_describe_jobs(settings, reload=reload),
+        *describe_jobs(settings, reload=reload),
         f"on {address} ({_describe_workers(settings, reload=reload)}stop with Ctrl+C)",
         *(welcome(settings, address) if is_first else ()),
     ):
@@ -137,7 +137,7 @@ def _describe_workers(settings: Settings, *, reload: bool) -> str:
     return f"{count} workers; " if count > 1 and not reload else ""
 
 
-def _describe_jobs(settings: Settings, *, reload: bool) -> Iterator[str]:
+def describe_jobs(settings: Settings, *, reload: bool = False) -> Iterator[str]:
     """Yield the line that says who does jobs, if there will be any."""
     if not settings.uploads.enabled or not (kinds := job_kinds(settings)):
         return

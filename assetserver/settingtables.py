@@ -10,6 +10,7 @@ import ipaddress
 import re
 from collections.abc import Callable
 from typing import Annotated, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -52,6 +53,21 @@ def _is_public(text: str) -> bool:
     return not text or (found is not None and 0 < int(found[1] or 1) <= _LAST_PORT)
 
 
+def _is_database(text: str) -> bool:
+    if text == "sqlite" or re.fullmatch(r"sqlite:///[^\0]+", text):
+        return True
+    try:
+        found = urlsplit(text)
+        return (
+            found.scheme == "postgresql"
+            and found.port != 0
+            and len(found.path) > 1
+            and re.fullmatch("[!-~]+", text) is not None
+        )
+    except ValueError:  # brackets or a port that are none
+        return False
+
+
 def _is_shared_secret(text: str) -> bool:
     try:
         return text.startswith("whsec_") and 24 <= len(base64.b64decode(text[6:], validate=True)) <= 64  # noqa: PLR2004 - bytes
@@ -67,9 +83,7 @@ _EVENTS = Form('be "" or a URL such as "https://example.com/hooks"', _matches(r"
 _GLOB = Form('be a glob such as "*.html" or "/docs/**"', _matches(r"[^\0]+"))
 _HOST = Form("be a host name without port", _matches(r"(?i:[a-z0-9._-]+|\[[0-9a-f:.]+\])?"), is_name=True)
 _INSIDE = Form('be a path inside the directory, such as "index.html"', _is_inside)
-_DATABASE = Form(
-    'be "sqlite", "sqlite:///PATH" or "postgresql://USER@HOST/NAME"', _matches(r"sqlite|sqlite:///[^\0]+|postgresql://[!-~]+")
-)
+_DATABASE = Form('be "sqlite", "sqlite:///PATH" or "postgresql://USER@HOST/NAME"', _is_database)
 _SECRET = Form('be "NAME:SECRET" with a secret of 32 characters or more', _matches(r"[A-Za-z0-9_-]{1,32}:[!-~]{32,}"))
 _KEY = Form('be the second line of a .pub file, such as "RWQ…"', _matches(r"RW[0-9A-Za-z+/]{54}"))
 _NETWORK = Form('be an IP address or a network such as "10.0.0.0/8"', _is_network)

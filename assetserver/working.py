@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import time
+from contextlib import suppress
 
 from .data import Records, open_records
 from .endings import EX_FAILURE
@@ -37,7 +38,8 @@ def work(settings: Settings, channel: socket.socket | None = None) -> int:
     if channel is None:
         signal.signal(signal.SIGINT, process.on_signal)
     else:
-        os.nice(NICENESS)
+        with suppress(OSError):  # a sandbox may forbid it
+            os.nice(NICENESS)
         channel.send(READY)
         threading.Thread(target=process.watch_master, name="assetserver-master", daemon=True).start()
     return process.run()

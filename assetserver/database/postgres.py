@@ -21,10 +21,10 @@ from typing import Any
 from sqlalchemy import Connection, create_engine, func, text
 from sqlalchemy import select as select_of
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from assetserver.errors import BusyError, NoSpaceError, SchemaError, SettingsError, StorageError
+from assetserver.errors import BusyError, NoSpaceError, SchemaError, StorageError
 
 from .schema import migrate
 
@@ -53,31 +53,24 @@ _NOTIFY = text(f"SELECT pg_notify('{CHANNEL}', '')")
 class PostgresDatabase:
     """The database at ``url``, ``postgresql://USER@HOST/NAME``, which must be there; its tables need not.
 
-    Raises ``SettingsError`` for a URL that is none, or without psycopg. All methods block, and may be called from any thread.
+    It needs psycopg. All methods block, and may be called from any thread.
     """
 
     def __init__(self, url: str, *, patience_s: float = PATIENCE_S) -> None:
         milliseconds = int(patience_s * 1000)
-        try:
-            self._url = make_url(url).set(drivername="postgresql+psycopg")
-            self._engine = create_engine(
-                self._url,
-                pool_size=_CONNECTIONS,
-                max_overflow=0,
-                pool_timeout=patience_s,
-                pool_pre_ping=True,  # 0.1 ms; a server that was restarted is noticed before a request is lost
-                connect_args={
-                    "connect_timeout": max(2, int(patience_s)),
-                    "options": f"-c lock_timeout={milliseconds} -c statement_timeout={6 * milliseconds}",
-                },
-            )
-        except (ArgumentError, NoSuchModuleError) as error:
-            raise SettingsError(f"database.url is no URL of a database: {error}") from error
-        except ModuleNotFoundError as error:
-            raise SettingsError(
-                "database.url names PostgreSQL, and psycopg is missing: pip install 'assetserver[postgresql]'"
-            ) from error
-        self.name = self._url.set(password=None).render_as_string().replace("+psycopg", "")
+        self._url = make_url(url).set(drivername="postgresql+psycopg")
+        self._engine = create_engine(
+            self._url,
+            pool_size=_CONNECTIONS,
+            max_overflow=0,
+            pool_timeout=patience_s,
+            pool_pre_ping=True,  # 0.1 ms; a server that was restarted is noticed before a request is lost
+            connect_args={
+                "connect_timeout": max(2, int(patience_s)),
+                "options": f"-c lock_timeout={milliseconds} -c statement_timeout={6 * milliseconds}",
+            },
+        )
+        self.name = f"database {self._url.database} at {self._url.host or self._url.query.get('host', 'localhost')}"
 
     def open(self) -> None:
         """Make the tables what this program needs. May be repeated. Raises ``SchemaError`` for those of a newer one."""
