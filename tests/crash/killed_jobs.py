@@ -138,11 +138,23 @@ def end(child: int, number: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+def wait_progress(folder: str, seen: int) -> int:
+    """Wait until more than ``seen`` files tell of jobs, however busy the machine is; return how many do."""
+    deadline_s = time.monotonic() + LIMIT_S
+    while (files := len(os.listdir(folder))) <= seen:
+        if time.monotonic() > deadline_s:
+            sys.exit("no job is begun any more")
+        time.sleep(0.005)
+    return files
+
+
 def disturb(url: str, folder: str, kills: int, chance: random.Random) -> list[int]:
     """Kill and stop at random; return the workers that live in the end."""
     places = [work] * WORKERS + [produce]
     children = [start(run, url, folder) for run in places]
+    seen = 0
     for _ in range(kills):
+        seen = wait_progress(folder, seen)
         time.sleep(chance.uniform(0.01, 0.15))
         place = chance.randrange(len(places))
         if chance.random() < 0.05:
