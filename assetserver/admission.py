@@ -28,4 +28,4 @@ def open_authority(settings: Settings, records: Records) -> Authority:
     if settings.access.keys:
         load_keys()
     pool = FilePool("assetserver-access", THREADS)
-    return Authority(open_access, load_keys, pool, collections=names, read_mark=open_revocations(records).read)
+    return Authority(open_access, load_keys, pool, collections=names, read_mark=open_revocations(settings).read)

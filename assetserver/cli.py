@@ -1,4 +1,4 @@
-"""The command line: what it takes. What the commands do stands in ``serving``, ``publishing``, ``upkeep``, ``tokencommands``.
+"""The command line: what it takes. What the commands do stands in ``serving``, ``publishing``, ``upkeep`` and the like.
 
 How they end, and with which exit code, stands in ``endings``.
 """
@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from .endings import EX_FAILURE, told_kindly
+from .jobcli import jobs, worker
 from .options import CONFIG, DATA, JSON, SITE, Commands, check_directory, data_path, load
 from .tokencli import sign, token
 
@@ -70,13 +71,13 @@ def check(config: str | None, data: str | None, wants_list: bool) -> None:
     with told_kindly():
         from .app import create_app  # noqa: PLC0415 - as in `serve`
         from .data import check_data_folder, warn_of_records  # noqa: PLC0415
-        from .serving import describe_mounts  # noqa: PLC0415
+        from .serving import describe_jobs, describe_mounts  # noqa: PLC0415
 
         settings = load(config, data_path(data))
         create_app(settings)
         check_data_folder(settings)
-        warning = warn_of_records() if settings.uploads.enabled else ""
-    for line in describe_mounts(settings):
+        warning = warn_of_records(settings) if settings.uploads.enabled else ""
+    for line in (*describe_mounts(settings), *describe_jobs(settings)):
         click.echo(line)
     if warning:
         click.secho("warning: ", fg="yellow", bold=True, nl=False, err=True)
@@ -289,6 +290,8 @@ def unlock(config: str | None, data: str | None, site: str | None) -> None:
 
 main.add_command(token)
 main.add_command(sign)
+main.add_command(worker)
+main.add_command(jobs)
 
 
 @main.command()

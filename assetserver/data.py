@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import os
 import stat
 import threading
@@ -28,7 +29,9 @@ from .storage.marks import ChangeMark
 from .wording import short_path
 
 if TYPE_CHECKING:
-    from .database.sqlite import SqliteDatabase
+    from .database.connections import Database
+    from .database.jobs import SqlJobs
+    from .uploads.depot import FollowUp
     from .uploads.records import UploadRecords
     from .uploads.service import UploadService
 
@@ -78,19 +81,20 @@ def open_library(settings: Settings) -> Library:
 
 
 class Records:
-    """The records in the database at ``path``, opened when they are first touched: only then SQLAlchemy is imported.
+    """The records in the database at ``url``, opened when they are first touched: only then SQLAlchemy is imported.
 
-    All methods block, and may be called from any thread.
+    ``url`` is ``sqlite:///PATH`` or one of PostgreSQL. All methods block, and may be called from any thread.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self._database: SqliteDatabase | None = None
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._path = url.removeprefix(_SQLITE) if url.startswith(_SQLITE) else ""
+        self._database: Database | None = None
         self._lock = threading.Lock()
 
     def are_there(self) -> bool:
         """Tell whether anything was ever kept: who only looks must not make a database."""
-        return self._database is not None or os.path.exists(self.path)
+        return self._database is not None or not self._path or os.path.exists(self._path)
 
     def uploads(self) -> UploadRecords:
         """Return the records of uploads."""
@@ -104,22 +108,35 @@ class Records:
 
         return AccessRecords(SqlTokens(self._open()), SqlGrants(self._open()))
 
+    def jobs(self) -> SqlJobs:
+        """Return the jobs, for who makes work, who does it, and people."""
+        from .database.jobs import SqlJobs  # noqa: PLC0415 - as above
+
+        return SqlJobs(self._open())
+
     def close(self) -> None:
         """Close the database. It is opened anew if it is used again."""
         with self._lock:
             if self._database is not None:
                 self._database.close()
 
-    def _open(self) -> SqliteDatabase:
+    def _open(self) -> Database:
         with self._lock:
             if self._database is None:
-                from .database.sqlite import SqliteDatabase  # noqa: PLC0415 - as above
-
-                self._make_private()
-                database = SqliteDatabase(self.path)
+                database = self._make()
                 database.open()
                 self._database = database
             return self._database
+
+    def _make(self) -> Database:
+        if not self._path:
+            from .database.postgres import PostgresDatabase  # noqa: PLC0415 - as above
+
+            return PostgresDatabase(self._url)
+        from .database.sqlite import SqliteDatabase  # noqa: PLC0415 - as above
+
+        self._make_private()
+        return SqliteDatabase(self._path)
 
     def _make_private(self) -> None:
         """Make the file, if it is not there, for this user alone; SQLite gives its ``-wal`` and ``-shm`` the same mode.
@@ -127,19 +144,23 @@ class Records:
         Without opening it: whoever closes a file drops the locks that this process has on it. Errors are told by who opens it.
         """
         with suppress(OSError):
-            make_durable_folder(os.path.dirname(os.path.abspath(self.path)))
-            os.mknod(self.path, stat.S_IFREG | 0o600)
+            make_durable_folder(os.path.dirname(os.path.abspath(self._path)))
+            os.mknod(self._path, stat.S_IFREG | 0o600)
 
 
 def open_records(settings: Settings) -> Records:
-    """Return the records of ``settings``; nothing is opened yet."""
+    """Return the records of ``settings``; nothing is opened yet. Raises ``SettingsError`` without what opens them."""
     url = settings.database.url
-    own = os.path.join(data_folder(settings), "records.sqlite3")
-    return Records(url.removeprefix(_SQLITE) if url.startswith(_SQLITE) else own)
+    if url.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
+        place = settings.locate("database", "url")
+        raise SettingsError(f"{place}: PostgreSQL needs psycopg, which is missing: pip install 'assetserver[postgresql]'")
+    return Records(_SQLITE + os.path.join(data_folder(settings), "records.sqlite3") if url == "sqlite" else url)
 
 
-def warn_of_records() -> str:
+def warn_of_records(settings: Settings) -> str:
     """Return what is wrong with the SQLite that would keep the records, or ""."""
+    if settings.database.url.startswith("postgresql"):
+        return ""
     from .database.sqlite import choose_driver, is_affected  # noqa: PLC0415 - SQLAlchemy takes 0.2 s
 
     driver = choose_driver()
@@ -156,14 +177,15 @@ def open_media_blobs(settings: Settings) -> FileBlobs:
     return FileBlobs(os.path.join(data_folder(settings), MEDIA, "blobs"))
 
 
-def open_uploads(settings: Settings, records: Records) -> UploadService:
+def open_uploads(settings: Settings, records: Records, follow_up: FollowUp) -> UploadService:
     """Return the service of uploads, whose records are ``records``; nothing is opened yet."""
     from .storage.staging import FileStaging  # noqa: PLC0415 - commands that receive nothing start without
     from .uploads.service import UploadService  # noqa: PLC0415 - as above
 
     blobs = open_media_blobs(settings)
     staging = FileStaging(os.path.join(data_folder(settings), MEDIA, "staging"), blobs)
-    return UploadService(staging, blobs, records.uploads, settings.uploads, changed=open_changes(settings).move)
+    changed = open_changes(settings).move
+    return UploadService(staging, blobs, records.uploads, settings.uploads, changed=changed, follow_up=follow_up)
 
 
 def open_changes(settings: Settings) -> ChangeMark:
@@ -171,9 +193,9 @@ def open_changes(settings: Settings) -> ChangeMark:
     return ChangeMark(os.path.join(data_folder(settings), MEDIA, "changes"))
 
 
-def open_revocations(records: Records) -> ChangeMark:
-    """Return the mark that moves when a token of ``records`` is revoked: it lies beside them, whoever shares them."""
-    return ChangeMark(os.path.join(os.path.dirname(os.path.abspath(records.path)), "revocations"))
+def open_revocations(settings: Settings) -> ChangeMark:
+    """Return the mark that moves when a token is revoked. Servers with the same records and another folder look every second."""
+    return ChangeMark(os.path.join(data_folder(settings), "revocations"))
 
 
 def load_signing_keys(settings: Settings) -> KeyRing:

@@ -217,3 +217,44 @@ class NoSpaceError(StorageError):
 
 class SchemaError(AssetServerError):
     """The records were made by a newer version of this program, or are no records. The message says what to do."""
+
+
+class JobError(AssetServerError):
+    """Something about a background job; the message says which, and what to do."""
+
+    status = 409
+
+
+class JobMissingError(JobError):
+    """There is no such job, or it ended so long ago that it is forgotten."""
+
+    status = 404
+
+
+class JobStateError(JobError):
+    """A job cannot be retried or cancelled as it is now."""
+
+
+class JobFailedError(JobError):
+    """An attempt of a job failed; another one may not. What a handler raises.
+
+    ``signal``: the number of the one that ended its process, or 0. ``retry_after_s``: not before, if somebody said so.
+    """
+
+    status = 500
+    retryable = True
+
+    def __init__(self, reason: str, *, signal: int = 0, retry_after_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.signal = signal
+        self.retry_after_s = retry_after_s
+
+
+class JobRefusedError(JobFailedError):
+    """An attempt of a job failed as every other one would: what it is given cannot be worked on."""
+
+    retryable = False
+
+
+class LeaseLostError(JobError):
+    """The job was cancelled, or another worker has it: whatever comes of this attempt does not count."""

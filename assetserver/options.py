@@ -21,6 +21,7 @@ _ELSEWHERE = {
     "delete": "revoke",
     "deploy": "publish",
     "fsck": "verify",
+    "kill": "cancel",
     "list": "releases",
     "ls": "releases",
     "new": "create",
@@ -28,14 +29,18 @@ _ELSEWHERE = {
     "push": "publish",
     "remove": "revoke",
     "revert": "rollback",
+    "requeue": "retry",
+    "rerun": "retry",
     "rm": "revoke",
     "run": "serve",
     "start": "serve",
     "status": "releases",
+    "stop": "cancel",
     "switch": "promote",
     "tag": "alias",
     "undo": "rollback",
     "upload": "publish",
+    "work": "worker",
 }
 """What other tools call it."""
 

@@ -25,13 +25,15 @@ from .data import check_data_folder, open_library, served_sites
 from .descriptors import raise_limit
 from .endings import told_kindly, with_options
 from .firststart import is_first_start, welcome
+from .jobkinds import job_kinds
 from .origin import OriginServer
 from .releases.manifest import SHORT
 from .settings import Settings
 from .settingtables import SiteSettings
 from .tomllines import format_bytes
-from .wording import in_units
+from .wording import in_units, plural
 from .workers import run_workers, tell_stopped
+from .working import work
 
 EX_UNAVAILABLE = 69
 BACKLOG = 4096
@@ -65,6 +67,7 @@ def serve_settings(settings: Settings, variables: Mapping[str, str], *, reload: 
     address = address_of(listener)
     for line in (
         *describe_mounts(settings),
+        *describe_jobs(settings, reload=reload),
         f"on {address} ({_describe_workers(settings, reload=reload)}stop with Ctrl+C)",
         *(welcome(settings, address) if is_first else ()),
     ):
@@ -72,7 +75,7 @@ def serve_settings(settings: Settings, variables: Mapping[str, str], *, reload: 
     try:
         if reload:
             os.environ.update(variables)
-        elif settings.server.workers > 1:
+        elif settings.server.workers > 1 or count_job_workers(settings):
             return _run_workers(app, settings, listener)
         return _run(_config(_APP if reload else app, settings, reload=reload), listener)
     finally:
@@ -130,9 +133,23 @@ def describe_mounts(settings: Settings) -> Iterator[str]:
         yield f"uploads to /uploads, up to {_in_binary_units(settings.uploads.max_size)} a file"
 
 
+def count_job_workers(settings: Settings) -> int:
+    """Return how many processes do jobs beside the server: none, if nothing that it takes causes one."""
+    return settings.jobs.workers if settings.uploads.enabled and job_kinds(settings) else 0
+
+
 def _describe_workers(settings: Settings, *, reload: bool) -> str:
     count = settings.server.workers
     return f"{count} workers; " if count > 1 and not reload else ""
+
+
+def describe_jobs(settings: Settings, *, reload: bool = False) -> Iterator[str]:
+    """Yield the line that says who does jobs, if there will be any."""
+    if not settings.uploads.enabled or not (kinds := job_kinds(settings)):
+        return
+    count = 0 if reload else count_job_workers(settings)
+    who = f"done by {count} {plural(count, 'worker')} beside" if count else with_options("left to: assetserver worker")
+    yield f"jobs ({', '.join(kinds)}) {who}"
 
 
 def _in_binary_units(count: int) -> str:
@@ -194,9 +211,16 @@ def _run_workers(app: Starlette, settings: Settings, listener: socket.socket) ->
         with told_kindly():
             OriginServer(_config(create_app(settings), settings), channel).run(sockets=[listener])
 
+    def do_jobs(channel: socket.socket) -> None:
+        listener.close()
+        with told_kindly():
+            sys.exit(work(settings, channel))
+
     _load_all(_config(app, settings))
     _tune_memory()  # which forks inherit
-    return run_workers(settings.server.workers, serve, settings.server.graceful_shutdown_s)
+    server = settings.server
+    jobs = count_job_workers(settings)
+    return run_workers(server.workers, serve, server.graceful_shutdown_s, jobs=jobs, work=do_jobs)
 
 
 def _load_all(config: uvicorn.Config) -> None:

@@ -29,6 +29,7 @@ from assetserver.settingtables import (
     DataSettings,
     Form,
     HeadersSettings,
+    JobSettings,
     MemorySettings,
     MountSettings,
     PreviewSettings,
@@ -37,6 +38,7 @@ from assetserver.settingtables import (
     SiteSettings,
     Table,
     UploadSettings,
+    WebhookSettings,
 )
 from assetserver.tomllines import (
     Layer,
@@ -78,6 +80,8 @@ class Settings:
     collections: tuple[CollectionSettings, ...] = ()
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
     access: AccessSettings = field(default_factory=AccessSettings)
+    jobs: JobSettings = field(default_factory=JobSettings)
+    webhooks: WebhookSettings = field(default_factory=WebhookSettings)
     sources: Mapping[Location, str] = field(default_factory=dict, compare=False, repr=False)
 
     def locate(self, *location: str | int) -> str:
@@ -192,6 +196,7 @@ def load_settings(
         tables[name] = TABLES[name](**tables[name])
     settings = Settings(**tables, sources=sources)
     _check_places(settings)
+    _check_webhooks(settings)
     return settings
 
 
@@ -207,6 +212,14 @@ def _check_places(settings: Settings) -> None:
                 place = format_value(one.host + one.prefix)
                 problem = f"{both} have the same host and prefix, {place}; change one of them"
                 raise SettingsError(f"{settings.locate(name, index)}: {problem}")
+
+
+def _check_webhooks(settings: Settings) -> None:
+    """Raise ``SettingsError`` if events would be sent that no receiver could know from forged ones."""
+    if settings.webhooks.url and not settings.webhooks.secrets:
+        place = settings.locate("webhooks", "url")
+        remedy = 'webhooks.secrets = ["whsec_…"], of which `echo whsec_$(openssl rand -base64 32)` makes one'
+        raise SettingsError(f"{place}: webhooks.url is set, and nothing signs what is sent there; add {remedy}")
 
 
 def _read_file(path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Layer:

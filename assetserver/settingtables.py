@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import re
 from collections.abc import Callable
 from typing import Annotated, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -51,14 +53,37 @@ def _is_public(text: str) -> bool:
     return not text or (found is not None and 0 < int(found[1] or 1) <= _LAST_PORT)
 
 
+def _is_database(text: str) -> bool:
+    if text == "sqlite" or re.fullmatch(r"sqlite:///[^\0]+", text):
+        return True
+    try:
+        found = urlsplit(text)
+        return (
+            found.scheme == "postgresql"
+            and found.port != 0
+            and len(found.path) > 1
+            and re.fullmatch("[!-~]+", text) is not None
+        )
+    except ValueError:  # brackets or a port that are none
+        return False
+
+
+def _is_shared_secret(text: str) -> bool:
+    try:
+        return text.startswith("whsec_") and 24 <= len(base64.b64decode(text[6:], validate=True)) <= 64  # noqa: PLR2004 - bytes
+    except ValueError:
+        return False
+
+
 _ANY = Form("", lambda _: True)
 _ADDRESS = Form('be a host name or IP address, such as "127.0.0.1"', _matches(r"[!-.0-~]+"))
 _DIRECTORY = Form("name a folder", _matches(r"[^\0]+"), is_path=True)
 _FIELD = Form('be a field value such as "max-age=3600"', _matches(r"([!-~]([ -~]*[!-~])?)?"))
+_EVENTS = Form('be "" or a URL such as "https://example.com/hooks"', _matches(r"(https?://[!-\"$-.0-~]+(/[!-\"$-~]*)?)?"))
 _GLOB = Form('be a glob such as "*.html" or "/docs/**"', _matches(r"[^\0]+"))
 _HOST = Form("be a host name without port", _matches(r"(?i:[a-z0-9._-]+|\[[0-9a-f:.]+\])?"), is_name=True)
 _INSIDE = Form('be a path inside the directory, such as "index.html"', _is_inside)
-_DATABASE = Form('be "sqlite" or "sqlite:///PATH"', _matches(r"sqlite|sqlite:///[^\0]+"))
+_DATABASE = Form('be "sqlite", "sqlite:///PATH" or "postgresql://USER@HOST/NAME"', _is_database)
 _SECRET = Form('be "NAME:SECRET" with a secret of 32 characters or more', _matches(r"[A-Za-z0-9_-]{1,32}:[!-~]{32,}"))
 _KEY = Form('be the second line of a .pub file, such as "RWQ…"', _matches(r"RW[0-9A-Za-z+/]{54}"))
 _NETWORK = Form('be an IP address or a network such as "10.0.0.0/8"', _is_network)
@@ -70,6 +95,7 @@ _PUBLIC = Form('be "" or a lower-case origin such as "https://www.example.com", 
 _PATH = Form("be a path without null characters", _matches(r"[^\0]*"), is_path=True)
 _PREFIX = Form('start with "/", not end with it, and have no "?", "#", "%", "{", "}", empty, "." or ".." segment', _is_prefix)
 _SITE = Form("be lower-case letters, digits, dots and hyphens", _matches(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?"))
+_SHARED = Form('be "whsec_" and 24 to 64 random bytes in base64', _is_shared_secret)
 _TAG = Form("be printable ASCII without space or comma", _matches(r"[!-+\--~]+"))
 
 
@@ -264,7 +290,32 @@ class CollectionSettings(Table, frozen=True, kw_only=True):
 class DatabaseSettings(Table, frozen=True, kw_only=True):
     """``[database]``: where records are kept."""
 
-    url: Annotated[str, _about("sqlite for records.sqlite3 in the data folder, or where else.", _DATABASE)] = "sqlite"
+    url: Annotated[
+        str, _about("Where: sqlite for records.sqlite3 in the data folder, another file, or a PostgreSQL database.", _DATABASE)
+    ] = "sqlite"
+
+
+class JobSettings(Table, frozen=True, kw_only=True):
+    """``[jobs]``: background work, and who does it."""
+
+    workers: Annotated[
+        int, _about("Worker processes that serve runs beside itself, if there is anything to do; 0 for none.", ge=0, le=64)
+    ] = 1
+    lease_s: Annotated[
+        int, _about("How long a worker may give no sign of life before others take its jobs.", ge=2, le=3600)
+    ] = 10
+    keep_done_s: Annotated[int, _about("How long jobs that are done are kept.", ge=0, le=31_536_000)] = 86_400
+    keep_dead_s: Annotated[int, _about("How long jobs that failed for good are kept.", ge=0, le=315_360_000)] = 2_592_000
+
+
+class WebhookSettings(Table, frozen=True, kw_only=True):
+    """``[webhooks]``: who is told of events."""
+
+    url: Annotated[str, _about("Where events are sent to, such as upload.completed; empty for nowhere.", _EVENTS)] = ""
+    secrets: Annotated[
+        tuple[str, ...], _about("What receivers know them by; all sign, so that one can be replaced.", _SHARED)
+    ] = ()
+    timeout_s: Annotated[int, _about("How long the receiver may take to answer.", ge=1, le=300)] = 15
 
 
 class AccessSettings(Table, frozen=True, kw_only=True):
@@ -291,5 +342,7 @@ TABLES: dict[str, type[Table]] = {
     "collections": CollectionSettings,
     "database": DatabaseSettings,
     "access": AccessSettings,
+    "jobs": JobSettings,
+    "webhooks": WebhookSettings,
 }
 ARRAYS = ("sites", "mounts", "cache", "collections")

@@ -7,16 +7,16 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import click
 
 from .access.signedurls import sign_url
-from .access.tokens import TokenRecord, TokenRecords, issue_token
+from .access.tokens import TokenRecord, issue_token
 from .addresses import base_url
-from .data import data_folder, load_signing_keys, open_records, open_revocations
+from .data import Records, data_folder, load_signing_keys, open_records, open_revocations
 from .delivery.mediafolder import parse_media_path
 from .errors import AccessError
 from .semantics.targets import RefusedTarget, format_target, parse_target
@@ -38,7 +38,8 @@ def create(settings: Settings, options: dict[str, Any]) -> None:
     token, record = issue_token(
         options["scope"], now=now, prefix=options["prefix"], note=options["note"], lifetime_s=lifetime_s
     )
-    _open(settings).add(record)
+    with _opened(settings) as records:
+        records.access().tokens.add(record)
     if options["as_json"]:
         click.echo(json.dumps({**_as_json(record, now), "token": str(token)}))
         return
@@ -50,13 +51,14 @@ def list_tokens(settings: Settings, *, as_json: bool) -> None:
     """List the tokens, the oldest first; what was revoked stays in the list."""
     now = time.time()
     _check_folder(settings)
-    records = _open(settings).list_all()
+    with _opened(settings) as records:
+        tokens = records.access().tokens.list_all()
     if as_json:
-        click.echo(json.dumps([_as_json(record, now) for record in records]))
+        click.echo(json.dumps([_as_json(token, now) for token in tokens]))
         return
-    if not records:
+    if not tokens:
         click.echo(f"no tokens in {short_path(data_folder(settings))} yet: assetserver token create --scope upload", err=True)
-    for line in _as_lines(records, now):
+    for line in _as_lines(tokens, now):
         click.echo(line)
 
 
@@ -68,13 +70,13 @@ def revoke(settings: Settings, token_id: str) -> None:
             f"{escape(token_id[:20])!r} is not the id of a token: 12 hexadecimal digits, as `assetserver token list` shows them"
         )
     _check_folder(settings)
-    records = open_records(settings)
-    tokens = records.access().tokens
-    if not tokens.revoke(match[1], time.time()):
-        known = tokens.find(match[1])
-        raise AccessError(f"token {match[1]} was revoked already" if known else f"there is no token {match[1]}")
-    with suppress(OSError):  # without the mark, servers see it when they look the token up again, in less than a second
-        open_revocations(records).move()
+    with _opened(settings) as records:
+        tokens = records.access().tokens
+        if not tokens.revoke(match[1], time.time()):
+            known = tokens.find(match[1])
+            raise AccessError(f"token {match[1]} was revoked already" if known else f"there is no token {match[1]}")
+        with suppress(OSError):  # without the mark, servers see it when they look the token up again, in less than a second
+            open_revocations(settings).move()
     click.echo(f"revoked {match[1]}, and the grants that it made")
 
 
@@ -100,8 +102,13 @@ def parse_duration(text: str) -> float:
     return float(int(match[1]) * _SECONDS[match[2]])
 
 
-def _open(settings: Settings) -> TokenRecords:
-    return open_records(settings).access().tokens
+@contextmanager
+def _opened(settings: Settings) -> Iterator[Records]:
+    records = open_records(settings)
+    try:
+        yield records
+    finally:
+        records.close()
 
 
 def _check_folder(settings: Settings) -> None:

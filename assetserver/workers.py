@@ -1,4 +1,4 @@
-"""The master of several workers: forks them, starts one anew that died, and stops them all; knows nothing of HTTP.
+"""The master of several workers: forks them, starts one anew that died, and stops them all; knows nothing of HTTP and jobs.
 
 Laws:
 - The master has no event loop, no application and no thread: what it forks holds no lock that nobody will ever release.
@@ -47,21 +47,30 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT)
 _TOLD = (*_STOPPING, signal.SIGCHLD)
 
 
-def run_workers(count: int, serve: Serve, grace_s: float) -> int:
-    """Run ``count`` processes that ``serve`` until SIGTERM or SIGINT; return the exit code.
+def run_workers(count: int, serve: Serve, grace_s: float, *, jobs: int = 0, work: Serve | None = None) -> int:
+    """Run ``count`` processes that ``serve``, and ``jobs`` that ``work``, until SIGTERM or SIGINT; return the exit code.
 
     They get ``grace_s`` and ``MARGIN_S`` to end; a second signal kills them at once. One that dies is started anew; if none
-    can start, all ends, with the exit code of the last. To be called in the main thread of a process that has no other one.
+    can start that serves, all ends, with the exit code of the last. To be called in the main thread of a process that has no
+    other one.
     """
     gc.collect()
     gc.freeze()  # a collection would write into every page that the workers share
-    return _Master(count, serve, grace_s + MARGIN_S).run()
+    workers = [_Worker(serve) for _ in range(count)]
+    if work is not None:
+        workers += [_Worker(work, serves=False) for _ in range(jobs)]
+    return _Master(workers, grace_s + MARGIN_S).run()
 
 
 @dataclass(slots=True)
 class _Worker:
-    """A place for a worker, and who has it: nobody, if ``pid`` is 0; then the next one comes at ``due_s``."""
+    """A place for a worker, and who has it: nobody, if ``pid`` is 0; then the next one comes at ``due_s``.
 
+    ``serves``: nothing is served without one. Others do jobs.
+    """
+
+    run: Serve
+    serves: bool = True
     pid: int = 0
     channel: socket.socket | None = None
     is_ready: bool = False
@@ -69,11 +78,15 @@ class _Worker:
     due_s: float = 0.0
     short_lives: int = 0
 
+    @property
+    def title(self) -> str:
+        """What people are told it is."""
+        return "worker" if self.serves else "job worker"
+
 
 class _Master:
-    def __init__(self, count: int, serve: Serve, patience_s: float) -> None:
-        self._workers = [_Worker() for _ in range(count)]
-        self._serve = serve
+    def __init__(self, workers: list[_Worker], patience_s: float) -> None:
+        self._workers = workers
         self._patience_s = patience_s
         self._signals: list[int] = []
         self._code: int | None = None  # known once we are stopping
@@ -126,10 +139,10 @@ class _Master:
         try:
             pid = os.fork()
             if pid == 0:
-                self._become_worker(ours, theirs)
+                self._become_worker(worker.run, ours, theirs)
         except OSError as error:
             ours.close()
-            _say(f"cannot start a worker: {(error.strerror or str(error)).lower()}")
+            _say(f"cannot start a {worker.title}: {(error.strerror or str(error)).lower()}")
             self._postpone(worker, now_s)
             return
         finally:
@@ -138,7 +151,7 @@ class _Master:
         worker.pid, worker.channel, worker.is_ready, worker.started_s = pid, ours, False, now_s
         self._selector.register(ours, selectors.EVENT_READ, worker)
 
-    def _become_worker(self, ours: socket.socket, theirs: socket.socket) -> NoReturn:
+    def _become_worker(self, run: Serve, ours: socket.socket, theirs: socket.socket) -> NoReturn:
         """Go on as a worker, and never return into what the master was doing."""
         code = EX_FAILURE
         try:
@@ -151,7 +164,7 @@ class _Master:
                     one.close()
             self._selector.close()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _TOLD)
-            self._serve(theirs)
+            run(theirs)
             code = 0
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else EX_FAILURE * bool(error.code)
@@ -201,7 +214,8 @@ class _Master:
 
     def _replace(self, worker: _Worker, pid: int, code: int) -> None:
         end = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        if not worker.is_ready and not any(other.pid and other.is_ready for other in self._workers):
+        is_served = worker.is_ready or any(other.pid and other.is_ready and other.serves for other in self._workers)
+        if worker.serves and not is_served:
             _say(f"error: worker {pid} {end} before it could serve, and no other one does; nothing is served")
             self._stop(code if code > 0 else EX_FAILURE)
             return
@@ -209,7 +223,7 @@ class _Master:
         worker.short_lives = 0 if now_s - worker.started_s >= STEADY_S else worker.short_lives + 1
         pause_s = self._postpone(worker, now_s) if worker.short_lives else 0.0
         worker.due_s = now_s + pause_s
-        _say(f"worker {pid} {end}; another one starts" + (f" in {pause_s:g} s" if pause_s else ""))
+        _say(f"{worker.title} {pid} {end}; another one starts" + (f" in {pause_s:g} s" if pause_s else ""))
 
     def _postpone(self, worker: _Worker, now_s: float) -> float:
         """Let the next start wait the longer the more went wrong in a row; return how long."""

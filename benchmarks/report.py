@@ -139,12 +139,13 @@ def main() -> int:
     lines = list(tell(sections))
     publishing = list(tell_values(os.path.join(arguments.results, "publish.json"), "Publishing, switching, keeping releases"))
     uploads = list(tell_values(os.path.join(arguments.results, "uploads.json"), "Uploads"))
-    print(*lines, "", *publishing, "", *uploads, sep="\n")
+    jobs = list(tell_values(os.path.join(arguments.results, "jobs.json"), "Background jobs"))
+    print(*lines, "", *publishing, "", *uploads, "", *jobs, sep="\n")
     if arguments.readme:
         with open(arguments.readme, encoding="utf-8") as file:
             text = file.read()
         try:
-            for name, block in (("bench", lines), ("publish", publishing), ("uploads", uploads)):
+            for name, block in (("bench", lines), ("publish", publishing), ("uploads", uploads), ("jobs", jobs)):
                 text = rewrite(text, name, block)
             write(arguments.readme, text)
         except ValueError as error:

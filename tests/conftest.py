@@ -24,6 +24,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from .postgresql import postgres as postgres  # noqa: PLC0414 - a fixture, for all tests
+
 START_LIMIT_S = 20.0
 STOP_LIMIT_S = 5.0
 ANSWER_LIMIT_S = 10.0

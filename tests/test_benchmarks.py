@@ -60,6 +60,15 @@ def test_bench_uploads_measures_against_every_goal(start_program, missing, tmp_p
     assert len([row for row in rows if row["goal"]]) >= 5
 
 
+def test_bench_jobs_measures_against_every_goal(start_program, tmp_path):
+    numbers = tmp_path / "jobs.json"
+    command = [sys.executable, BENCHMARKS / "bench_jobs.py", "--quick", "--json", numbers, "--folder", tmp_path]
+    bench = start_program("bench", command)
+    assert bench.process.wait(LIMIT_S) == 0, bench.show_tail()
+    rows = json.loads(numbers.read_text())["rows"]
+    assert len([row for row in rows if row["goal"]]) >= 4
+
+
 def test_bench_requests_compares_with_nginx_and_the_readme_shows_it(start_program, missing, tmp_path):
     for program, package in (("wrk", "wrk"), ("nginx", "nginx-light")):
         if not shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin"):
@@ -72,7 +81,8 @@ def test_bench_requests_compares_with_nginx_and_the_readme_shows_it(start_progra
     assert [row["content_bytes"][1] for row in rows][::3] == [1024, 1 << 20]
     readme = tmp_path / "README.md"
     readme.write_text(
-        "".join(f"<!-- {name}:{end} -->\n" for name in ("bench", "publish", "uploads") for end in ("start", "end")) + "rest\n"
+        "".join(f"<!-- {name}:{end} -->\n" for name in ("bench", "publish", "uploads", "jobs") for end in ("start", "end"))
+        + "rest\n"
     )
     report = start_program("report", [sys.executable, BENCHMARKS / "report.py", "--results", tmp_path, "--readme", readme])
     assert report.process.wait(LIMIT_S) == 0, report.show_tail()

@@ -335,7 +335,7 @@ def test_the_scanner_knows_every_key_of_any_valid_document(text):
 # Refusals
 
 TOP = 'known: "sites", "mounts", "cache", "collections", "server.", "data.", "publish.", "previews.", "cdn.", '
-TOP += '"headers.", "compression.", "memory.", "uploads.", "database.", "access."'
+TOP += '"headers.", "compression.", "memory.", "uploads.", "database.", "access.", "jobs.", "webhooks."'
 
 
 @pytest.mark.parametrize(
@@ -350,7 +350,7 @@ TOP += '"headers.", "compression.", "memory.", "uploads.", "database.", "access.
         ('[cdn]\n"pro\\nfile" = 1', '2: unknown key "pro\\nfile" in [cdn]; did you mean "profile"?'),
         ("[servr]\nport = 1", '1: unknown table "servr"; did you mean "server"?'),
         ("[zzz]", ('1: unknown table "zzz"; known: "server", "data", "publish", "previews", "sites", "mounts", "cache", '
-         '"cdn", "headers", "compression", "memory", "uploads", "collections", "database", "access"')),
+         '"cdn", "headers", "compression", "memory", "uploads", "collections", "database", "access", "jobs", "webhooks"')),
         ("port = 1", '1: unknown key "port"; did you mean "server.port"?'),
         ("prot = 1", '1: unknown key "prot"; did you mean "server.port"?'),
         ("zzz = 1", f'1: unknown key "zzz"; {TOP}'),
@@ -433,7 +433,8 @@ def test_a_file_beyond_what_can_be_parsed_is_refused(text, message):
          "ASSETSERVER_COLLECTIONS, "
          "ASSETSERVER_SERVER__, ASSETSERVER_DATA__, ASSETSERVER_PUBLISH__, ASSETSERVER_PREVIEWS__, ASSETSERVER_CDN__, "
          "ASSETSERVER_HEADERS__, ASSETSERVER_COMPRESSION__, ASSETSERVER_MEMORY__, "
-         "ASSETSERVER_UPLOADS__, ASSETSERVER_DATABASE__, ASSETSERVER_ACCESS__")),
+         "ASSETSERVER_UPLOADS__, ASSETSERVER_DATABASE__, ASSETSERVER_ACCESS__, "
+             "ASSETSERVER_JOBS__, ASSETSERVER_WEBHOOKS__")),
         ("SERVER__PORT", "http", 'expected an integer for server.port, got "http"'),
         ("SERVER__PORT", "", 'expected an integer for server.port, got ""'),
         ("SERVER__PORT", "70000", "server.port is 70000; it must be between 0 and 65535"),
@@ -579,3 +580,66 @@ print(sorted({{"starlette", "uvicorn", "anyio", "asyncio"}} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+# Records and webhooks
+
+GOOD_SECRET = "whsec_" + "A" * 32
+
+
+@pytest.mark.parametrize(
+    ("url", "accepted"),
+    [
+        ("sqlite", True),
+        ("sqlite:////var/lib/records.db", True),
+        ("postgresql://me:word@db.internal:5433/records?sslmode=require", True),
+        ("postgresql://me@/records?host=/run/postgresql", True),
+        ("postgresql://host/", False),
+        ("postgresql://host:port/name", False),
+        ("postgresql://[/name", False),
+        ("postgresql://a b/name", False),
+        ("mysql://host/name", False),
+        ("sqlite:///", False),
+        ("", False),
+    ],
+)
+def test_records_are_kept_in_sqlite_or_postgresql(url, accepted):
+    variables = {"ASSETSERVER_DATABASE__URL": url}
+    if accepted:
+        assert load_settings(None, variables).database.url == url
+    else:
+        assert '; it must be "sqlite", "sqlite:///PATH" or "postgresql://USER@HOST/NAME"' in refuse(None, variables)
+
+
+@pytest.mark.parametrize(
+    ("url", "accepted"),
+    [
+        ("", True),
+        ("https://example.com", True),
+        ("http://127.0.0.1:9000/hooks/1?key=a%20b", True),
+        ("https://user:word@[::1]:9/", True),
+        ("ftp://example.com", False),
+        ("https://", False),
+        ("https://example.com/a b", False),
+        ("https://example.com/#a", False),
+        ("https://example.com\n", False),
+    ],
+)
+def test_events_go_to_a_url_of_http(url, accepted):
+    variables = {"ASSETSERVER_WEBHOOKS__URL": url, "ASSETSERVER_WEBHOOKS__SECRETS": GOOD_SECRET}
+    if accepted:
+        assert load_settings(None, variables).webhooks.url == url
+    else:
+        assert 'it must be "" or a URL such as "https://example.com/hooks"' in refuse(None, variables)
+
+
+@pytest.mark.parametrize("secret", ["A" * 32, "whsec_", "whsec_AAAA", "whsec_" + "A" * 88, "whsec_" + "ä" * 32, "whsec_A"])
+def test_what_is_no_secret_of_webhooks_is_refused(secret):
+    assert "24 to 64 random bytes in base64" in refuse(None, {"ASSETSERVER_WEBHOOKS__SECRETS": secret})
+
+
+def test_events_that_nothing_signs_are_refused_with_the_remedy():
+    message = refuse_text('[webhooks]\nurl = "https://example.com"\n')
+    assert message.startswith(
+        "assetserver.toml:2: webhooks.url is set, and nothing signs what is sent there; add webhooks.secrets"
+    )

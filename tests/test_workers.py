@@ -134,6 +134,62 @@ def serve(channel):
     assert program.process.wait(LIMIT_S) == 0
 
 
+@pytest.fixture
+def master_with_jobs(start_program):
+    """As ``master``, with one worker that serves and one that does what ``work`` in ``code`` says."""
+
+    def start(code: str):
+        line = "\nsys.exit(run_workers(1, serve, 5.0, jobs=1, work=work))"
+        return start_program("master", [sys.executable, "-c", PRELUDE + code + line])
+
+    return start
+
+
+DIES = """
+def work(channel):
+    say("job worker %d" % os.getpid())
+    sys.exit(3)
+"""
+
+
+def test_a_job_worker_that_cannot_start_is_tried_again_and_serving_goes_on(master_with_jobs):
+    program = master_with_jobs(DIES)
+    program.wait_log(r"job worker \d+ ended with exit code 3; another one starts", times=3)
+    assert program.process.poll() is None
+    program.process.send_signal(signal.SIGTERM)
+    assert program.process.wait(LIMIT_S) == 0
+    assert program.read_log().count("\nworker ") + program.read_log().startswith("worker ") == 1
+
+
+def test_a_job_worker_that_dies_before_anybody_serves_ends_nothing(master_with_jobs):
+    slow = """
+def serve(channel):
+    time.sleep(0.5)
+    channel.send(READY)
+    say("serves")
+    until_master_is_gone(channel)
+"""
+    program = master_with_jobs(DIES + slow)
+    program.wait_log("serves")
+    program.wait_log(r"job worker \d+ ended with exit code 3")
+    assert program.process.poll() is None
+
+
+def test_a_server_that_cannot_serve_ends_though_jobs_could_be_done(master_with_jobs):
+    program = master_with_jobs("""
+def work(channel):
+    channel.send(READY)
+    say("job worker %d" % os.getpid())
+    until_master_is_gone(channel)
+
+def serve(channel):
+    time.sleep(0.3)
+    sys.exit(5)
+""")
+    assert program.process.wait(LIMIT_S) == 5
+    assert "before it could serve, and no other one does" in program.read_log()
+
+
 def test_a_long_life_forgives_short_ones(master):
     program = master(
         """

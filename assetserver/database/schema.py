@@ -1,4 +1,4 @@
-"""The tables, and the steps that lead to them. Source of the columns: ``uploads.records``, ``access.tokens``.
+"""The tables, and the steps that lead to them. Columns are from ``uploads.records``, ``access.tokens`` and ``jobs.job``.
 
 A new database gets the tables as they are here, an old one the steps that it lacks, within one transaction that nobody else
 writes in: any number of processes may start together. Steps are only ever added: what is released is never edited.
@@ -7,10 +7,12 @@ writes in: any number of processes may start together. Steps are only ever added
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     Connection,
     Float,
     Index,
@@ -21,11 +23,13 @@ from sqlalchemy import (
     func,
     insert,
     inspect,
+    literal_column,
     select,
     text,
 )
 
 from assetserver.errors import SchemaError
+from assetserver.jobs.job import STATES
 
 METADATA = MetaData()
 
@@ -54,11 +58,17 @@ uploads = Table(
 )
 """``terms``: what was agreed at creation, as JSON. ``gone``: when it was removed; its other columns mean nothing then."""
 
-Index("uploads_by_name", uploads.c.collection, uploads.c.by_name, uploads.c.number, sqlite_where=uploads.c.by_name != "")
+
+def _only(condition: ColumnElement[bool]) -> dict[str, Any]:
+    """Return what makes an index one of some rows alone, in the words of each database."""
+    return {"sqlite_where": condition, "postgresql_where": condition}
+
+
+Index("uploads_by_name", uploads.c.collection, uploads.c.by_name, uploads.c.number, **_only(uploads.c.by_name != ""))
 Index("uploads_by_blob", uploads.c.sha256)
 Index("uploads_by_owner", uploads.c.owner, uploads.c.number)
-Index("uploads_unfinished", uploads.c.owner, uploads.c.expires, sqlite_where=uploads.c.expires.is_not(None))
-Index("uploads_gone", uploads.c.gone, sqlite_where=uploads.c.gone.is_not(None))
+Index("uploads_unfinished", uploads.c.owner, uploads.c.expires, **_only(uploads.c.expires.is_not(None)))
+Index("uploads_gone", uploads.c.gone, **_only(uploads.c.gone.is_not(None)))
 
 tokens = Table(
     "tokens",
@@ -82,6 +92,43 @@ grant_uses = Table(
     Column("expires", Float, nullable=False),
 )
 
+jobs = Table(
+    "jobs",
+    METADATA,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("kind", Text, nullable=False),
+    Column("key", Text),
+    Column("payload", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("max_attempts", Integer, nullable=False),
+    Column("run_at", Float, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("finished", Float),
+    Column("lease_until", Float),
+    Column("lease_token", Text),
+    Column("worker", Text, nullable=False),
+    Column("progress", Float, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("signal", Integer, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""``key``: null where there is none, so that any number may have none. Times in seconds since 1970."""
+
+_QUEUED, _RUNNING, _DONE, _DEAD, _CANCELLED = (literal_column(f"'{state}'", Text) for state in STATES)
+IS_QUEUED = jobs.c.state == _QUEUED
+IS_RUNNING = jobs.c.state == _RUNNING
+IS_ACTIVE = jobs.c.state.in_((_QUEUED, _RUNNING))
+IS_ENDED = jobs.c.state.in_((_DONE, _DEAD, _CANCELLED))
+"""With texts, not parameters: only then a database sees that an index of some rows alone has all that are asked for."""
+
+Index("jobs_ready", jobs.c.kind, jobs.c.priority.desc(), jobs.c.run_at, jobs.c.id, **_only(IS_QUEUED))
+Index("jobs_due", jobs.c.kind, jobs.c.run_at, **_only(IS_QUEUED))
+Index("jobs_leased", jobs.c.lease_until, **_only(IS_RUNNING))
+Index("jobs_active", jobs.c.key, unique=True, **_only(IS_ACTIVE))
+Index("jobs_ended", jobs.c.finished, **_only(IS_ENDED))
+
 versions = Table("schema_versions", METADATA, Column("version", Integer, primary_key=True))
 """The versions that the tables had; the greatest is the one that they have."""
 
@@ -91,7 +138,11 @@ def _add_account(connection: Connection) -> None:
     connection.execute(text("ALTER TABLE uploads ADD COLUMN account TEXT DEFAULT '' NOT NULL"))
 
 
-STEPS: tuple[Callable[[Connection], None], ...] = (_add_account,)
+def _add_jobs(connection: Connection) -> None:
+    jobs.create(connection, checkfirst=True)
+
+
+STEPS: tuple[Callable[[Connection], None], ...] = (_add_account, _add_jobs)
 """What leads from each version of the tables to the next one, the first from version 1 to 2."""
 
 CURRENT = 1 + len(STEPS)

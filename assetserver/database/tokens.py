@@ -9,14 +9,14 @@ from sqlalchemy import Row, delete, insert, select, update
 from assetserver.access.grants import SKEW_S, Grant
 from assetserver.access.tokens import TokenRecord
 
+from .connections import Database
 from .schema import grant_uses, tokens
-from .sqlite import SqliteDatabase
 
 
 class SqlTokens:
     """The tokens in ``database``."""
 
-    def __init__(self, database: SqliteDatabase) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
 
     def add(self, record: TokenRecord) -> None:
@@ -45,7 +45,7 @@ class SqlTokens:
 class SqlGrants:
     """The uses of grants in ``database``."""
 
-    def __init__(self, database: SqliteDatabase) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
 
     def claim(self, grant: Grant) -> bool:

@@ -36,12 +36,14 @@ from assetserver.errors import (
     UploadGoneError,
     UploadMissingError,
 )
+from assetserver.jobs.job import NewJob
 from assetserver.storage.blobs import Digest
 from assetserver.uploads.records import Add, Advance, Change, Complete, Fail, Held, Quota, Remove, Upload
 from assetserver.uploads.session import check_conditions
 
+from .connections import Database
+from .jobs import enqueue_within
 from .schema import uploads
-from .sqlite import SqliteDatabase
 
 _MANY = 500
 """How many values one statement asks for; SQLite takes 999 in its oldest form."""
@@ -67,7 +69,7 @@ class _Terms(msgspec.Struct, frozen=True):
 class SqlUploads:
     """The records in ``database``."""
 
-    def __init__(self, database: SqliteDatabase) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
 
     def commit(self, changes: Sequence[Change], is_stored: Callable[[Digest], bool]) -> list[Exception | None]:
@@ -76,7 +78,12 @@ class SqlUploads:
             makers = _Changes(connection, is_stored)
             refusals = [makers.try_make(change) for change in changes]
             makers.insert_gathered()
-            return refusals
+            if makers.new_jobs:
+                enqueue_within(connection, makers.new_jobs, self._database.now(connection))
+                self._database.notify(connection)
+        if makers.new_jobs:
+            self._database.wake_workers()
+        return refusals
 
     def find(self, upload_id: str) -> Upload:
         """Return an upload; see ``UploadRecords.find``."""
@@ -151,6 +158,7 @@ class _Changes:
     """Makes changes within a transaction; each looks at everything first, so that one that is refused has changed nothing."""
 
     def __init__(self, connection: Connection, is_stored: Callable[[Digest], bool]) -> None:
+        self.new_jobs: list[NewJob] = []
         self._connection = connection
         self._is_stored = is_stored
         self._gathered: list[dict[str, object]] = []
@@ -164,7 +172,7 @@ class _Changes:
     def try_make(self, change: Change) -> Exception | None:
         try:
             if isinstance(change, Complete) and change.is_new and not change.upload.by_name:
-                self._gather(change.upload)
+                self._gather(change)
             else:
                 self.insert_gathered()  # it may look at them
                 self._make(change)
@@ -211,10 +219,12 @@ class _Changes:
             self._connection.execute(_INSERT, row)
         else:
             self._connection.execute(_UPDATE, row | {"wanted": upload.id})
+        self.new_jobs += change.jobs
 
-    def _gather(self, upload: Upload) -> None:
-        self._check_stored(upload)
-        self._gathered.append(_to_row(upload))
+    def _gather(self, change: Complete) -> None:
+        self._check_stored(change.upload)
+        self._gathered.append(_to_row(change.upload))
+        self.new_jobs += change.jobs
 
     def _check_stored(self, upload: Upload) -> None:
         if not self._is_stored(Digest(upload.sha256)):

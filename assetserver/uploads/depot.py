@@ -15,6 +15,7 @@ import anyio
 import msgspec
 
 from assetserver.errors import AssetServerError, BlobMissingError, BusyError, ChecksumMismatchError, UnsupportedTypeError
+from assetserver.jobs.job import NewJob
 from assetserver.settingtables import UploadSettings
 from assetserver.storage.blobs import BlobStore, Digest, StagedUpload, Staging
 from assetserver.storage.pools import FilePool, FileQueue, raise_if_stopping, wait_future
@@ -42,6 +43,9 @@ _MOST_OWNERS = 1000
 T = TypeVar("T")
 P = ParamSpec("P")
 
+FollowUp = Callable[[Upload], Sequence[NewJob]]
+"""The jobs that a complete upload causes. They are recorded with it, in one transaction."""
+
 
 class Depot:
     """Files, blobs and records of uploads, for one event loop. Opens nothing before it is used."""
@@ -54,6 +58,7 @@ class Depot:
         settings: UploadSettings,
         *,
         changed: Callable[[], None],
+        follow_up: FollowUp,
     ) -> None:
         self.files = FilePool("assetserver-uploads", FILE_THREADS)
         self._asking = FilePool("assetserver-records", RECORD_THREADS)
@@ -66,6 +71,7 @@ class Depot:
         self._open_records = open_records
         self._settings = settings
         self._changed = changed
+        self._follow_up = follow_up
         self._records: UploadRecords | None = None
         self._free: tuple[float, int] = (-FRESH_S, 0)
         self._held: dict[str, tuple[float, Held]] = {}
@@ -123,9 +129,10 @@ class Depot:
         """
         with anyio.CancelScope(shield=True):
             done = await wait_future(self.files.submit(self._seal, upload, deposit, pieces))
+            recorded = self._with_jobs(change(done))
             for _ in range(_ATTEMPTS):
                 try:
-                    await self.commits.commit(change(done))
+                    await self.commits.commit(recorded)
                 except BlobMissingError:  # the last record of the same bytes was removed right now, and the blob with it
                     await self.on_files(self._link, deposit, Digest(done.sha256))
                 else:
@@ -227,7 +234,10 @@ class Depot:
         except BaseException as error:  # noqa: BLE001 - on this thread nobody else would hear of it
             outcome.set_exception(error)
         else:
-            self.commits.submit(change(done), outcome, done)
+            self.commits.submit(self._with_jobs(change(done)), outcome, done)
+
+    def _with_jobs(self, change: Complete) -> Complete:
+        return msgspec.structs.replace(change, jobs=tuple(self._follow_up(change.upload)))
 
     def _seal(self, upload: Upload, deposit: Deposit, pieces: Sequence[bytes]) -> Upload:
         """Write the last ``pieces``; make the file a blob, durable with its name."""

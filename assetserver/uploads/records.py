@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from assetserver.jobs.job import NewJob
 from assetserver.storage.blobs import Digest
 
 State = Literal["uploading", "complete", "failed"]
@@ -123,7 +124,7 @@ class Complete(msgspec.Struct, frozen=True):
 
     ``PreconditionFailedError`` if what is stored under its name is not what the two conditions ask for; ``ForbiddenError`` if
     it is another owner's, with ``only_own``: who has the name when a body ends may not be who had it when it began;
-    ``BlobMissingError`` if somebody removed the blob meanwhile: store it again.
+    ``BlobMissingError`` if somebody removed the blob meanwhile: store it again. ``jobs`` are queued in the same transaction.
     """
 
     upload: Upload
@@ -131,6 +132,7 @@ class Complete(msgspec.Struct, frozen=True):
     if_none_match: bool = False
     if_match: str | None = None
     only_own: bool = False
+    jobs: tuple[NewJob, ...] = ()
 
 
 class Fail(msgspec.Struct, frozen=True):

@@ -24,7 +24,7 @@ from assetserver.storage.blobs import BlobStore, StagedUpload, Staging
 from . import session
 from .allowance import Allowance
 from .appending import Appending, complete_new
-from .depot import Depot
+from .depot import Depot, FollowUp
 from .digests import HashMemory
 from .records import Add, NewUpload, Remove, Upload, UploadRecords
 from .sweep import SweepReport
@@ -44,7 +44,8 @@ class UploadService:
     """All uploads of a data folder, for one event loop; other processes may have services of the same folder.
 
     Nothing is opened before it is used. ``open_records`` is called on a thread, at the first touch. ``changed`` is called
-    there after what is shown of complete uploads changed otherwise than by one more id.
+    there after what is shown of complete uploads changed otherwise than by one more id. ``follow_up`` tells the jobs that a
+    complete upload causes.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class UploadService:
         settings: UploadSettings,
         *,
         changed: Callable[[], None] = lambda: None,
+        follow_up: FollowUp = lambda _: (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
@@ -62,7 +64,7 @@ class UploadService:
         self._clock = clock
         self._turns = Turns()
         self._allowance = Allowance(settings)
-        self._depot = Depot(staging, blobs, open_records, settings, changed=changed)
+        self._depot = Depot(staging, blobs, open_records, settings, changed=changed, follow_up=follow_up)
         self._hashes = HashMemory()
 
     async def check(self, new: NewUpload) -> None:

@@ -20,9 +20,11 @@ from typing import Any
 import anyio
 from sqlalchemy import event
 
+from assetserver.database.jobs import SqlJobs
 from assetserver.database.sqlite import SqliteDatabase
 from assetserver.database.uploads import SqlUploads
 from assetserver.errors import AssetServerError
+from assetserver.jobs.job import NewJob
 from assetserver.settingtables import UploadSettings
 from assetserver.storage.files import FileBlobs
 from assetserver.storage.staging import FileStaging
@@ -43,11 +45,17 @@ class Store:
         self.database = SqliteDatabase(os.path.join(folder, "records.sqlite3"))
         self.blobs = FileBlobs(os.path.join(folder, "media", "blobs"))
         self.staging = FileStaging(os.path.join(folder, "media", "staging"), self.blobs)
-        self.service = UploadService(self.staging, self.blobs, self.records, UploadSettings(reserve_bytes=0))
+        settings = UploadSettings(reserve_bytes=0)
+        self.service = UploadService(self.staging, self.blobs, self.records, settings, follow_up=follow_up)
 
     def records(self) -> SqlUploads:
         self.database.open()
         return SqlUploads(self.database)
+
+
+def follow_up(upload: Upload) -> list[NewJob]:
+    """Every complete upload causes a job."""
+    return [NewJob(kind="crash", payload=upload.id)]
 
 
 class Journal:
@@ -236,6 +244,7 @@ async def check_everything(data: str) -> dict[str, int]:
     going = {line["id"] for line in lines if line["what"] in ("removing", "removed")}
     for line in lines:
         check_line(line, going, seen)
+    check_jobs(store, {one.id for one in await list_all(store) if one.state == "complete"}, going)
     if named := [line["id"] for line in lines if line["by_name"]]:
         newest = await store.service.find_by_name("page")
         assert newest.id not in named[:-3], "two clients may be acknowledged in another order than they were recorded"
@@ -248,6 +257,14 @@ async def check_everything(data: str) -> dict[str, int]:
 def measure_journal(data: str) -> int:
     path = Path(data, "acknowledged")
     return path.stat().st_size if path.exists() else 0
+
+
+def check_jobs(store: Store, complete: set[str], going: set[str]) -> None:
+    """Every complete upload has caused its job, and no other one has."""
+    caused = [job.payload for job in SqlJobs(store.database).list_jobs(limit=100_000).jobs]
+    assert len(set(caused)) == len(caused)
+    assert complete <= set(caused)
+    assert set(caused) - complete <= going
 
 
 def read_journal(data: str) -> list[dict[str, Any]]:

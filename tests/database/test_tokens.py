@@ -20,12 +20,9 @@ def path(tmp_path):
     return str(tmp_path / "data" / "records.sqlite3")
 
 
-@pytest.fixture
-def database(path):
-    database = SqliteDatabase(path)
-    database.open()
-    yield database
-    database.close()
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request):
+    return request.getfixturevalue(request.param)
 
 
 def test_a_token_is_found_as_it_was_kept(database):
@@ -37,7 +34,9 @@ def test_a_token_is_found_as_it_was_kept(database):
     assert verify_token(token, records.find(token.id), now=NOW)
 
 
-def test_the_secret_is_in_no_file(database, path, tmp_path):
+def test_the_secret_is_in_no_file(path, tmp_path):
+    database = SqliteDatabase(path)
+    database.open()
     token, record = issue_token(["admin"], now=NOW)
     SqlTokens(database).add(record)
     database.close()

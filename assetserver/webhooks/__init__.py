@@ -1,0 +1,1 @@
+"""Webhooks: events told to one address that the operator names, signed, as durable jobs."""
