@@ -217,3 +217,34 @@ class NoSpaceError(StorageError):
 
 class SchemaError(AssetServerError):
     """The records were made by a newer version of this program, or are no records. The message says what to do."""
+
+
+class TransformError(AssetServerError):
+    """A picture is asked for in a way that is not offered. The message names the option and what would do."""
+
+    status = 400
+
+
+class PictureRefusedError(AssetServerError):
+    """A picture will never be made smaller here. ``reason`` says why, to whoever uploaded it. Trying again does not help."""
+
+    status = 422
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class ChildFailedError(AssetServerError):
+    """A process that worked on a picture ended without an answer. Trying again may help, a few times.
+
+    ``reason`` is for people; ``signal`` is the number of the signal that ended it, or 0.
+    """
+
+    status = 503
+    retryable = True
+
+    def __init__(self, reason: str, signal: int = 0) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.signal = signal
