@@ -20,7 +20,7 @@ def read_frames(opened: Opened, prepare: Callable[[Image.Image], Image.Image]) -
     Only one is in memory in its own size. Raises ``PictureRefusedError`` if one is damaged.
     """
     frames, durations = [], []
-    for number in range(opened.frames):
+    for number in range(opened.first_moving, opened.frames):
         with decoding():
             opened.image.seek(number)
             opened.image.load()

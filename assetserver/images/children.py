@@ -34,7 +34,8 @@ _GRACE_S = 10.0
 """How much longer than a child's own time its end is waited for, before the fork server counts as stuck."""
 
 _BOOT = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {module} import serve; serve(int(sys.argv[2]), sys.argv[3])"
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    f"from {__package__}.forkserver import serve; serve(int(sys.argv[2]), sys.argv[3])"
 )
 _KEPT = ("LD_LIBRARY_PATH",)
 
@@ -49,7 +50,7 @@ class Descriptors(NamedTuple):
 class Children:
     """Runs ``work``, the ``module:function`` of a ``forkserver.Work``, each time in a new process.
 
-    All methods block, and may be called from any thread of the process that made this; not from one forked from it. Closed, it
+    All methods block, and may be called from any thread of the process that made this, not of one forked from it. Closed, it
     kills what runs. If this process dies, so do all.
     """
 
@@ -77,8 +78,8 @@ class Children:
     ) -> tuple[Ending, bytes]:
         """Have one child do the work with ``order`` (JSON); return how it ended, and its answer: a stranger's bytes.
 
-        ``is_wanted`` is asked four times a second; once it says no, the child is killed. Raises ``ChildFailedError`` if no child
-        could be started, or nobody knows how it ended.
+        ``is_wanted`` is asked four times a second; once it says no, the child is killed. Raises ``ChildFailedError`` if no
+        child could be started, or nobody knows how it ended.
         """
         message = msgspec.json.encode(Task(confines, msgspec.Raw(order)))
         if len(message) > LIMIT_MESSAGE:
@@ -135,10 +136,9 @@ class Children:
         self._stop()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            boot = _BOOT.format(module=f"{__package__}.forkserver")
             path = json.dumps([os.path.abspath(entry) for entry in sys.path])
             self._server = subprocess.Popen(  # noqa: S603 - this interpreter, and arguments of our own
-                [sys.executable, "-I", "-S", "-c", boot, path, str(theirs.fileno()), self._work],
+                [sys.executable, "-I", "-S", "-c", _BOOT, path, str(theirs.fileno()), self._work],
                 env={"MALLOC_ARENA_MAX": "2", **{name: os.environ[name] for name in _KEPT if name in os.environ}},
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,

@@ -40,14 +40,21 @@ _LIMIT_REASON = 200
 
 
 class Opened:
-    """A picture whose header was read. ``size`` is as it is seen: turned the right way up."""
+    """A picture whose header was read. ``size`` is as it is seen: turned the right way up.
 
-    def __init__(self, image: ImageFile.ImageFile) -> None:
+    A PNG is decoded at once: its EXIF data may come last, and it has no smaller sizes.
+    """
+
+    def __init__(self, image: ImageFile.ImageFile, frames: int) -> None:
         self.image = image
+        self.frames = frames
         self.notes: list[str] = []
-        self.frames: int = getattr(image, "n_frames", 1)
+        self.first_moving = int(getattr(image, "default_image", False))
+        """A PNG may have a still picture that is not part of its animation."""
         self.is_palette = image.mode == "P"
         self.profile: bytes = image.info.get("icc_profile") or b""
+        if image.format == "PNG":
+            image.load()
         self._exif = self._read_exif()
         turn = self._exif.get(_ORIENTATION, 1)
         self._turn = turn if turn in _TRANSPOSITIONS else 1
@@ -101,18 +108,16 @@ def open_picture(file: BinaryIO, kind: str, pixels: int, frames: int) -> Opened:
     """
     with decoding():
         try:
-            opened = Opened(Image.open(file, formats=[kind.upper()]))
+            image = Image.open(file, formats=[kind.upper()])
         except UnidentifiedImageError as error:
             raise PictureRefusedError(f"the picture is damaged: its content cannot be read as {kind.upper()}") from error
-        except SyntaxError as error:
-            raise PictureRefusedError(f"the picture is damaged: {explain(error)}") from error
-    if opened.image.width * opened.image.height > pixels:
-        raise PictureRefusedError("the picture is damaged: it is larger than its header says")
-    if kind == "jpeg":
-        opened.frames = 1  # others in the file are previews, or for the other eye
-    if opened.frames > frames:
-        raise PictureRefusedError("the picture is damaged: it has more frames than its header says")
-    return opened
+        # Of a JPEG, other pictures in the file are previews, or for the other eye.
+        found = 1 if kind == "jpeg" else getattr(image, "n_frames", 1)
+        if image.width * image.height > pixels:
+            raise PictureRefusedError("the picture is damaged: it is larger than its header says")
+        if found > frames:
+            raise PictureRefusedError("the picture is damaged: it has more frames than its header says")
+        return Opened(image, found)
 
 
 @contextmanager

@@ -43,8 +43,9 @@ def choose_widths(width: int, ladder: Iterable[int]) -> tuple[int, ...]:
 def lay_out(source: Size, transform: Transform) -> Layout:
     """Return what ``transform`` makes of a picture of ``source`` (as it is seen: orientation applied)."""
     if transform.fit == "cover":
-        shape = cut_shape(source, Size(transform.width, transform.height))
-        scaled = fit_inside(shape, transform.width, transform.height)
+        target = Size(transform.width, transform.height)
+        shape = cut_shape(source, target)
+        scaled = target if shape.width >= target.width and shape.height >= target.height else shape
         return Layout(shape, scaled, scaled)
     scaled = fit_inside(source, transform.width, transform.height)
     if transform.fit == "pad":

@@ -113,17 +113,19 @@ def _read_jpeg(source: Source) -> Facts:
 
 
 def _read_png(source: Source) -> Facts:
-    """An animation says how many frames it has before the first of them."""
+    """An animation says how many frames it has before the first of them, and whether the still picture is one of them."""
     if source.read(12, 4) != b"IHDR":
         raise DamagedError("it does not begin with an IHDR chunk")
-    width, height, frames = source.number(16, 4), source.number(20, 4), 1
+    width, height, frames, stills = source.number(16, 4), source.number(20, 4), 0, 1
     offset = 8
     for _ in range(LIMIT_STEPS):
         length, kind = source.number(offset, 4), source.read(offset + 4, 4)
         if kind == b"acTL":
             frames = source.number(offset + 8, 4)
-        if kind in (b"IDAT", b"IEND"):
-            return Facts("png", width, height, max(1, frames))
+        elif kind == b"fcTL":
+            stills = 0
+        elif kind in (b"IDAT", b"IEND"):
+            return Facts("png", width, height, frames + stills if frames else 1)
         offset += 12 + length
     raise DamagedError("it has too many chunks to be a picture")
 
@@ -238,7 +240,7 @@ def _walk_boxes(source: Source) -> Iterator[tuple[bytes, int]]:
                 length, head = source.number(offset + 8, 8), 16
             stop = end if length == 0 else offset + length
             if not offset + head <= stop <= end:
-                if kind == b"mdat":
+                if end == source.size:  # what the file was cut in, or what was put behind it: the decoder will see
                     break
                 raise DamagedError(f"its box {kind.decode('latin-1')!r} does not fit into what holds it")
             yield kind, offset + head

@@ -17,10 +17,11 @@ _LOOK_SIDE = 128
 
 
 def scale(image: Image.Image, size: Size) -> Image.Image:
-    """Return ``image`` in another size, without anything that was said of it; of RGBA, transparency does not bleed."""
-    image = image if image.size == size else image.resize(size, Image.Resampling.LANCZOS, reducing_gap=_REDUCING_GAP)
-    image.info = {}
-    return image
+    """Return a new image in another size (or its own), without anything that was said of it; transparency does not bleed."""
+    is_same = image.size == size
+    smaller = image.copy() if is_same else image.resize(size, Image.Resampling.LANCZOS, reducing_gap=_REDUCING_GAP)
+    smaller.info = {}
+    return smaller
 
 
 def cascade(image: Image.Image, sizes: Sequence[Size]) -> Iterator[Image.Image]:
