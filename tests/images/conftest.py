@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import struct
 import sys
@@ -28,7 +29,7 @@ class Made:
     def open(self, kind: str, width: int | None = None) -> Image.Image:
         """Return the decoded variant of a format, the only one if no width is named."""
         (found,) = [one for one in self.picture.variants if one.format == kind and width in (None, one.width)]
-        image = Image.open(self.folder / found.file)
+        image = Image.open(io.BytesIO((self.folder / found.file).read_bytes()))
         image.load()
         return image
 

@@ -203,7 +203,7 @@ def test_a_polyglot_that_begins_as_something_else_is_that(make, small):
     assert refuse(make, b"%PDF-1.4\n" + encode(small, "jpeg")).startswith("this is a PDF")
 
 
-# --- Unusual, but pictures -----------------------------------------------------------------------------------------------------
+# --- Unusual, but pictures ---------------------------------------------------------------------------------------------------
 
 
 def test_cmyk_becomes_rgb_with_a_note(make, small):
