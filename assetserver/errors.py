@@ -258,3 +258,34 @@ class JobRefusedError(JobFailedError):
 
 class LeaseLostError(JobError):
     """The job was cancelled, or another worker has it: whatever comes of this attempt does not count."""
+
+
+class TransformError(AssetServerError):
+    """A picture is asked for in a way that is not offered. The message names the option and what would do."""
+
+    status = 400
+
+
+class PictureRefusedError(AssetServerError):
+    """A picture will never be made smaller here. ``reason`` says why, to whoever uploaded it. Trying again does not help."""
+
+    status = 422
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class ChildFailedError(AssetServerError):
+    """A process that worked on a picture ended without an answer. Trying again may help, a few times.
+
+    ``reason`` is for people; ``signal`` is the number of the signal that ended it, or 0.
+    """
+
+    status = 503
+    retryable = True
+
+    def __init__(self, reason: str, signal: int = 0) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.signal = signal

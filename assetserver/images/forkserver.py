@@ -1,0 +1,150 @@
+"""A small process that forks one child for each job, and tells how it ended. It is started afresh, and holds nothing else.
+
+It imports what children work with once, so that a child costs a fork. It never touches a stranger's bytes itself. Each job
+comes as one message with four descriptors: the source, the folder for results, a pipe for the child's answer, and a socket on
+which the end is told; if the other end of that is closed, the child is killed. If the control socket ends, all are.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import importlib
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+import msgspec
+
+from .confinement import Confines, Protections, confine, find_landlock, leave_network
+
+LIMIT_MESSAGE = 1 << 15
+"""Longest job, in bytes."""
+FIRST_DESCRIPTOR = 3
+_ALL_DESCRIPTORS = (1 << 31) - 1
+_LATE_S = 2.0
+"""A child's own clock ends it; this much later it is killed from outside."""
+
+Work = Callable[[bytes, int, int], bytes]
+"""What a child does: from the order, the source's descriptor and the folder's to the answer."""
+
+
+class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A job: what the child may take, and what its work is told."""
+
+    confines: Confines
+    order: msgspec.Raw
+
+
+class Ending(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a child ended: the status of ``wait``, processor time, the most memory it held, and whether it was too late."""
+
+    status: int
+    cpu_s: float
+    peak_bytes: int
+    was_late: bool
+
+
+class _Child(NamedTuple):
+    process: int
+    life: socket.socket
+    deadline_s: float
+
+
+def serve(control: int, work: str) -> None:
+    """Fork children until the socket behind the descriptor ``control`` ends. ``work`` is ``module:function``, a ``Work``."""
+    module, _, name = work.partition(":")
+    function: Work = getattr(importlib.import_module(module), name)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.freeze()  # the collector would write to every page that children share
+    with socket.socket(fileno=control) as jobs:
+        jobs.send(msgspec.json.encode(Protections(leave_network(), find_landlock())))
+        _Server(jobs, function).run()
+
+
+class _Server:
+    def __init__(self, jobs: socket.socket, work: Work) -> None:
+        self._jobs = jobs
+        self._work = work
+        self._children: dict[int, _Child] = {}
+        """By the descriptor of each process (pidfd)."""
+        self._poll = select.poll()
+        self._poll.register(jobs, select.POLLIN)
+
+    def run(self) -> None:
+        """Work until nobody is left who could send jobs."""
+        while True:
+            ready = dict(self._poll.poll(self._choose_timeout_ms()))
+            for pidfd, child in list(self._children.items()):
+                if pidfd in ready:
+                    self._bury(pidfd, child)
+                elif child.life.fileno() in ready or time.monotonic() > child.deadline_s:
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            if self._jobs.fileno() in ready and not self._take():
+                break
+        for pidfd in self._children:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+
+    def _choose_timeout_ms(self) -> float | None:
+        if not self._children:
+            return None
+        nearest_s = min(child.deadline_s for child in self._children.values())
+        return max(50.0, 1000 * (nearest_s - time.monotonic()))
+
+    def _take(self) -> bool:
+        """Take a job and start its child; False if there will be no more."""
+        message, descriptors, _, _ = socket.recv_fds(self._jobs, LIMIT_MESSAGE, 4)
+        if not message:
+            return False
+        source, folder, answer, life = descriptors
+        task = msgspec.json.decode(message, type=Task)
+        parent = os.getpid()
+        process = os.fork()
+        if process == 0:
+            _live(self._work, task, (source, folder, answer), parent)
+        for descriptor in (source, folder, answer):
+            os.close(descriptor)
+        pidfd = os.pidfd_open(process)
+        child = _Child(process, socket.socket(fileno=life), time.monotonic() + task.confines.wall_s + _LATE_S)
+        self._children[pidfd] = child
+        self._poll.register(pidfd, select.POLLIN)
+        self._poll.register(child.life, 0)  # hanging up is told in any case
+        return True
+
+    def _bury(self, pidfd: int, child: _Child) -> None:
+        _, status, used = os.wait4(child.process, 0)
+        was_late = time.monotonic() > child.deadline_s
+        ending = Ending(status, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024, was_late)
+        self._poll.unregister(pidfd)
+        self._poll.unregister(child.life)
+        del self._children[pidfd]
+        os.close(pidfd)
+        with child.life, suppress(OSError):
+            child.life.send(msgspec.json.encode(ending), socket.MSG_NOSIGNAL)
+
+
+def _live(work: Work, task: Task, descriptors: tuple[int, int, int], parent: int) -> None:
+    """Be the child: keep three descriptors and nothing else, give up all rights, work, answer, end."""
+    try:
+        for target, descriptor in enumerate(descriptors, FIRST_DESCRIPTOR):
+            os.dup2(_above(descriptor), target)
+        os.dup2(1, 2)  # nothing of a stranger's gets into the log: standard output leads nowhere
+        source, folder, answer = range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + 3)
+        os.closerange(answer + 1, _ALL_DESCRIPTORS)
+        confine(task.confines, folder, parent)
+        told = memoryview(work(bytes(task.order), source, folder))
+        while told:
+            told = told[os.write(answer, told) :]
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+def _above(descriptor: int) -> int:
+    """Return a copy of a descriptor that none of the targets overwrites."""
+    return fcntl.fcntl(descriptor, fcntl.F_DUPFD, FIRST_DESCRIPTOR + 3)

@@ -1,0 +1,229 @@
+"""A child that crashes, hangs, grows, lies or looks around costs one job, and nothing stays behind of it."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import hostile
+import pytest
+from PIL import Image
+
+from assetserver.errors import ChildFailedError, PictureRefusedError
+from assetserver.images.admission import Limits, PixelGate
+from assetserver.images.plan import Plan
+from assetserver.images.studio import Studio
+from assetserver.images.transform import Transform
+
+MIB = 1 << 20
+PATIENT = Limits(cpu_s=1, wall_s=100, memory_bytes=200 * MIB, file_bytes=4 * MIB)
+HASTY = Limits(wall_s=3)
+PARENT = """
+import sys
+from assetserver.images.plan import Plan
+from assetserver.images.studio import Studio
+from assetserver.images.transform import Transform
+
+sys.path.insert(0, sys.argv[1])
+studio = Studio(work="hostile:misbehave")
+print("ready", flush=True)
+studio.make(sys.argv[2], Plan(transform=Transform(quality=int(sys.argv[3]))), sys.argv[4])
+"""
+
+
+def plan_for(deed) -> Plan:
+    return Plan(transform=Transform(quality=hostile.DEEDS.index(deed)))
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("picture") / "picture.png"
+    Image.new("RGB", (64, 48), "teal").save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def hostile_studio():
+    with Studio(PATIENT, work="hostile:misbehave") as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def hasty_studio():
+    with Studio(HASTY, work="hostile:misbehave") as one:
+        yield one
+
+
+def list_children(pid: int) -> set[int]:
+    found = set()
+    for entry in os.listdir("/proc"):
+        if entry.isdecimal():
+            try:
+                stat = Path(f"/proc/{entry}/stat").read_text()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            state, parent = stat.rpartition(")")[2].split()[:2]
+            if int(parent) == pid and state != "Z":
+                found.add(int(entry))
+    return found
+
+
+def wait_until(is_so, limit_s: float = 20.0) -> None:
+    deadline_s = time.monotonic() + limit_s
+    while not is_so():
+        assert time.monotonic() < deadline_s, "it did not come to that"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("deed", "reason", "number"),
+    [
+        (hostile.crash, "was ended by SIGSEGV", signal.SIGSEGV),
+        (hostile.die, "was ended by SIGKILL", signal.SIGKILL),
+        (hostile.spin, "took more than 1 s of processor time", signal.SIGXCPU),
+        (hostile.allocate, "ended with 1 and no answer", 0),
+        (hostile.write, "ended with 1 and no answer", 0),
+        (hostile.lie, "told 9-9.jpg other than it is", 0),
+        (hostile.escape, "and no answer", 0),
+        (hostile.hide, "left other files than it told", 0),
+    ],
+)
+def test_one_job_fails_with_its_reason_and_the_next_runs(hostile_studio, make, picture, deed, reason, number):
+    with pytest.raises(ChildFailedError, match=reason) as caught:
+        make(picture, plan_for(deed), by=hostile_studio)
+    assert (caught.value.signal, caught.value.retryable) == (number, True)
+    with pytest.raises(PictureRefusedError):
+        make(picture, plan_for(hostile.explore), by=hostile_studio)
+
+
+@pytest.mark.parametrize(("deed", "number"), [(hostile.hang, signal.SIGKILL), (hostile.talk, signal.SIGALRM)])
+def test_a_child_that_hangs_or_never_stops_talking_runs_out_of_time(hasty_studio, make, picture, deed, number):
+    with pytest.raises(ChildFailedError, match="took more than 3 s") as caught:
+        make(picture, plan_for(deed), by=hasty_studio)
+    assert caught.value.signal == number
+    with pytest.raises(PictureRefusedError):
+        make(picture, plan_for(hostile.explore), by=hasty_studio)
+
+
+def test_a_child_can_reach_nothing(hostile_studio, make, picture, missing):
+    with pytest.raises(PictureRefusedError) as caught:
+        make(picture, plan_for(hostile.explore), by=hostile_studio)
+    if not hostile_studio.children.protections.landlock:
+        missing("Landlock (Linux 5.13)")
+    assert caught.value.reason == "nothing"
+    assert not Path("/tmp/assetserver-escaped").exists()
+
+
+def test_the_children_of_a_killed_process_end(picture, tmp_path):
+    folder = tmp_path / "made"
+    folder.mkdir()
+    deed = hostile.DEEDS.index(hostile.hang)
+    command = [sys.executable, "-c", PARENT, Path(__file__).parent, picture, str(deed), folder]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE)
+    try:
+        parent.stdout.readline()
+        wait_until(lambda: any(map(list_children, list_children(parent.pid))))
+        (server,) = list_children(parent.pid)
+        family = {server, *list_children(server)}
+    finally:
+        parent.kill()
+        parent.wait()
+        parent.stdout.close()
+    wait_until(lambda: not any(is_running(one) for one in family))
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_a_killed_fork_server_costs_what_ran_and_is_replaced(make, picture):
+    with Studio(PATIENT, work="hostile:misbehave") as studio:
+        failed = []
+
+        def hang() -> None:
+            try:
+                make(picture, plan_for(hostile.hang), by=studio)
+            except ChildFailedError as error:
+                failed.append(error.reason)
+
+        thread = threading.Thread(target=hang)
+        thread.start()
+        before = list_children(os.getpid())
+        wait_until(lambda: any(map(list_children, list_children(os.getpid()))))
+        server = next(one for one in list_children(os.getpid()) if list_children(one))
+        children = list_children(server)
+        os.kill(server, signal.SIGKILL)
+        thread.join(20)
+        assert failed == ["the process that starts children ended meanwhile"]
+        wait_until(lambda: not any(map(is_running, children)))
+        with pytest.raises(PictureRefusedError):
+            make(picture, plan_for(hostile.explore), by=studio)
+    assert server not in list_children(os.getpid())
+    assert list_children(os.getpid()) <= before | {server}
+
+
+def test_what_nobody_wants_any_more_is_killed(hostile_studio, make, picture, tmp_path):
+    folder = tmp_path / "unwanted"
+    folder.mkdir()
+    with pytest.raises(ChildFailedError, match="nobody waits"):
+        hostile_studio.make(str(picture), plan_for(hostile.hang), str(folder), is_wanted=lambda: False)
+    assert list(folder.iterdir()) == []
+    wait_until(lambda: not any(map(list_children, list_children(os.getpid()))))
+
+
+def test_a_studio_inherits_nothing_of_its_process_and_imports_no_pillow(picture, tmp_path):
+    code = (
+        "import os, sys\n"
+        "from assetserver.images.plan import Plan\n"
+        "from assetserver.images.studio import Studio\n"
+        "leak = os.open('/etc/passwd', os.O_RDONLY)\n"
+        "os.set_inheritable(leak, True)\n"
+        "studio = Studio()\n"
+        "made = studio.make(sys.argv[1], Plan(), sys.argv[2])\n"
+        "assert made.picture.variants\n"
+        "assert 'PIL' not in sys.modules, 'Pillow was imported'\n"
+        "server = studio.children._server.pid\n"
+        "files = [os.readlink(f'/proc/{server}/fd/{one}') for one in os.listdir(f'/proc/{server}/fd')]\n"
+        "assert '/etc/passwd' not in files, files\n"
+        "studio.close()\n"
+    )
+    folder = tmp_path / "made"
+    folder.mkdir()
+    subprocess.run([sys.executable, "-c", code, picture, folder], check=True, timeout=60, env={**os.environ, "SECRET": "1"})
+
+
+def test_many_at_once_share_one_fork_server(make, studio, picture, tmp_path):
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(make(picture))) for _ in range(8)]
+    for number, thread in enumerate(threads):
+        (tmp_path / f"{number}").mkdir()
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(results) == 8
+    assert len({made.picture for made in results}) == 1
+
+
+def test_pixels_in_flight_are_bounded_and_a_large_picture_goes_alone():
+    gate = PixelGate(100)
+    order: list[str] = []
+    with gate.holding(60):
+        with gate.holding(40):
+            order.append("both")
+        late = threading.Thread(target=lambda: hold(gate, 500, order))
+        late.start()
+        late.join(0.2)
+        assert order == ["both"]
+    late.join(10)
+    assert order == ["both", "500"]
+
+
+def hold(gate: PixelGate, pixels: int, order: list[str]) -> None:
+    with gate.holding(pixels):
+        order.append(str(pixels))
