@@ -194,7 +194,7 @@ def open_changes(settings: Settings) -> ChangeMark:
 
 
 def open_revocations(settings: Settings) -> ChangeMark:
-    """Return the mark that moves when a token is revoked; who has the same records and another folder sees it a second later."""
+    """Return the mark that moves when a token is revoked; who shares only the records sees it a second later."""
     return ChangeMark(os.path.join(data_folder(settings), "revocations"))
 
 
