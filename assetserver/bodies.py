@@ -73,6 +73,7 @@ class RequestBody:
                 waited_s, taken = 0.0, 0
             if piece:
                 yield piece
+                del piece  # who waits for the next one need not hold this
 
     def take_whole(self, limit_bytes: int) -> bytes | None:
         """Return the body if it came whole with its header, of which nothing was read, and is no longer than that.

@@ -224,6 +224,7 @@ async def receive_chunks(
         if not chunk:
             continue
         gathered.add(chunk)
+        del chunk  # who waits for the next one need not hold this
         if gathered.size >= (enough := batch()):
             await gathered.flush()
             if enough < BATCH_BYTES:  # so many keep the threads busy without it; each holds a piece less
