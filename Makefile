@@ -42,10 +42,10 @@ test: .venv/.test lint ## every check and every test
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report
 
-QUESTIONS := requests latency files connections start peers static publish uploads
+QUESTIONS := requests latency files connections start peers static publish uploads images
 
 # What cannot be measured is told at the end; the other questions go on.
-bench: .venv/.test ## what requests, releases, publishing and uploads cost, against nginx and others (2 hours; BENCH=--quick: 20 minutes)
+bench: .venv/.test ## what requests, releases, publishing, uploads and images cost, against nginx and others (2 hours; BENCH=--quick: 20 minutes)
 	$(BIN)/python benchmarks/install.py
 	@failed=; for one in $(QUESTIONS); do \
 	  echo "benchmarks/bench_$$one.py $(BENCH)"; $(BIN)/python benchmarks/bench_$$one.py $(BENCH) || failed="$$failed $$one"; \

@@ -139,7 +139,8 @@ def main() -> int:
     lines = list(tell(sections))
     publishing = list(tell_values(os.path.join(arguments.results, "publish.json"), "Publishing, switching, keeping releases"))
     uploads = list(tell_values(os.path.join(arguments.results, "uploads.json"), "Uploads"))
-    print(*lines, "", *publishing, "", *uploads, sep="\n")
+    images = list(tell_values(os.path.join(arguments.results, "images.json"), "Images"))
+    print(*lines, "", *publishing, "", *uploads, "", *images, sep="\n")
     if arguments.readme:
         with open(arguments.readme, encoding="utf-8") as file:
             text = file.read()
