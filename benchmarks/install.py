@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 from machine import say
-from peers import BROTLI_MODULE, DEFLATE_MODULE, VENV, find
+from peers import BROTLI_MODULE, DEFLATE_MODULE, NODE, PHOTOGRAPH, VENV, find
 
 DEBIAN = {
     "wrk": "wrk",
@@ -21,13 +21,38 @@ DEBIAN = {
     "caddy": "caddy",
     "lighttpd": "lighttpd",
     DEFLATE_MODULE: "lighttpd-mod-deflate",
+    PHOTOGRAPH: "mate-backgrounds",
 }
 PYTHON = {"gunicorn": ("whitenoise", "gunicorn"), "granian": ("granian", "uvloop"), "py-spy": ("py-spy",)}
+
+MODULES = {"pyvips": ("pyvips", "pyvips-binary"), "ssimulacra2": ("ssimulacra2", "numpy", "pillow")}
+"""Packages without a program, by the module that shows that they are there."""
+NPM = {"sharp": "sharp@0.35"}
+SHARP = "sharp_defaults.mjs"
 
 
 def is_there(program: str) -> bool:
     """Tell whether a program, or a file named in full, is there."""
     return os.path.exists(program) or shutil.which(find(program)) is not None
+
+
+def has_module(name: str) -> bool:
+    """Tell whether the benchmark's own environment has a module."""
+    python = os.path.join(VENV, "bin", "python")
+    return (
+        os.path.exists(python)
+        and subprocess.run([python, "-c", f"import {name}"], capture_output=True, check=False).returncode == 0
+    )
+
+
+def install_node() -> None:
+    """Install peers written in JavaScript, and put the script beside them: modules are looked for from there."""
+    os.makedirs(NODE, exist_ok=True)
+    shutil.copy(os.path.join(os.path.dirname(os.path.abspath(__file__)), "images", SHARP), NODE)
+    missing = [package for name, package in NPM.items() if not os.path.isdir(os.path.join(NODE, "node_modules", name))]
+    if missing and shutil.which("npm"):
+        say(f"installing {' '.join(missing)}")
+        attempt("npm", "install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", NODE, *missing)
 
 
 def attempt(*command: str) -> bool:
@@ -50,6 +75,8 @@ def main() -> int:
         say(f"installing {' '.join(wanted)}")
         attempt("apt-get", "-o", "DPkg::Lock::Timeout=120", "install", "--yes", "--no-install-recommends", *wanted)
     packages = [name for program, names in PYTHON.items() if not is_there(program) for name in names]
+    packages += [name for module, names in MODULES.items() if not has_module(module) for name in names]
+    install_node()
     if packages:
         say(f"installing {' '.join(packages)} into benchmarks/.venv")
         if os.path.exists(os.path.join(VENV, "bin", "python")) or attempt(sys.executable, "-m", "venv", VENV):
@@ -57,6 +84,8 @@ def main() -> int:
     if missing := [package for program, package in DEBIAN.items() if not is_there(program)]:
         say(f"missing: apt-get install {' '.join(missing)}")
     if missing := [program for program in PYTHON if not is_there(program)]:
+        say(f"missing in benchmarks/.venv: {' '.join(missing)}")
+    if missing := [module for module in MODULES if not has_module(module)]:
         say(f"missing in benchmarks/.venv: {' '.join(missing)}")
     return 0
 

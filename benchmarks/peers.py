@@ -23,6 +23,11 @@ PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
 VENV = os.path.join(os.path.dirname(os.path.abspath(__file__)), ".venv")
 """Where peers written in Python may be, apart from the project's own packages."""
 
+NODE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "node_modules", ".assetserver")
+"""Where peers written in JavaScript may be."""
+
+PHOTOGRAPH = "/usr/share/backgrounds/mate/abstract/Elephants_5640x3172.jpg"
+
 BROTLI_MODULE = "/usr/lib/nginx/modules/ngx_http_brotli_static_module.so"
 DEFLATE_MODULE = "/usr/lib/lighttpd/mod_deflate.so"
 MIME_TYPES = "/etc/nginx/mime.types"

@@ -140,7 +140,8 @@ def main() -> int:
     publishing = list(tell_values(os.path.join(arguments.results, "publish.json"), "Publishing, switching, keeping releases"))
     uploads = list(tell_values(os.path.join(arguments.results, "uploads.json"), "Uploads"))
     jobs = list(tell_values(os.path.join(arguments.results, "jobs.json"), "Background jobs"))
-    print(*lines, "", *publishing, "", *uploads, "", *jobs, sep="\n")
+    images = list(tell_values(os.path.join(arguments.results, "images.json"), "Images"))
+    print(*lines, "", *publishing, "", *uploads, "", *jobs, "", *images, sep="\n")
     if arguments.readme:
         with open(arguments.readme, encoding="utf-8") as file:
             text = file.read()

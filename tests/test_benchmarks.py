@@ -69,6 +69,14 @@ def test_bench_jobs_measures_against_every_goal(start_program, tmp_path):
     assert len([row for row in rows if row["goal"]]) >= 4
 
 
+def test_bench_images_measures_against_every_goal(start_program, tmp_path):
+    numbers = tmp_path / "images.json"
+    bench = start_program("bench", [sys.executable, BENCHMARKS / "bench_images.py", "--quick", "--json", numbers])
+    assert bench.process.wait(LIMIT_S) == 0, bench.show_tail()
+    rows = json.loads(numbers.read_text())["rows"]
+    assert len([row for row in rows if row["goal"]]) >= 3  # more, where there is something to compare with
+
+
 def test_bench_requests_compares_with_nginx_and_the_readme_shows_it(start_program, missing, tmp_path):
     for program, package in (("wrk", "wrk"), ("nginx", "nginx-light")):
         if not shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin"):

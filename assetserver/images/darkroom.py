@@ -61,6 +61,7 @@ class _Job:
     def __init__(self, opened: Opened, order: Order, folder: int) -> None:
         self._opened = opened
         self._plan = order.plan
+        self._format = order.format
         self._folder = folder
         self._steps = plan_steps(opened.size, order.plan)
         self._sizes = [step.layout.scaled for step in self._steps]
@@ -85,7 +86,7 @@ class _Job:
         return Picture(
             width=opened.size.width,
             height=opened.size.height,
-            format=(opened.image.format or "").lower(),
+            format=self._format,
             frames=opened.frames,
             has_alpha=has_alpha,
             variants=tuple(variants),

@@ -131,8 +131,10 @@ class _Server:
 def _live(work: Work, task: Task, descriptors: tuple[int, int, int], parent: int) -> None:
     """Be the child: keep three descriptors and nothing else, give up all rights, work, answer, end."""
     try:
-        for target, descriptor in enumerate(descriptors, FIRST_DESCRIPTOR):
-            os.dup2(_above(descriptor), target)
+        # Copies first, above all targets, or one would overwrite the next.
+        copies = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, FIRST_DESCRIPTOR + 3) for descriptor in descriptors]
+        for target, copy in enumerate(copies, FIRST_DESCRIPTOR):
+            os.dup2(copy, target)
         os.dup2(1, 2)  # nothing of a stranger's gets into the log: standard output leads nowhere
         source, folder, answer = range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + 3)
         os.closerange(answer + 1, _ALL_DESCRIPTORS)
@@ -143,8 +145,3 @@ def _live(work: Work, task: Task, descriptors: tuple[int, int, int], parent: int
         os._exit(0)
     finally:
         os._exit(1)
-
-
-def _above(descriptor: int) -> int:
-    """Return a copy of a descriptor that none of the targets overwrites."""
-    return fcntl.fcntl(descriptor, fcntl.F_DUPFD, FIRST_DESCRIPTOR + 3)

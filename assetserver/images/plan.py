@@ -43,9 +43,9 @@ class Qualities(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
 class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Make ``transform`` at each of ``widths`` (none: its own) in each of ``formats``.
 
-    Widths beyond the picture's are left out, but its own takes their place; a height of the transform follows the width.
-    ``has_placeholder``: a colour and a tiny picture, too. ``keeps_gamut``: a picture in a wider gamut than sRGB stays in it,
-    with its profile.
+    With no widths and one format it is a single picture, as somebody asks for it. Widths beyond the picture's are left out, but
+    its own takes their place; a height of the transform follows the width. ``has_placeholder``: a colour and a tiny picture,
+    too. ``keeps_gamut``: a picture in a wider gamut than sRGB stays in it, with its profile.
     """
 
     transform: Transform = Transform()

@@ -71,8 +71,11 @@ class Studio:
         """Make what ``plan`` says of the file ``source``, as files in the empty ``folder``; whatever fails leaves it empty.
 
         The files are not synced. ``is_wanted`` is asked four times a second; once it says no, the work ends. Raises
-        ``PictureRefusedError`` (for good) and ``ChildFailedError`` (perhaps not the next time).
+        ``PictureRefusedError`` (for good), ``ChildFailedError`` (perhaps not the next time), and ``ValueError`` where the
+        folder holds anything.
         """
+        if os.listdir(folder):
+            raise ValueError(f"{folder} is not empty")
         descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
         try:
             facts = admit(descriptor, os.fstat(descriptor).st_size, self.limits)

@@ -1,0 +1,189 @@
+"""What does it cost to make pictures small, and how good are they?
+
+Makes the ladder of a large photograph in a studio's child, as a server does, in turn with a pyvips cascade of the same encoder
+settings and with sharp at its defaults; reads processor time and the child's memory; judges resized pictures against LANCZOS in
+floating point. Photographs are cut from one of Debian's mate-backgrounds, with a camera's noise.
+
+Prints Markdown on stdout, progress on stderr, and writes JSON. Needs Linux; peers that are missing are left out. Exit codes: 0
+done, 1 something did not work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+
+from bench_publish import Row
+from machine import EX_INVALID, MIB, BenchError, choose_cores, clean_environment, describe_machine, pinned, say
+from peers import NODE, PHOTOGRAPH, VENV
+from PIL import Image, ImageChops
+from tables import format_table
+
+from assetserver.images.geometry import choose_widths
+from assetserver.images.plan import LADDER, Plan, split_plan
+from assetserver.images.studio import Developed, Studio
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+PYTHON = os.path.join(VENV, "bin", "python")
+NOISE = 2
+QUALITY = 92
+LIMIT_S = 300
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How large the pictures are, in pixels, and how often everything is done."""
+
+    large: tuple[int, int] = (6000, 4000)
+    usual: tuple[int, int] = (4000, 3000)
+    rounds: int = 3
+
+
+QUICK = Extent(large=(1200, 800), usual=(800, 600), rounds=1)
+
+
+def make_photograph(path: str, size: tuple[int, int]) -> str:
+    """Write a photograph of ``size``, noisy as a camera's; of an artificial picture where there is none. Return its path."""
+    if os.path.exists(PHOTOGRAPH):
+        image = Image.open(PHOTOGRAPH).convert("RGB")
+    else:
+        say("no photograph is installed (Debian package mate-backgrounds): an artificial picture stands in for it")
+        image = Image.effect_mandelbrot((3000, 2000), (-2, -1.2, 1, 1.2), 90).convert("RGB")
+    factor = min(image.width / size[0], image.height / size[1])
+    cut = (round(size[0] * factor), round(size[1] * factor))
+    left, top = (image.width - cut[0]) // 2, (image.height - cut[1]) // 2
+    image = image.crop((left, top, left + cut[0], top + cut[1])).resize(size, Image.Resampling.LANCZOS)
+    noisy = [ImageChops.add(channel, Image.effect_noise(size, NOISE), 1, -128) for channel in image.split()]
+    Image.merge("RGB", noisy).save(path, quality=QUALITY)
+    return path
+
+
+def develop(studio: Studio, source: str, plan: Plan) -> Developed:
+    """Make ``plan`` of a picture, and throw it away."""
+    with tempfile.TemporaryDirectory() as folder:
+        return studio.make(source, plan, folder)
+
+
+def run_peer(command: Sequence[str], widths: Sequence[int]) -> float | None:
+    """Return the processor seconds that a peer says it took for ``widths``; None if it cannot be run."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            told = _ask(*command, folder, *map(str, widths))
+        except BenchError as error:
+            say(f"left out: {error}")
+            return None
+    return float(told["cpu_s"])
+
+
+def _ask(*command: str) -> dict[str, float]:
+    environment = {**clean_environment(), "VIPS_CONCURRENCY": "1", "NODE_PATH": os.path.join(NODE, "node_modules")}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT_S, env=environment)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BenchError(f"{command[0]}: {error}; run benchmarks/install.py") from error
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        raise BenchError(f"{' '.join(command[:2])}: {said[-1] if said else done.returncode}; run benchmarks/install.py")
+    told: dict[str, float] = json.loads(done.stdout)
+    return told
+
+
+def measure_ladder(studio: Studio, source: str, extent: Extent) -> Iterator[Row]:
+    """All of the ladder, in turn with the peers: each ratio is of one round."""
+    vips = (PYTHON, os.path.join(HERE, "images", "vips_cascade.py"), source)
+    sharp = ("node", os.path.join(NODE, "sharp_defaults.mjs"), source)
+    widths = choose_widths(extent.large[0], LADDER)[::-1]
+    ours, peaks = [], []
+    against: dict[str, list[float]] = {"pyvips, cascade": [], "sharp, defaults": []}
+    taken: dict[str, list[float]] = {name: [] for name in against}
+    for number in range(extent.rounds):
+        say(f"the ladder, round {number + 1} of {extent.rounds}")
+        made = develop(studio, source, Plan())
+        ours.append(made.cpu_s)
+        peaks.append(made.peak_bytes / MIB)
+        for name, command in zip(against, (vips, sharp), strict=True):
+            if (cpu_s := run_peer(command, widths)) is not None:
+                taken[name].append(cpu_s)
+                against[name].append(made.cpu_s / cpu_s)
+    what = f"{extent.large[0]} × {extent.large[1]} → {len(widths)} widths × 3 formats"  # noqa: RUF001 - as people write it
+    yield Row(f"{what}: processor time of the child", median(ours), "s", "≤ 3.3", median(ours) <= 3.3)
+    yield Row(f"{what}: most memory of the child", max(peaks), "MiB", "≤ 130", max(peaks) <= 130)
+    for name, goal in (("pyvips, cascade", 1.05), ("sharp, defaults", 0.5)):
+        if against[name]:
+            ratio = median(against[name])
+            yield Row(f"{what}: {name}", median(taken[name]), "s")
+            spread = f"{min(against[name]):.2f} to {max(against[name]):.2f}"
+            yield Row(f"{what}: assetserver ÷ {name} ({spread})", ratio, "", f"≤ {goal:g}", ratio <= goal)
+
+
+def measure_phases(studio: Studio, source: str, extent: Extent) -> Iterator[Row]:
+    """What makes a picture ready, and what comes later."""
+    first, later = split_plan(Plan())
+    what = f"{extent.usual[0]} × {extent.usual[1]}"  # noqa: RUF001 - as above
+    for name, plan, goal in (("first phase", first, 0.9), ("second phase, AVIF", later, None)):
+        say(name)
+        if plan is not None:
+            cpu_s = median(develop(studio, source, plan).cpu_s for _ in range(extent.rounds))
+            judged = (f"≤ {goal:g}", cpu_s <= goal) if goal else ("", None)
+            yield Row(f"{what}: {name}", cpu_s, "s", *judged)
+
+
+def measure_quality(studio: Studio, source: str) -> Iterator[Row]:
+    """Resizing alone: PNG of every width against an exact one."""
+    say("quality")
+    with tempfile.TemporaryDirectory() as folder:
+        studio.make(source, Plan(formats=("png",), has_placeholder=False), folder)
+        try:
+            scores = _ask(PYTHON, os.path.join(HERE, "images", "quality.py"), source, folder)
+        except BenchError as error:
+            say(f"left out: {error}")
+            return
+    for width, score in sorted(scores.items(), key=lambda item: -int(item[0])):
+        yield Row(f"SSIMULACRA2 at {width} pixels of width", score, "", "≥ 95", score >= 95)
+
+
+def read_arguments() -> argparse.Namespace:
+    """Return the command line's arguments."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--json", default="", metavar="PATH", help="where the numbers go [benchmarks/results/images.json]")
+    parser.add_argument("--quick", action="store_true", help="see that it works: small pictures, one round; into results/quick")
+    arguments = parser.parse_args()
+    arguments.json = arguments.json or os.path.join(HERE, "results", "quick" * arguments.quick, "images.json")
+    return arguments
+
+
+def main() -> int:
+    """Run the benchmark; return the exit code."""
+    arguments = read_arguments()
+    extent = QUICK if arguments.quick else Extent()
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="bench_images-") as folder, Studio() as studio, pinned({choose_cores().server}):
+        large = make_photograph(os.path.join(folder, "large.jpg"), extent.large)
+        usual = make_photograph(os.path.join(folder, "usual.jpg"), extent.usual)
+        rows += measure_ladder(studio, large, extent)
+        rows += measure_phases(studio, usual, extent)
+        rows += measure_quality(studio, large)
+    os.makedirs(os.path.dirname(os.path.abspath(arguments.json)), exist_ok=True)
+    machine = {key: value for key, value in describe_machine().items() if key != "wrk"}
+    results = {"machine": machine, "settings": asdict(extent), "rows": [asdict(row) for row in rows]}
+    print(*format_table(results), sep="\n")
+    with open(arguments.json, "w", encoding="utf-8") as file:
+        json.dump(results, file, indent=2)
+        file.write("\n")
+    say(f"numbers in {arguments.json}")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except BenchError as error:
+        say(str(error))
+        sys.exit(EX_INVALID)
