@@ -25,7 +25,7 @@ from .data import check_data_folder, open_library, served_sites
 from .descriptors import raise_limit
 from .endings import told_kindly, with_options
 from .firststart import is_first_start, welcome
-from .jobkinds import job_kinds
+from .jobkinds import kind_names
 from .origin import OriginServer
 from .releases.manifest import SHORT
 from .settings import Settings
@@ -135,7 +135,7 @@ def describe_mounts(settings: Settings) -> Iterator[str]:
 
 def count_job_workers(settings: Settings) -> int:
     """Return how many processes do jobs beside the server: none, if nothing that it takes causes one."""
-    return settings.jobs.workers if settings.uploads.enabled and job_kinds(settings) else 0
+    return settings.jobs.workers if settings.uploads.enabled and kind_names(settings) else 0
 
 
 def _describe_workers(settings: Settings, *, reload: bool) -> str:
@@ -145,7 +145,7 @@ def _describe_workers(settings: Settings, *, reload: bool) -> str:
 
 def describe_jobs(settings: Settings, *, reload: bool = False) -> Iterator[str]:
     """Yield the line that says who does jobs, if there will be any."""
-    if not settings.uploads.enabled or not (kinds := job_kinds(settings)):
+    if not settings.uploads.enabled or not (kinds := kind_names(settings)):
         return
     count = 0 if reload else count_job_workers(settings)
     who = f"done by {count} {plural(count, 'worker')} beside" if count else with_options("left to: assetserver worker")

@@ -25,7 +25,7 @@ from .data import open_records, open_uploads
 from .delivery.mediafolder import parse_media_path
 from .delivery.resources import Resources
 from .errors import AssetServerError, BadRequestError, ForbiddenError
-from .jobkinds import follow_ups
+from .jobkinds import follow_ups, pictures_of
 from .mediaroutes import media_routes
 from .remote.openapi import describe_releases
 from .remoteroutes import open_releases_api, release_routes
@@ -56,7 +56,7 @@ class Uploading:
         self._resources = resources
         self._records = open_records(settings)
         self._authority = open_authority(settings, self._records)
-        self._service = open_uploads(settings, self._records, follow_ups(settings))
+        self._service = open_uploads(settings, self._records, follow_ups(settings), pictures_of(settings))
         self._desk = self._open_desk()
         self._plain = UploadEndpoint(self._desk, settings.uploads.files_per_request)
         self._releases = open_releases_api(settings) if settings.publish.remote else None

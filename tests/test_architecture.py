@@ -16,13 +16,13 @@ PACKAGE = Path(__file__).parents[1] / "assetserver"
 
 ROWS = (
     {"semantics", "storage", "settings", "settingtables", "tomllines", "errors", "observe", "bodies", "problems", "complaints"},
-    {"releases", "jobs", "access"},
+    {"releases", "jobs", "access", "pictures"},
     {"delivery", "uploads", "images", "console", "remote", "webhooks"},
     {"database"},
     {"app", "cli", "serving", "data", "publishing", "upkeep", "routes", "wording", "__main__", "__init__"}
     | {"addresses", "endings", "options", "progress", "remoteroutes", "remotepublishing", "tokencli", "tokencommands"}
     | {"admission", "firststart", "mediaroutes", "uploading", "workers", "origin", "descriptors"}
-    | {"jobcli", "jobcommands", "jobkinds", "working"},
+    | {"jobcli", "jobcommands", "jobkinds", "picturejobs", "working"},
 )
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 SHARED_GROUND = {"semantics", "errors", "tomllines", "settingtables"}
