@@ -7,7 +7,7 @@ else to do. The second run of either changes nothing: only who holds the lease w
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import msgspec
 
@@ -17,19 +17,15 @@ from .images.plan import Picture, Plan, Qualities, split_plan
 from .images.studio import Studio
 from .images.transform import Transform
 from .jobs.attempt import Attempt, Kind, Outcome
-from .jobs.job import LATER, NewJob
+from .jobs.job import LATER, Lease, NewJob
 from .jobs.retry import RetryPolicy
 from .pictures.records import Look, Made, StoredVariant
 from .pictures.scratch import Scratch
 from .pictures.storing import store_files
 from .settings import Settings
 from .settingtables import ImageSettings
-from .storage.blobs import Digest
-from .storage.files import FileBlobs
+from .storage.blobs import BlobStore, Digest, LocalBlobs
 from .uploads.records import NewPicture, Upload
-
-if TYPE_CHECKING:
-    from .database.pictures import SqlPictures
 
 KIND = "image"
 RETRY = RetryPolicy(attempts=3, first_s=2.0, factor=5.0, longest_s=300.0)
@@ -39,6 +35,20 @@ _MARGIN_S = 60.0
 _TRIES_TO_RECORD = 3
 _FIRST, _LATER = "image:", "image-later:"
 """How the keys of jobs begin; see ``database.pictures``."""
+
+
+class Blobs(BlobStore, LocalBlobs, Protocol):
+    """Where sources are read as files, and variants stored."""
+
+
+class MadePictures(Protocol):
+    """What records pictures: ``database.pictures``."""
+
+    def complete(
+        self, lease: Lease, key: str, made: Made, is_stored: Callable[[Digest], bool], later: NewJob | None = None
+    ) -> bool:
+        """Record what was made, the end of the job, and ``later``, in one transaction; False if nobody has the picture."""
+        ...
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -88,7 +98,7 @@ def _to_job(work: Work, prefix: str) -> NewJob:
 class PictureMaker:
     """Makes pictures of uploads, in child processes, until it is closed. Nothing is started before it is needed."""
 
-    def __init__(self, images: ImageSettings, blobs: FileBlobs, scratch: str, pictures: Callable[[], SqlPictures]) -> None:
+    def __init__(self, images: ImageSettings, blobs: Blobs, scratch: str, pictures: Callable[[], MadePictures]) -> None:
         pixels = images.limit_megapixels * MEGAPIXEL
         limits = Limits(source_bytes=images.limit_bytes, pixels=pixels)
         self._studio = Studio(limits, pixels_in_flight=images.concurrent * max(pixels, limits.animation_pixels))

@@ -106,6 +106,11 @@ def etag_of(upload: Upload) -> ETag:
     return ETag(upload.sha256[:32])
 
 
+def encode_json(content: object) -> str:
+    """Return JSON on one line."""
+    return _ENCODER.encode(content)
+
+
 def render_json(content: object, status: int = 200, fields: Mapping[str, str] | None = None) -> Response:
     """Return an answer in JSON that no cache stores."""
     body = _ENCODER.encode(content) + "\n"

@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from ..access.principal import Principal
 from ..bodies import Pace, body_of
 from ..errors import AssetServerError, BusyError, TooLargeError, UploadBusyError, UploadGoneError
+from ..pictures.records import PictureRecord
 from .answers import Places, describe_upload, format_media_path
 from .authorising import authorise, check_owner, spend
 from .records import Upload
@@ -46,7 +47,11 @@ class Desk(NamedTuple):
     async def describe(self, uploads: Sequence[Upload]) -> list[dict[str, Any]]:
         """Return uploads as their JSON says them, with what is made of them."""
         pictures = await self.service.find_pictures(uploads)
-        return [describe_upload(one, self.media_url, pictures.get(one.picture)) for one in uploads]
+        return [self.describe_one(one, pictures.get(one.picture)) for one in uploads]
+
+    def describe_one(self, upload: Upload, picture: PictureRecord | None) -> dict[str, Any]:
+        """Return an upload as its JSON says it, with what is known of its picture."""
+        return describe_upload(upload, self.media_url, picture)
 
     async def describe_new(self, uploads: Sequence[Upload]) -> list[dict[str, Any]]:
         """As ``describe``, for uploads that succeeded just now, which nobody is told otherwise whatever the records say."""
