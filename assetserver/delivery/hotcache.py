@@ -8,7 +8,7 @@ holds: that the asset which gave it is still what its folder serves.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from assetserver.errors import AssetServerError
