@@ -6,6 +6,7 @@ else to do. The second run of either changes nothing: only who holds the lease w
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -32,7 +33,10 @@ RETRY = RetryPolicy(attempts=3, first_s=2.0, factor=5.0, longest_s=300.0)
 """A child that crashed or was starved is tried again soon: somebody waits for the picture."""
 
 _MARGIN_S = 60.0
-_TRIES_TO_RECORD = 3
+_PAUSES_S = (0.1, 0.3, 1.0, 3.0, 10.0)
+_DEVELOPED = 0.9
+"""The share of the work that is done once all files are written."""
+
 _FIRST, _LATER = "image:", "image-later:"
 """How the keys of jobs begin; see ``database.pictures``."""
 
@@ -114,35 +118,48 @@ class PictureMaker:
 
     def _handle(self, attempt: Attempt) -> Outcome:
         work = msgspec.json.decode(attempt.job.payload, type=Work)
-        with self._scratch.folder() as folder:
-            picture = self._develop(attempt, work, folder)
-            attempt.progress(0.9)
-            return self._record(attempt, work, picture, folder)
+        try:
+            with self._scratch.folder() as folder:
+                picture = self._develop(attempt, work, folder)
+                attempt.progress(_DEVELOPED)
+                return self._record(attempt, work, picture, folder)
+        except OSError as error:  # the disk is full, or there are too many files: it may pass
+            attempt.raise_if_lost()
+            raise JobFailedError(f"the picture could not be stored: {error.strerror}") from error
 
     def _develop(self, attempt: Attempt, work: Work, folder: str) -> Picture:
-        source = self._blobs.path_of(Digest(work.source))
+        source = Digest(work.source)
+        if not self._is_stored(source):
+            raise JobRefusedError("the upload is not there any more")
         try:
-            return self._studio.make(source, work.plan, folder, is_wanted=lambda: not attempt.is_lost).picture
-        except FileNotFoundError as error:
-            raise JobRefusedError("the upload is not there any more") from error
+            return self._studio.make(
+                self._blobs.path_of(source), work.plan, folder, is_wanted=lambda: not attempt.is_lost
+            ).picture
         except PictureRefusedError as error:
             raise JobRefusedError(error.reason) from error
         except ChildFailedError as error:
+            attempt.raise_if_lost()
             raise JobFailedError(error.reason, signal=error.signal) from error
 
     def _record(self, attempt: Attempt, work: Work, picture: Picture, folder: str) -> Outcome:
-        """Store the files, then record them with the end of the job. A blob that goes in between is stored once more."""
+        """Store the files, then record them with the end of the job.
+
+        A blob that goes in between is stored once more; records that are locked are waited for: the work is done.
+        """
         names = [one.file for one in picture.variants]
         later = None if work.later is None else _to_job(Work(work.picture, work.source, work.later), _LATER)
-        for _ in range(_TRIES_TO_RECORD):
-            digests = store_files(self._blobs, folder, names)
-            made = _describe(picture, digests, work)
+        for pause_s in _PAUSES_S:
+            made = _describe(picture, store_files(self._blobs, folder, names), work)
             try:
                 self._pictures().complete(attempt.lease, work.picture, made, self._is_stored, later)
             except BlobMissingError:
                 continue
+            except BusyError:
+                time.sleep(pause_s)
+                attempt.raise_if_lost()
+                continue
             return Outcome.RECORDED
-        raise BusyError(f"blobs of picture {work.picture} are removed again and again")
+        raise JobFailedError("what was made of the picture could not be recorded: the records are in use")
 
     def _is_stored(self, digest: Digest) -> bool:
         return self._blobs.size_of(digest) is not None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from tempfile import TemporaryDirectory, mkdtemp
@@ -20,12 +21,14 @@ class Scratch:
         self._root = root
         self._folder = ""
         self._lock = -1
+        self._opening = threading.Lock()
 
     @contextmanager
     def folder(self) -> Iterator[str]:
-        """Give an empty folder, which is removed in the end. From one thread first, then from any."""
-        if not self._folder:
-            self._open()
+        """Give an empty folder, which is removed in the end. From any thread."""
+        with self._opening:
+            if not self._folder:
+                self._open()
         with TemporaryDirectory(dir=self._folder, ignore_cleanup_errors=True) as path:
             yield path
 
