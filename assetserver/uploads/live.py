@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from assetserver.errors import AssetServerError
+from assetserver.errors import AssetServerError, BusyError, OverloadedError
 
 from .answers import render_problem
 from .authorising import authorise, check_owner
@@ -70,6 +70,7 @@ class LiveEndpoint:
 
     async def _look(self, connection: HTTPConnection) -> News:
         """Return what is known of the upload, if whoever asks may know."""
+        self._watching.check_room()
         principal = await authorise(connection, "upload", "read")
         upload = await self._find(connection.path_params["id"])
         check_owner(principal, upload.owner, "read")
@@ -94,19 +95,23 @@ async def follow(watching: Watching, upload_id: str, first: News, known: str = "
         yield first
     if first.is_last:
         return
+    try:
+        watcher = watching.add(upload_id, first.id)
+    except (BusyError, OverloadedError):  # since it was looked for
+        return
     deadline = anyio.current_time() + LIFE_S
-    with watching.watching(upload_id, first.id) as watcher:
+    try:
         while anyio.current_time() < deadline:
-            news: News | None = None
-            with anyio.move_on_after(HEARTBEAT_S) as scope:
-                if (news := await watcher.wait()) is None or news is GONE:
-                    return
-            if not scope.cancelled_caught or news is not None:
-                yield news
-            else:
-                yield None
+            news = None
+            with anyio.move_on_after(HEARTBEAT_S) as waiting:
+                news = await watcher.wait()
+            if not waiting.cancelled_caught and (news is None or news is GONE):
+                return
+            yield news
             if news is not None and news.is_last:
                 return
+    finally:
+        watching.discard(watcher)
 
 
 class _EventStream(Response):

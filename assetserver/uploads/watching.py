@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import anyio
@@ -66,26 +64,31 @@ class Watcher:
 class Watching:
     """All watchers of one event loop. ``run`` looks for news until it is cancelled."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, limit: int = LIMIT_WATCHERS) -> None:
         self._desk = desk
+        self._limit = limit
         self._watchers: set[Watcher] = set()
         self._are_some = anyio.Event()
         self._is_stopping = False
 
-    @contextmanager
-    def watching(self, upload_id: str, known: str = "") -> Iterator[Watcher]:
-        """Give a watcher. Raises ``OverloadedError`` if there are too many, ``BusyError`` once the server stops."""
+    def check_room(self) -> None:
+        """Raise ``OverloadedError`` if too many wait already, ``BusyError`` once the server stops."""
         if self._is_stopping:
             raise BusyError("the server is stopping")
-        if len(self._watchers) >= LIMIT_WATCHERS:
-            raise OverloadedError(f"{LIMIT_WATCHERS} clients wait for news already")
+        if len(self._watchers) >= self._limit:
+            raise OverloadedError(f"{self._limit} clients wait for news already")
+
+    def add(self, upload_id: str, known: str = "") -> Watcher:
+        """Return somebody who waits from now on, until ``discard``. Raises what ``check_room`` does."""
+        self.check_room()
         watcher = Watcher(upload_id, known)
         self._watchers.add(watcher)
         self._are_some.set()
-        try:
-            yield watcher
-        finally:
-            self._watchers.discard(watcher)
+        return watcher
+
+    def discard(self, watcher: Watcher) -> None:
+        """Have nobody look for this one any more."""
+        self._watchers.discard(watcher)
 
     def stop(self) -> None:
         """Have everybody who waits end, now and from now on."""
