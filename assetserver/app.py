@@ -66,7 +66,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         hot = HotCache(ids, writer, settings.memory.hot_limit_bytes, is_behind_proxy=is_behind_proxy)
         async with uploading.running() if uploading else nullcontext(), anyio.create_task_group() as tasks:
             tasks.start_soon(_close_idle_files, resources.open_files)
-            yield {HOT: hot, GATE: _gate(settings.server)}
+            yield {HOT: hot, GATE: _gate(settings.server), **(uploading.state() if uploading else {})}
             tasks.cancel_scope.cancel()
         stop_senders()
         resources.close()

@@ -9,6 +9,7 @@ import stat
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .access.keyfile import KEY_FILE, load_keys
@@ -31,7 +32,8 @@ from .wording import short_path
 if TYPE_CHECKING:
     from .database.connections import Database
     from .database.jobs import SqlJobs
-    from .uploads.depot import FollowUp
+    from .database.pictures import Announce, SqlPictures
+    from .uploads.depot import FollowUp, PictureOf
     from .uploads.records import UploadRecords
     from .uploads.service import UploadService
 
@@ -83,11 +85,13 @@ def open_library(settings: Settings) -> Library:
 class Records:
     """The records in the database at ``url``, opened when they are first touched: only then SQLAlchemy is imported.
 
-    ``url`` is ``sqlite:///PATH`` or one of PostgreSQL. All methods block, and may be called from any thread.
+    ``url`` is ``sqlite:///PATH`` or one of PostgreSQL; ``announce``: see ``database.pictures``. All methods block, and may be
+    called from any thread.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, announce: Announce | None = None) -> None:
         self._url = url
+        self._announce = announce or (lambda _, __: ())
         self._path = url.removeprefix(_SQLITE) if url.startswith(_SQLITE) else ""
         self._database: Database | None = None
         self._lock = threading.Lock()
@@ -100,7 +104,7 @@ class Records:
         """Return the records of uploads."""
         from .database.uploads import SqlUploads  # noqa: PLC0415 - SQLAlchemy takes 0.2 s
 
-        return SqlUploads(self._open())
+        return SqlUploads(self._open(), self._announce)
 
     def access(self) -> AccessRecords:
         """Return the tokens, and the uses of grants."""
@@ -111,8 +115,15 @@ class Records:
     def jobs(self) -> SqlJobs:
         """Return the jobs, for who makes work, who does it, and people."""
         from .database.jobs import SqlJobs  # noqa: PLC0415 - as above
+        from .database.pictures import KIND, end_within  # noqa: PLC0415 - as above
 
-        return SqlJobs(self._open())
+        return SqlJobs(self._open(), on_dead={KIND: partial(end_within, announce=self._announce)})
+
+    def pictures(self) -> SqlPictures:
+        """Return what is made of uploads, for who makes it."""
+        from .database.pictures import SqlPictures  # noqa: PLC0415 - as above
+
+        return SqlPictures(self._open(), self._announce)
 
     def close(self) -> None:
         """Close the database. It is opened anew if it is used again."""
@@ -150,11 +161,14 @@ class Records:
 
 def open_records(settings: Settings) -> Records:
     """Return the records of ``settings``; nothing is opened yet. Raises ``SettingsError`` without what opens them."""
+    from .jobkinds import announcements  # noqa: PLC0415 - it knows what uploads are, which who publishes need not
+
     url = settings.database.url
     if url.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
         place = settings.locate("database", "url")
         raise SettingsError(f"{place}: PostgreSQL needs psycopg, which is missing: pip install 'assetserver[postgresql]'")
-    return Records(_SQLITE + os.path.join(data_folder(settings), "records.sqlite3") if url == "sqlite" else url)
+    place = _SQLITE + os.path.join(data_folder(settings), "records.sqlite3") if url == "sqlite" else url
+    return Records(place, announcements(settings))
 
 
 def warn_of_records(settings: Settings) -> str:
@@ -177,7 +191,12 @@ def open_media_blobs(settings: Settings) -> FileBlobs:
     return FileBlobs(os.path.join(data_folder(settings), MEDIA, "blobs"))
 
 
-def open_uploads(settings: Settings, records: Records, follow_up: FollowUp) -> UploadService:
+def studio_folder(settings: Settings) -> str:
+    """Return where pictures are that are being made; see ``pictures.scratch``."""
+    return os.path.join(data_folder(settings), MEDIA, "studio")
+
+
+def open_uploads(settings: Settings, records: Records, follow_up: FollowUp, picture_of: PictureOf) -> UploadService:
     """Return the service of uploads, whose records are ``records``; nothing is opened yet."""
     from .storage.staging import FileStaging  # noqa: PLC0415 - commands that receive nothing start without
     from .uploads.service import UploadService  # noqa: PLC0415 - as above
@@ -185,7 +204,9 @@ def open_uploads(settings: Settings, records: Records, follow_up: FollowUp) -> U
     blobs = open_media_blobs(settings)
     staging = FileStaging(os.path.join(data_folder(settings), MEDIA, "staging"), blobs)
     changed = open_changes(settings).move
-    return UploadService(staging, blobs, records.uploads, settings.uploads, changed=changed, follow_up=follow_up)
+    return UploadService(
+        staging, blobs, records.uploads, settings.uploads, changed=changed, follow_up=follow_up, picture_of=picture_of
+    )
 
 
 def open_changes(settings: Settings) -> ChangeMark:

@@ -13,7 +13,7 @@ import click
 from .data import data_folder, open_records
 from .endings import with_options
 from .errors import JobError, JobMissingError, SettingsError
-from .jobkinds import job_kinds
+from .jobkinds import kind_names
 from .jobs.job import STATES, Job, State
 from .jobs.queue import JobDesk
 from .settings import Settings
@@ -28,9 +28,9 @@ _WIDEST = 100
 
 def work_alone(settings: Settings) -> int:
     """Do jobs until stopped; return the exit code. Raises ``SettingsError`` if these settings know no kind of job."""
-    kinds = job_kinds(settings)
+    kinds = kind_names(settings)
     if not kinds:
-        raise SettingsError("there is nothing to do: these settings cause no jobs. Webhooks do: set webhooks.url")
+        raise SettingsError("there is nothing to do: these settings cause no jobs. Set images.enabled, or webhooks.url")
     click.echo(f"doing jobs ({', '.join(kinds)}) of {_place(settings)} (stop with Ctrl+C)", err=True)
     code = work(settings)
     tell_stopped()

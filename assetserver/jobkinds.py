@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from .addresses import base_url
 from .jobs.attempt import Kind
 from .jobs.job import NewJob
+from .pictures.records import PictureRecord
 from .settings import Settings
 from .uploads.answers import describe_upload
 from .uploads.records import Upload
@@ -18,14 +19,27 @@ from .webhooks.sending import webhook_kind
 from .webhooks.signing import parse_secret
 
 if TYPE_CHECKING:
-    from .uploads.depot import FollowUp
+    from .picturejobs import PictureMaker
+    from .uploads.depot import FollowUp, PictureOf
 
 UPLOAD_COMPLETED = "upload.completed"
+IMAGE_READY, IMAGE_FAILED = "image.ready", "image.failed"
+IMAGE = "image"
+
+Announce = Callable[[Upload, PictureRecord], Sequence[NewJob]]
 
 
-def job_kinds(settings: Settings) -> dict[str, Kind]:
+def kind_names(settings: Settings) -> list[str]:
+    """Return which kinds of jobs these settings cause, and a worker with them can do."""
+    kinds = {IMAGE: settings.images.enabled, WEBHOOK: bool(settings.webhooks.url)}
+    return [name for name, is_known in kinds.items() if is_known]
+
+
+def job_kinds(settings: Settings, maker: PictureMaker | None) -> dict[str, Kind]:
     """Return what a worker with these settings can do. Jobs of other kinds wait for one that can."""
     kinds: dict[str, Kind] = {}
+    if maker is not None:
+        kinds[IMAGE] = maker.kind
     if settings.webhooks.url:
         secrets = [parse_secret(text) for text in settings.webhooks.secrets]
         kinds[WEBHOOK] = webhook_kind(settings.webhooks.url, secrets, settings.webhooks.timeout_s)
@@ -42,3 +56,25 @@ def follow_ups(settings: Settings) -> FollowUp:
 
     origin = settings.uploads.media_url or base_url(settings)
     return follow_up
+
+
+def pictures_of(settings: Settings) -> PictureOf:
+    """Return what tells the picture of a complete upload, if these settings have any made."""
+    if not settings.images.enabled:
+        return lambda _: None
+    from .picturejobs import plan_pictures  # noqa: PLC0415 - who has none made need not know how
+
+    return plan_pictures(settings)
+
+
+def announcements(settings: Settings) -> Announce:
+    """Return what tells the jobs by which others hear that a picture is ready, or has failed."""
+
+    def announce(upload: Upload, picture: PictureRecord) -> Sequence[NewJob]:
+        if not settings.webhooks.url:
+            return ()
+        name = IMAGE_FAILED if picture.state == "failed" else IMAGE_READY
+        return (tell_event(name, describe_upload(upload, origin, picture), time.time()),)
+
+    origin = settings.uploads.media_url or base_url(settings)
+    return announce

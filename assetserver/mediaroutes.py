@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import unicodedata
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
@@ -20,6 +21,8 @@ from .delivery.mediafolder import Medium, parse_media_path
 from .delivery.requests import query_suffix, raw_path
 from .delivery.resources import Resources
 from .errors import AssetServerError, OverloadedError, UploadGoneError, UploadMissingError
+from .pictures.naming import MEDIA_TYPES, find_variant, may_name_variant
+from .pictures.records import StoredVariant
 from .routes import cache_table, public_fields
 from .semantics.caching import REDIRECT, CacheTable
 from .settings import Settings
@@ -30,6 +33,8 @@ from .uploads.records import Upload, UploadRecords
 logger = logging.getLogger(__name__)
 
 MOUNT = "/media"
+
+T = TypeVar("T")
 
 
 def media_routes(settings: Settings, resources: Resources, records: Records, authority: Authority) -> list[BaseRoute]:
@@ -57,22 +62,46 @@ class _UploadsMount(Mount):
         return match, child
 
 
+@dataclass(frozen=True)
+class _Variant:
+    """A variant as delivery sees it: of the upload's collection, and never other bytes."""
+
+    id: str
+    name: str
+    collection: str
+    size: int
+    sha256: str
+    media_type: str
+
+
+def _to_medium(upload: Upload, name: str, variant: StoredVariant) -> _Variant:
+    media_type = MEDIA_TYPES[variant.format]
+    return _Variant(upload.id, name, upload.collection, variant.size, variant.sha256, media_type)
+
+
 class _Uploads:
     """The records of uploads, as delivery looks them up. ``records`` are opened by the first look, if there are any."""
 
     def __init__(self, records: Records) -> None:
         self._records = records
 
-    def find(self, upload_id: str) -> Medium | None:
+    def find(self, upload_id: str, name: str) -> Medium | None:
         upload = self._ask(lambda uploads: uploads.find(upload_id))
-        return None if upload is None or upload.kind == "tus-partial" else upload  # a part is nobody's file
+        if upload is None or upload.kind == "tus-partial":  # a part is nobody's file
+            return None
+        if name == upload.name or not upload.picture or not may_name_variant(name):
+            return upload
+        pictures = self._ask(lambda uploads: uploads.find_pictures([upload.picture])) or {}
+        variants = pictures[upload.picture].variants if upload.picture in pictures else ()
+        found = find_variant(upload.name, variants, name)
+        return upload if found is None else _to_medium(upload, name, found)
 
     def find_by_name(self, name: str, collection: str) -> Medium | None:
         own = "" if collection == DEFAULT_COLLECTION else collection
         name = unicodedata.normalize("NFC", name)  # as names are stored, however they are written
         return self._ask(lambda uploads: uploads.find_by_name(own, name))
 
-    def _ask(self, look: Callable[[UploadRecords], Upload | None]) -> Upload | None:
+    def _ask(self, look: Callable[[UploadRecords], T | None]) -> T | None:
         """Return what ``look`` finds. Raises ``OverloadedError`` where the records cannot be read; the log says why."""
         if not self._records.are_there():
             return None

@@ -18,6 +18,7 @@ import uvicorn
 
 from .delivery.gate import GATE, Gate
 from .descriptors import Descriptors
+from .uploading import ON_STOP
 from .workers import READY
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,8 @@ class OriginServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting, finish what runs, end."""
+        if (stop_streams := self.lifespan.state.get(ON_STOP)) is not None:
+            stop_streams()
         if self._channel is not None:
             asyncio.get_running_loop().remove_reader(self._channel)
         await super().shutdown(sockets=sockets)

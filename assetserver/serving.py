@@ -25,7 +25,7 @@ from .data import check_data_folder, open_library, served_sites
 from .descriptors import raise_limit
 from .endings import told_kindly, with_options
 from .firststart import is_first_start, welcome
-from .jobkinds import job_kinds
+from .jobkinds import kind_names
 from .origin import OriginServer
 from .releases.manifest import SHORT
 from .settings import Settings
@@ -42,7 +42,12 @@ HEAP_KEPT_BYTES = 8 << 20
 HEAP_PIECE_BYTES = 4 << 20
 """What is larger than this goes back to the kernel at once."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+LIMIT_MESSAGE_BYTES = 4096
+"""Longest message of a WebSocket's client: nothing that it says is read."""
+
 _APP = "assetserver.app:app"
+_PROTOCOL = "assetserver.delivery.protocol:AssetProtocol"
+_WEBSOCKETS = "assetserver.delivery.livesockets:LiveSocket"
 _NEEDED_LATER = ("anyio._backends._asyncio",)
 """What would be imported by the first request, in every worker."""
 
@@ -135,7 +140,7 @@ def describe_mounts(settings: Settings) -> Iterator[str]:
 
 def count_job_workers(settings: Settings) -> int:
     """Return how many processes do jobs beside the server: none, if nothing that it takes causes one."""
-    return settings.jobs.workers if settings.uploads.enabled and job_kinds(settings) else 0
+    return settings.jobs.workers if settings.uploads.enabled and kind_names(settings) else 0
 
 
 def _describe_workers(settings: Settings, *, reload: bool) -> str:
@@ -145,7 +150,7 @@ def _describe_workers(settings: Settings, *, reload: bool) -> str:
 
 def describe_jobs(settings: Settings, *, reload: bool = False) -> Iterator[str]:
     """Yield the line that says who does jobs, if there will be any."""
-    if not settings.uploads.enabled or not (kinds := job_kinds(settings)):
+    if not settings.uploads.enabled or not (kinds := kind_names(settings)):
         return
     count = 0 if reload else count_job_workers(settings)
     who = f"done by {count} {plural(count, 'worker')} beside" if count else with_options("left to: assetserver worker")
@@ -233,10 +238,13 @@ def _load_all(config: uvicorn.Config) -> None:
 
 def _config(app: Starlette | str, settings: Settings, *, reload: bool = False) -> uvicorn.Config:
     server = settings.server
+    protocol = _http_protocol()
     return uvicorn.Config(
         app,
-        http=_http_protocol(),
-        ws="none",
+        http=protocol,
+        ws=_WEBSOCKETS if protocol == _PROTOCOL and settings.uploads.enabled else "none",
+        ws_max_size=LIMIT_MESSAGE_BYTES,
+        ws_per_message_deflate=False,
         backlog=BACKLOG,
         log_level="error",  # warnings there are about what clients send, and name none of them
         access_log=False,
@@ -261,7 +269,7 @@ def _http_protocol() -> str:
     if missing := protocol.what_is_missing():
         click.echo(f"this Uvicorn has no {missing}; serving without the hot path, deadlines and limits", err=True)
         return "httptools"
-    return "assetserver.delivery.protocol:AssetProtocol"
+    return _PROTOCOL
 
 
 def _open_unix(path: str) -> socket.socket:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, cast, get_args, get_origin
 
 import msgspec
 from msgspec import Meta
@@ -29,6 +29,7 @@ from assetserver.settingtables import (
     DataSettings,
     Form,
     HeadersSettings,
+    ImageSettings,
     JobSettings,
     MemorySettings,
     MountSettings,
@@ -78,6 +79,7 @@ class Settings:
     memory: MemorySettings = field(default_factory=MemorySettings)
     uploads: UploadSettings = field(default_factory=UploadSettings)
     collections: tuple[CollectionSettings, ...] = ()
+    images: ImageSettings = field(default_factory=ImageSettings)
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
     access: AccessSettings = field(default_factory=AccessSettings)
     jobs: JobSettings = field(default_factory=JobSettings)
@@ -104,11 +106,12 @@ class SettingRow(NamedTuple):
 
 
 class _Setting(NamedTuple):
-    """A key of a table, as its struct declares it. An array's ``kind`` is tuple, and its form is that of each item."""
+    """A key of a table, as its struct declares it. An array's ``kind`` is tuple; form and limits are those of each ``item``."""
 
     name: str
     annotated: Any
     kind: type
+    item: type
     choices: tuple[str, ...]
     meta: Meta
     default: object
@@ -137,7 +140,8 @@ def _read_setting(table: str, key: msgspec.structs.FieldInfo) -> _Setting:
     choices = get_args(base) if get_origin(base) is Literal else ()
     kind = str if choices else get_origin(base) or base
     name = f"{table}[].{key.name}" if table in ARRAYS else f"{table}.{key.name}"
-    return _Setting(name, key.type, kind, choices, meta, key.default)
+    item = get_args(base)[0] if kind is tuple else kind
+    return _Setting(name, key.type, kind, item, choices, meta, key.default)
 
 
 def _to_variable(name: str) -> str:
@@ -157,7 +161,9 @@ def describe_settings() -> list[SettingRow]:
     """Return one row per setting, in the order of the manual; a key of an array of tables reads ``mounts[].prefix``."""
     rows = []
     for setting in (setting for keys in _FIELDS.values() for setting in keys.values()):
-        kind = "array of strings" if setting.kind is tuple else name_kind(setting.kind).split()[-1]
+        kind = name_kind(setting.kind).split()[-1]
+        if setting.kind is tuple:
+            kind = f"array of {name_kind(setting.item).split()[-1]}s"
         default = "required" if setting.default is msgspec.NODEFAULT else setting.write(setting.default)
         about = (setting.limits.removeprefix("be "), str(setting.meta.description))
         rows.append(SettingRow(setting.name, kind, default, *about))
@@ -235,8 +241,9 @@ def _read_environment(environ: Mapping[str, str]) -> Layer:
         location = _VARIABLES.get(variable)
         if location:
             table, key = location[0], location[-1]
-            kind = list if table in ARRAYS else _FIELDS[table][key].kind
-            layer.put_text(location, variable, kind, environ[variable])
+            setting = None if table in ARRAYS else _FIELDS[table][key]
+            kind, item = (setting.kind, setting.item) if setting else (list, str)
+            layer.put_text(location, variable, kind, environ[variable], item)
         elif variable.startswith(_VARIABLE) and variable not in _NO_SETTINGS:
             raise SettingsError(f"{format_key((variable,))}: unknown setting; {_suggest_variable(variable)}")
     return layer
@@ -285,10 +292,10 @@ def _check_table(layer: Layer, location: Location, table: Any) -> dict[str, Any]
 
 
 def _check_value(layer: Layer, location: Location, setting: _Setting, value: Any) -> object:
-    layer.check_kind(location, setting.kind, value)
+    layer.check_kind(location, setting.kind, value, setting.item)
     if isinstance(value, list | tuple):
-        item = setting._replace(annotated=str, kind=str)
-        return tuple(_check_value(layer, (*location, i), item, text) for i, text in enumerate(value))
+        item = setting._replace(annotated=Annotated[setting.item, setting.meta], kind=setting.item)
+        return tuple(_check_value(layer, (*location, i), item, one) for i, one in enumerate(value))
     try:
         checked = msgspec.convert(value, setting.annotated)
         accepted = setting.form.accepts(checked)

@@ -82,6 +82,7 @@ _FIELD = Form('be a field value such as "max-age=3600"', _matches(r"([!-~]([ -~]
 _EVENTS = Form('be "" or a URL such as "https://example.com/hooks"', _matches(r"(https?://[!-\"$-.0-~]+(/[!-\"$-~]*)?)?"))
 _GLOB = Form('be a glob such as "*.html" or "/docs/**"', _matches(r"[^\0]+"))
 _HOST = Form("be a host name without port", _matches(r"(?i:[a-z0-9._-]+|\[[0-9a-f:.]+\])?"), is_name=True)
+_IMAGE_FORMAT = Form('be "webp" or "avif"', _matches(r"webp|avif"))
 _INSIDE = Form('be a path inside the directory, such as "index.html"', _is_inside)
 _DATABASE = Form('be "sqlite", "sqlite:///PATH" or "postgresql://USER@HOST/NAME"', _is_database)
 _SECRET = Form('be "NAME:SECRET" with a secret of 32 characters or more', _matches(r"[A-Za-z0-9_-]{1,32}:[!-~]{32,}"))
@@ -287,6 +288,32 @@ class CollectionSettings(Table, frozen=True, kw_only=True):
     access: Annotated[Literal["public", "signed"], _about("Who may read: everybody, or who has a signed URL.")] = "public"
 
 
+class ImageSettings(Table, frozen=True, kw_only=True):
+    """``[images]``: what is made of uploaded pictures, in the background."""
+
+    enabled: Annotated[bool, _about("Make smaller ones of uploaded pictures.")] = True
+    widths: Annotated[tuple[int, ...], _about("Widths in pixels; nothing is ever enlarged.", ge=1, le=4096)] = (
+        320,
+        640,
+        960,
+        1280,
+        1920,
+    )
+    formats: Annotated[
+        tuple[str, ...], _about("Formats beside JPEG, or PNG where it is transparent, which all browsers know.", _IMAGE_FORMAT)
+    ] = ("webp", "avif")
+    jpeg_quality: Annotated[int, _about("Quality of JPEG.", ge=1, le=100)] = 80
+    webp_quality: Annotated[int, _about("Quality of WebP.", ge=1, le=100)] = 85
+    avif_quality: Annotated[int, _about("Quality of AVIF.", ge=1, le=100)] = 68
+    keep_copyright: Annotated[bool, _about("Keep who made a picture and whose it is; all else is left out.")] = False
+    wide_gamut: Annotated[bool, _about("Keep colours beyond sRGB, with their profile.")] = False
+    limit_bytes: Annotated[int, _about("Larger files are left as they are.", ge=1, le=_GIB)] = 64 * _MIB
+    limit_megapixels: Annotated[int, _about("Larger pictures are left as they are.", ge=1, le=250)] = 50
+    concurrent: Annotated[
+        int, _about("Pictures made at once by each worker that does jobs, in processes of their own.", ge=1, le=64)
+    ] = 2
+
+
 class DatabaseSettings(Table, frozen=True, kw_only=True):
     """``[database]``: where records are kept."""
 
@@ -340,6 +367,7 @@ TABLES: dict[str, type[Table]] = {
     "memory": MemorySettings,
     "uploads": UploadSettings,
     "collections": CollectionSettings,
+    "images": ImageSettings,
     "database": DatabaseSettings,
     "access": AccessSettings,
     "jobs": JobSettings,

@@ -64,12 +64,12 @@ class Layer:
         table[key] = value
         self.sources[location] = source
 
-    def put_text(self, location: Location, source: str, kind: type, text: str) -> None:
+    def put_text(self, location: Location, source: str, kind: type, text: str, item: type = str) -> None:
         """Add a value that is written as text, as in a variable; raise SettingsError if it is not of its kind."""
         try:
-            value = _parse_text(kind, text)
+            value = _parse_text(kind, text, item)
         except (ValueError, KeyError, RecursionError, msgspec.DecodeError):
-            expected = _expect(kind) + (" in JSON" if kind in (list, tuple) else "")
+            expected = _expect(kind, item) + (" in JSON" if kind in (list, tuple) else "")
             problem = f"expected {expected} for {format_key(location)}, got {format_value(text)}"
             raise SettingsError(f"{source}: {problem}") from None
         self.put(location, source, value)
@@ -78,11 +78,11 @@ class Layer:
         """Return the error to raise: the place, then the problem."""
         return SettingsError(f"{locate(self.sources, location)}: {problem}")
 
-    def check_kind(self, location: Location, kind: type, value: object) -> None:
-        """Raise SettingsError unless the value may stand where ``kind`` is expected."""
+    def check_kind(self, location: Location, kind: type, value: object, item: type = str) -> None:
+        """Raise SettingsError unless the value may stand where ``kind`` is expected, an array of ``item`` if it is one."""
         if not _is_kind(kind, value):
             found = name_kind(type(value))
-            raise self.error(location, f"expected {_expect(kind)} for {format_key(location)}, got {found}")
+            raise self.error(location, f"expected {_expect(kind, item)} for {format_key(location)}, got {found}")
 
     def resolve(self, location: Location, path: str) -> str:
         """Return a path as an absolute one; an empty one stays empty.
@@ -287,16 +287,17 @@ def name_kind(kind: type) -> str:
     return "a date or time" if kind.__module__ == "datetime" else _KINDS.get(kind, kind.__name__)
 
 
-def _expect(kind: type) -> str:
-    expected = {bool: "true or false", float: "a number", tuple: "an array of strings", list: "an array of tables"}
+def _expect(kind: type, item: type = str) -> str:
+    items = f"an array of {name_kind(item).split()[-1]}s"
+    expected = {bool: "true or false", float: "a number", tuple: items, list: "an array of tables"}
     return expected.get(kind) or name_kind(kind)
 
 
-def _parse_text(kind: type, text: str) -> object:
+def _parse_text(kind: type, text: str, item: type = str) -> object:
     if kind is list or (kind is tuple and text.lstrip().startswith("[")):
         return msgspec.json.decode(text)
     if kind is tuple:
-        return [item for item in map(str.strip, text.split(",")) if item]
+        return [item(part) for part in map(str.strip, text.split(",")) if part]
     return _BOOLEANS[text.strip().lower()] if kind is bool else kind(text)
 
 

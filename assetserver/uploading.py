@@ -6,15 +6,17 @@ Nothing is opened before it is needed: who serves releases and never takes an up
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 import msgspec
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Match, Route
+from starlette.routing import BaseRoute, Match, Route, WebSocketRoute
 from starlette.types import Scope
 
 from .access.grants import GrantRequest
@@ -24,8 +26,9 @@ from .complaints import explain
 from .data import open_records, open_uploads
 from .delivery.mediafolder import parse_media_path
 from .delivery.resources import Resources
+from .delivery.upgrades import UPGRADES
 from .errors import AssetServerError, BadRequestError, ForbiddenError
-from .jobkinds import follow_ups
+from .jobkinds import follow_ups, pictures_of
 from .mediaroutes import media_routes
 from .remote.openapi import describe_releases
 from .remoteroutes import open_releases_api, release_routes
@@ -35,15 +38,21 @@ from .uploads.authorising import DEFAULT_COLLECTION, Guarded, authorise
 from .uploads.desk import Desk
 from .uploads.endpoint import UploadEndpoint
 from .uploads.grantendpoint import GrantEndpoint
+from .uploads.live import LiveEndpoint
 from .uploads.openapi import describe_api
 from .uploads.protocols import UploadProtocols
 from .uploads.resource import Resource, answer_missing
+from .uploads.watching import Watching
 
 logger = logging.getLogger(__name__)
 
 SWEEP_S = 3600.0
 """How often what nothing refers to is looked for."""
 
+ON_STOP = "assetserver.on_stop"
+"""Under this name the application's state has what ends those who wait for news, called when the server begins to stop."""
+
+_LIVE = re.compile(rb"/uploads/[A-Za-z0-9_-]{16,64}/live(?:\?.*)?")
 _ITEM_METHODS = ("OPTIONS", "HEAD", "PATCH", "POST", "DELETE")
 _ALL_METHODS = ("POST", "PUT", "PATCH", "DELETE")
 
@@ -56,9 +65,11 @@ class Uploading:
         self._resources = resources
         self._records = open_records(settings)
         self._authority = open_authority(settings, self._records)
-        self._service = open_uploads(settings, self._records, follow_ups(settings))
+        self._service = open_uploads(settings, self._records, follow_ups(settings), pictures_of(settings))
         self._desk = self._open_desk()
         self._plain = UploadEndpoint(self._desk, settings.uploads.files_per_request)
+        self._watching = Watching(self._desk)
+        self._live = LiveEndpoint(self._service.find, self._watching)
         self._releases = open_releases_api(settings) if settings.publish.remote else None
 
     def routes(self) -> list[BaseRoute]:
@@ -66,6 +77,8 @@ class Uploading:
         guard = Middleware(Guarded, self._authority, self._settings.uploads.origins)
         resources = self._resources_by_path() if self._settings.uploads.enabled else {}
         routes: list[BaseRoute] = [_UploadRoute(path, one, middleware=[guard]) for path, one in resources.items()]
+        if resources:
+            routes.append(WebSocketRoute("/uploads/{id}/live", self._live.socket, middleware=[guard]))
         if self._releases is not None:
             routes += release_routes(self._releases, self._authority)
         return routes
@@ -76,12 +89,17 @@ class Uploading:
             return []
         return media_routes(self._settings, self._resources, self._records, self._authority)
 
+    def state(self) -> dict[str, Any]:
+        """Return what the protocol and the server are to know."""
+        return {ON_STOP: self._watching.stop, UPGRADES: _LIVE}
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Sweep now and then, as long as the server runs; close everything when it stops."""
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._sweep_forever)
+                tasks.start_soon(self._watching.run)
                 yield
                 tasks.cancel_scope.cancel()
         finally:
@@ -112,6 +130,7 @@ class Uploading:
             "/uploads": Resource({"GET": plain.show_all, "POST": first, "OPTIONS": first}),
             "/uploads/by-name/{name}": Resource({"GET": plain.show_by_name, "PUT": plain.put}),
             "/uploads/{id}": Resource({"GET": plain.show, **dict.fromkeys(_ITEM_METHODS, protocols.item)}),
+            "/uploads/{id}/events": Resource({"GET": self._live.stream}),
             "/uploads/{rest:path}": Resource(dict.fromkeys(_ALL_METHODS, answer_missing)),
             "/-/api/grants": Resource({"POST": _in_our_words(GrantEndpoint(self._authority).create, GrantRequest)}),
             "/-/api/collections": Resource({"GET": _collections(self._settings)}),

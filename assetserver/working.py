@@ -10,12 +10,13 @@ import threading
 import time
 from contextlib import suppress
 
-from .data import Records, open_records
+from .data import Records, open_media_blobs, open_records, studio_folder
 from .endings import EX_FAILURE
 from .errors import AssetServerError
 from .jobkinds import job_kinds
 from .jobs.queue import JobQueue
 from .jobs.worker import Worker
+from .picturejobs import PictureMaker
 from .settings import Settings
 from .workers import READY
 
@@ -50,6 +51,7 @@ class _Process:
         self._settings = settings
         self._channel = channel
         self._worker: Worker | None = None
+        self._maker: PictureMaker | None = None
         self._is_stopping = False
 
     def run(self) -> int:
@@ -59,9 +61,10 @@ class _Process:
             if queue is None:
                 return 0
             jobs = self._settings.jobs
+            self._maker = self._open_maker(records)
             self._worker = Worker(
                 queue,
-                job_kinds(self._settings),
+                job_kinds(self._settings, self._maker),
                 lease_s=jobs.lease_s,
                 grace_s=self._settings.server.graceful_shutdown_s,
                 keep_done_s=jobs.keep_done_s,
@@ -69,6 +72,8 @@ class _Process:
             )
             return 0 if self._is_stopping or self._worker.run() else EX_FAILURE
         finally:
+            if self._maker is not None:
+                self._maker.close()
             records.close()
 
     def on_signal(self, *_: object) -> None:
@@ -86,6 +91,12 @@ class _Process:
         except OSError:
             pass
         self.on_signal()
+
+    def _open_maker(self, records: Records) -> PictureMaker | None:
+        if not self._settings.images.enabled:
+            return None
+        blobs = open_media_blobs(self._settings)
+        return PictureMaker(self._settings.images, blobs, studio_folder(self._settings), records.pictures)
 
     def _open_queue(self, records: Records) -> JobQueue | None:
         """Return the jobs once there are records, or None if we are to end before."""

@@ -41,6 +41,7 @@ PACKAGES = {
     "systemd-analyze": "systemd",
     "minisign": "minisign",
     "curl": "curl",
+    "jq": "jq",
 }
 """Debian's package of each program that a test may need; ``.ci/run`` installs them."""
 

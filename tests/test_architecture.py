@@ -16,13 +16,13 @@ PACKAGE = Path(__file__).parents[1] / "assetserver"
 
 ROWS = (
     {"semantics", "storage", "settings", "settingtables", "tomllines", "errors", "observe", "bodies", "problems", "complaints"},
-    {"releases", "jobs", "access"},
+    {"releases", "jobs", "access", "pictures"},
     {"delivery", "uploads", "images", "console", "remote", "webhooks"},
     {"database"},
     {"app", "cli", "serving", "data", "publishing", "upkeep", "routes", "wording", "__main__", "__init__"}
     | {"addresses", "endings", "options", "progress", "remoteroutes", "remotepublishing", "tokencli", "tokencommands"}
     | {"admission", "firststart", "mediaroutes", "uploading", "workers", "origin", "descriptors"}
-    | {"jobcli", "jobcommands", "jobkinds", "working"},
+    | {"jobcli", "jobcommands", "jobkinds", "picturejobs", "working"},
 )
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 SHARED_GROUND = {"semantics", "errors", "tomllines", "settingtables"}
@@ -31,7 +31,7 @@ TOP = len(ROWS) - 1
 
 STORAGE_GROUND = {"assetserver.storage." + name for name in ("blobs", "codecs", "durable", "pools", "signatures")}
 CHOOSE_ENGINES = {"assetserver.data", "assetserver.app", "assetserver.cli"}
-KNOWS_UVICORN = "assetserver.delivery.protocol"
+KNOW_UVICORN = {"assetserver.delivery.protocol", "assetserver.delivery.livesockets"}
 
 IMPURE_MODULES = {
     "aiofiles",
@@ -165,7 +165,7 @@ def check_purity(modules: list[Module]) -> Iterator[str]:
 def check_uvicorn(modules: list[Module]) -> Iterator[str]:
     for module in modules:
         for name, node in find_imports(module, set()):
-            if module.room == "delivery" and name.split(".")[0] == "uvicorn" and module.name != KNOWS_UVICORN:
+            if module.room == "delivery" and name.split(".")[0] == "uvicorn" and module.name not in KNOW_UVICORN:
                 yield f"{module.at(node)} only delivery/protocol.py knows Uvicorn; this imports {name}"
 
 

@@ -52,8 +52,12 @@ def run(tmp_path, monkeypatch):
     return run
 
 
+ALONE = {"ASSETSERVER_IMAGES__ENABLED": "false"}
+"""Webhooks are the only jobs: what pictures cause is tested in ``tests/pictures``."""
+
+
 def hooks(receiver: Receiver, **more: str) -> dict[str, str]:
-    return {"ASSETSERVER_WEBHOOKS__URL": receiver.url, "ASSETSERVER_WEBHOOKS__SECRETS": SECRET, **more}
+    return {**ALONE, "ASSETSERVER_WEBHOOKS__URL": receiver.url, "ASSETSERVER_WEBHOOKS__SECRETS": SECRET, **more}
 
 
 def upload(url: str, token: str, content: bytes = b"hello") -> dict[str, object]:
@@ -159,7 +163,7 @@ def test_a_worker_waits_for_records_that_are_not_there_yet(receiver, run, start_
 
 
 def test_what_causes_no_jobs_has_no_worker(master, run):
-    program, _ = master({})
+    program, _ = master(ALONE)
     assert "jobs" not in program.read_log()
     assert Path(f"/proc/{program.process.pid}/task/{program.process.pid}/children").read_text() == ""
 
@@ -226,10 +230,12 @@ def test_jobs_are_listed_cancelled_and_retried_by_hand(master, receiver, run):
         (("jobs", "cancel", "x"), "'x' is not a valid integer", 2),
         (("jobs", "list", "--state", "lost"), "'lost' is not one of", 2),
         (("jobs", "rerun"), "did you mean retry?", 2),
-        (("worker",), "there is nothing to do: these settings cause no jobs. Webhooks do: set webhooks.url", 78),
+        (("worker",), "there is nothing to do: these settings cause no jobs. Set images.enabled, or webhooks.url", 78),
     ],
 )
-def test_what_cannot_be_done_is_refused_in_words(run, words, says, code, tmp_path):
+def test_what_cannot_be_done_is_refused_in_words(run, words, says, code, tmp_path, monkeypatch):
+    for name, value in ALONE.items():
+        monkeypatch.setenv(name, value)
     _, err, ended = run(*words)
     assert says in err
     assert ended == code

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import BindParameter, Connection, Row, Update, bindparam, case, delete, func, select, update
@@ -74,13 +75,32 @@ def complete_within(connection: Connection, lease: Lease, now: float) -> bool:
     return _change(connection, _COMPLETE, lease, the_time=now)
 
 
+def cancel_within(connection: Connection, key: str, reason: str, now: float) -> None:
+    """Cancel the job with this key, if there is one that is queued or running, in a transaction of the caller's."""
+    ended = update(jobs).where(jobs.c.key == key, IS_ACTIVE)
+    connection.execute(ended.values(state="cancelled", finished=now, reason=reason, **_FREED))
+
+
+OnDead = Callable[[Connection, Job, Failure], Sequence[NewJob]]
+"""Records what it means that a job is dead or was cancelled, in that transaction; returns the jobs that follow from it."""
+
+
 class SqlJobs:
-    """The jobs in ``database``. ``after_death``: when a job is tried again whose worker died. ``clock`` is for tests."""
+    """The jobs in ``database``.
+
+    ``on_dead``, by kind: see ``OnDead``. ``after_death``: when a job is tried again whose worker died. ``clock`` is for tests.
+    """
 
     def __init__(
-        self, database: Database, *, after_death: RetryPolicy | None = None, clock: Callable[[], float] | None = None
+        self,
+        database: Database,
+        *,
+        on_dead: Mapping[str, OnDead] = MappingProxyType({}),
+        after_death: RetryPolicy | None = None,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._database = database
+        self._on_dead = on_dead
         self._after_death = after_death or RetryPolicy()
         self._clock = clock
 
@@ -137,7 +157,7 @@ class SqlJobs:
     def fail(self, lease: Lease, failure: Failure, retry_in_s: float) -> bool:
         """Record that an attempt failed; see ``JobQueue.fail``."""
         with self._database.write(alone=False) as connection:
-            return _fail(connection, lease, failure, self._now(connection), retry_in_s)
+            return self._end_attempt(connection, lease, failure, self._now(connection), retry_in_s)
 
     def release(self, lease: Lease, *, was_begun: bool) -> bool:
         """Give a job back; see ``JobQueue.release``."""
@@ -230,6 +250,7 @@ class SqlJobs:
             job = _find(connection, job_id)
             if not changed:
                 raise JobStateError(f"job {job_id} is {job.state} already")
+            self._tell_dead(connection, job, Failure(reason), self._now(connection))
             return job
 
     def _now(self, connection: Connection) -> float:
@@ -239,7 +260,22 @@ class SqlJobs:
         """Take a job from its worker: as an attempt that failed."""
         reason = f"worker {row.worker} {'died' if died else 'gave no sign of life'}"
         delay_s = self._after_death.delay_after_death_s(row.attempts, random.random())  # noqa: S311 - spreads, protects nothing
-        return _fail(connection, Lease(_to_job(row), row.lease_token), Failure(reason), now, delay_s)
+        return self._end_attempt(connection, Lease(_to_job(row), row.lease_token), Failure(reason), now, delay_s)
+
+    def _end_attempt(self, connection: Connection, lease: Lease, failure: Failure, now: float, retry_in_s: float) -> bool:
+        """Record that an attempt failed, whether there will be another, and if not what that means."""
+        told = {"reason": failure.reason, "signal": failure.signal, **_FREED}
+        if not failure.is_permanent and lease.job.attempts < lease.job.max_attempts:
+            return _change(connection, _MINE.values(state="queued", run_at=now + retry_in_s, progress=0.0, **told), lease)
+        is_dead = _change(connection, _MINE.values(state="dead", finished=now, **told), lease)
+        if is_dead:
+            self._tell_dead(connection, lease.job, failure, now)
+        return is_dead
+
+    def _tell_dead(self, connection: Connection, job: Job, failure: Failure, now: float) -> None:
+        if on_dead := self._on_dead.get(job.kind):
+            enqueue_within(connection, on_dead(connection, job, failure), now)
+            self._database.notify(connection)
 
 
 def _make_insert(insert: Callable[[Any], Any]) -> Any:
@@ -274,14 +310,6 @@ def _to_row(new: NewJob, now: float) -> dict[str, object]:
 def _change(connection: Connection, statement: Update, lease: Lease, **values: object) -> bool:
     """Change a job if its lease still counts; return whether it did."""
     return connection.execute(statement, {"the_id": lease.job.id, "the_token": lease.token, **values}).rowcount == 1
-
-
-def _fail(connection: Connection, lease: Lease, failure: Failure, now: float, retry_in_s: float) -> bool:
-    """Record that an attempt failed, and whether there will be another."""
-    told = {"reason": failure.reason, "signal": failure.signal, **_FREED}
-    if failure.is_permanent or lease.job.attempts >= lease.job.max_attempts:
-        return _change(connection, _MINE.values(state="dead", finished=now, **told), lease)
-    return _change(connection, _MINE.values(state="queued", run_at=now + retry_in_s, progress=0.0, **told), lease)
 
 
 def _find(connection: Connection, job_id: int) -> Job:

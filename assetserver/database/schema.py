@@ -54,9 +54,13 @@ uploads = Table(
     Column("account", Text, nullable=False, server_default=""),
     Column("terms", Text, nullable=False),
     Column("gone", Float),
+    Column("picture", Text, nullable=False, server_default=""),
     sqlite_autoincrement=True,  # a number is never given twice: cursors stay valid
 )
-"""``terms``: what was agreed at creation, as JSON. ``gone``: when it was removed; its other columns mean nothing then."""
+"""``terms``: what was agreed at creation, as JSON. ``gone``: when it was removed; its other columns mean nothing then.
+
+``picture``: the key of what is made of it, or "".
+"""
 
 
 def _only(condition: ColumnElement[bool]) -> dict[str, Any]:
@@ -69,6 +73,7 @@ Index("uploads_by_blob", uploads.c.sha256)
 Index("uploads_by_owner", uploads.c.owner, uploads.c.number)
 Index("uploads_unfinished", uploads.c.owner, uploads.c.expires, **_only(uploads.c.expires.is_not(None)))
 Index("uploads_gone", uploads.c.gone, **_only(uploads.c.gone.is_not(None)))
+_BY_PICTURE = Index("uploads_by_picture", uploads.c.picture, **_only(uploads.c.picture != ""))
 
 tokens = Table(
     "tokens",
@@ -129,6 +134,31 @@ Index("jobs_leased", jobs.c.lease_until, **_only(IS_RUNNING))
 Index("jobs_active", jobs.c.key, unique=True, **_only(IS_ACTIVE))
 Index("jobs_ended", jobs.c.finished, **_only(IS_ENDED))
 
+pictures = Table(
+    "pictures",
+    METADATA,
+    Column("key", Text, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("look", Text, nullable=False),
+    Column("pending", Text, nullable=False),
+)
+"""Of ``pictures.records``. ``look``: JSON, or "" while nobody looked. ``pending``: formats, separated by spaces."""
+
+variants = Table(
+    "variants",
+    METADATA,
+    Column("picture", Text, primary_key=True),
+    Column("format", Text, primary_key=True),
+    Column("width", Integer, primary_key=True),
+    Column("height", Integer, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),
+)
+
+Index("variants_by_blob", variants.c.sha256)
+
 versions = Table("schema_versions", METADATA, Column("version", Integer, primary_key=True))
 """The versions that the tables had; the greatest is the one that they have."""
 
@@ -142,7 +172,15 @@ def _add_jobs(connection: Connection) -> None:
     jobs.create(connection, checkfirst=True)
 
 
-STEPS: tuple[Callable[[Connection], None], ...] = (_add_account, _add_jobs)
+def _add_pictures(connection: Connection) -> None:
+    """What was uploaded before has no picture: nobody asked for one."""
+    connection.execute(text("ALTER TABLE uploads ADD COLUMN picture TEXT DEFAULT '' NOT NULL"))
+    _BY_PICTURE.create(connection)
+    pictures.create(connection, checkfirst=True)
+    variants.create(connection, checkfirst=True)
+
+
+STEPS: tuple[Callable[[Connection], None], ...] = (_add_account, _add_jobs, _add_pictures)
 """What leads from each version of the tables to the next one, the first from version 1 to 2."""
 
 CURRENT = 1 + len(STEPS)

@@ -10,12 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import singledispatchmethod
 from typing import Any
 
-import msgspec
 from sqlalchemy import (
     BindParameter,
     ColumnElement,
     Connection,
-    Row,
     Select,
     and_,
     bindparam,
@@ -24,6 +22,7 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    true,
     update,
 )
 
@@ -37,45 +36,41 @@ from assetserver.errors import (
     UploadMissingError,
 )
 from assetserver.jobs.job import NewJob
+from assetserver.pictures.records import PictureRecord
 from assetserver.storage.blobs import Digest
 from assetserver.uploads.records import Add, Advance, Change, Complete, Fail, Held, Quota, Remove, Upload
 from assetserver.uploads.session import check_conditions
 
 from .connections import Database
 from .jobs import enqueue_within
-from .schema import uploads
+from .pictures import Announce, add_within, announce_nothing, drop_within, find_within
+from .schema import uploads, variants
+from .uploadrows import ALIVE, COLUMNS, to_row, to_upload
 
 _MANY = 500
 """How many values one statement asks for; SQLite takes 999 in its oldest form."""
 
-_COLUMNS = [column for column in uploads.c if column.name not in ("number", "gone")]
-_ALIVE = uploads.c.gone.is_(None)
-_IS_HELD = and_(_ALIVE, or_(uploads.c.state == "uploading", uploads.c.kind == "tus-partial"), uploads.c.expires.is_not(None))
+_IS_HELD = and_(ALIVE, or_(uploads.c.state == "uploading", uploads.c.kind == "tus-partial"), uploads.c.expires.is_not(None))
 _HELD_BYTES = func.coalesce(uploads.c.size, uploads.c.offset)
 
 _ID: BindParameter[str] = bindparam("wanted")
 _INSERT = insert(uploads)
 _UPDATE = update(uploads).where(uploads.c.id == _ID)
-_FIND = select(*_COLUMNS, uploads.c.gone).where(uploads.c.id == _ID)
+_FIND = select(*COLUMNS, uploads.c.gone).where(uploads.c.id == _ID)
 """Made once, and given their values when executed: to build and hash a statement of twenty values takes 0.3 ms."""
 
 
-class _Terms(msgspec.Struct, frozen=True):
-    expected: dict[str, bytes]
-    max_size: int | None
-    types: tuple[str, ...]
-
-
 class SqlUploads:
-    """The records in ``database``."""
+    """The records in ``database``. ``announce``: see ``pictures.Announce``."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, announce: Announce = announce_nothing) -> None:
         self._database = database
+        self._announce = announce
 
     def commit(self, changes: Sequence[Change], is_stored: Callable[[Digest], bool]) -> list[Exception | None]:
         """Make ``changes``; see ``UploadRecords.commit``."""
         with self._database.write() as connection:
-            makers = _Changes(connection, is_stored)
+            makers = _Changes(connection, is_stored, self._announce)
             refusals = [makers.try_make(change) for change in changes]
             makers.insert_gathered()
             if makers.new_jobs:
@@ -90,6 +85,18 @@ class SqlUploads:
         with self._database.read() as connection:
             return _find(connection, upload_id)
 
+    def find_many(self, upload_ids: Iterable[str]) -> dict[str, Upload]:
+        """Return those of these uploads that there are; see ``UploadRecords.find_many``."""
+        with self._database.read() as connection:
+            queries = (select(*COLUMNS).where(uploads.c.id.in_(some), ALIVE) for some in _in_pieces(upload_ids))
+            return {row.id: to_upload(row) for query in queries for row in connection.execute(query)}
+
+    def find_pictures(self, keys: Iterable[str]) -> dict[str, PictureRecord]:
+        """Return those of these pictures that there are; see ``UploadRecords.find_pictures``."""
+        with self._database.read() as connection:
+            found = (find_within(connection, some) for some in _in_pieces(keys))
+            return {key: one for some in found for key, one in some.items()}
+
     def find_by_name(self, collection: str, name: str) -> Upload | None:
         """Return the newest complete upload that is stored under ``name``."""
         with self._database.read() as connection:
@@ -97,14 +104,14 @@ class SqlUploads:
 
     def list_uploads(self, owner: str | None, cursor: str, limit: int) -> tuple[list[Upload], str]:
         """Return uploads, the newest first; see ``UploadRecords.list_uploads``."""
-        wanted: list[ColumnElement[bool]] = [_ALIVE] if owner is None else [_ALIVE, uploads.c.owner == owner]
+        wanted: list[ColumnElement[bool]] = [ALIVE] if owner is None else [ALIVE, uploads.c.owner == owner]
         if cursor:
             wanted.append(uploads.c.number < _parse_cursor(cursor))
-        query = select(*_COLUMNS, uploads.c.number).where(*wanted).order_by(uploads.c.number.desc()).limit(limit + 1)
+        query = select(*COLUMNS, uploads.c.number).where(*wanted).order_by(uploads.c.number.desc()).limit(limit + 1)
         with self._database.read() as connection:
             rows = connection.execute(query).all()
         page = rows[:limit]
-        return [_to_upload(row) for row in page], str(page[-1].number) if len(rows) > limit else ""
+        return [to_upload(row) for row in page], str(page[-1].number) if len(rows) > limit else ""
 
     def held(self, owner: str) -> Held:
         """Return the bytes that unfinished uploads hold; see ``UploadRecords.held``."""
@@ -113,29 +120,33 @@ class SqlUploads:
 
     def list_expired(self, now: float) -> list[Upload]:
         """Return the uploads whose end has come."""
-        return self._list(and_(_ALIVE, uploads.c.expires.is_not(None), uploads.c.expires <= now))
+        return self._list(and_(ALIVE, uploads.c.expires.is_not(None), uploads.c.expires <= now))
 
     def list_stuck(self) -> list[Upload]:
         """Return uploads of which every byte is there and which nobody completed."""
-        is_open = and_(_ALIVE, uploads.c.state == "uploading", uploads.c.expires.is_not(None))  # the index has only those
+        is_open = and_(ALIVE, uploads.c.state == "uploading", uploads.c.expires.is_not(None))  # the index has only those
         return self._list(and_(is_open, uploads.c.size == uploads.c.offset))
 
     def unfinished(self, upload_ids: Iterable[str]) -> set[str]:
         """Return which of these uploads are not complete yet."""
-        wanted = and_(_ALIVE, uploads.c.state == "uploading")
+        wanted = and_(ALIVE, uploads.c.state == "uploading")
         return self._which(uploads.c.id, upload_ids, wanted)
 
     def referenced(self, digests: Iterable[Digest]) -> set[Digest]:
         """Return which of these blobs a record names."""
-        return {Digest(one) for one in self._which(uploads.c.sha256, digests, _ALIVE)}
+        wanted = list(digests)
+        found = self._which(uploads.c.sha256, wanted, ALIVE) | self._which(variants.c.sha256, wanted, true())
+        return {Digest(one) for one in found}
 
     def drop_blob(self, digest: Digest, remove: Callable[[], object]) -> bool:
         """Call ``remove`` if no record names ``digest``; see ``UploadRecords.drop_blob``."""
         with self._database.write() as connection:
-            is_named = connection.execute(select(uploads.c.id).where(uploads.c.sha256 == digest, _ALIVE).limit(1)).first()
-            if is_named is None:
+            of_upload = select(uploads.c.sha256).where(uploads.c.sha256 == digest, ALIVE)
+            of_variant = select(variants.c.sha256).where(variants.c.sha256 == digest)
+            is_named = any(connection.execute(one.limit(1)).first() for one in (of_upload, of_variant))
+            if not is_named:
                 remove()
-            return is_named is None
+            return not is_named
 
     def forget_gone(self, before: float) -> int:
         """Forget the ids that are gone since before then; return their number."""
@@ -144,7 +155,7 @@ class SqlUploads:
 
     def _list(self, wanted: ColumnElement[bool]) -> list[Upload]:
         with self._database.read() as connection:
-            return [_to_upload(row) for row in connection.execute(select(*_COLUMNS).where(wanted))]
+            return [to_upload(row) for row in connection.execute(select(*COLUMNS).where(wanted))]
 
     def _which(self, column: ColumnElement[str], values: Iterable[str], wanted: ColumnElement[bool]) -> set[str]:
         found: set[str] = set()
@@ -157,10 +168,11 @@ class SqlUploads:
 class _Changes:
     """Makes changes within a transaction; each looks at everything first, so that one that is refused has changed nothing."""
 
-    def __init__(self, connection: Connection, is_stored: Callable[[Digest], bool]) -> None:
+    def __init__(self, connection: Connection, is_stored: Callable[[Digest], bool], announce: Announce) -> None:
         self.new_jobs: list[NewJob] = []
         self._connection = connection
         self._is_stored = is_stored
+        self._announce = announce
         self._gathered: list[dict[str, object]] = []
 
     def insert_gathered(self) -> None:
@@ -187,7 +199,7 @@ class _Changes:
     @_make.register
     def _add(self, change: Add) -> None:
         self._check_quota(change.upload.payer, change.upload.size or 0, change.quota)
-        self._connection.execute(_INSERT, _to_row(change.upload))
+        self._connection.execute(_INSERT, to_row(change.upload))
 
     @_make.register
     def _advance(self, change: Advance) -> None:
@@ -214,17 +226,22 @@ class _Changes:
         if not change.is_new and (state := _find(self._connection, upload.id).state) != "uploading":
             raise UploadGoneError(f"upload {upload.id} is {state}")
         self._check_stored(upload)
-        row = _to_row(upload)
+        row = to_row(upload)
         if change.is_new:
             self._connection.execute(_INSERT, row)
         else:
             self._connection.execute(_UPDATE, row | {"wanted": upload.id})
-        self.new_jobs += change.jobs
+        self._follow_up(change)
 
     def _gather(self, change: Complete) -> None:
         self._check_stored(change.upload)
-        self._gathered.append(_to_row(change.upload))
+        self._gathered.append(to_row(change.upload))
+        self._follow_up(change)
+
+    def _follow_up(self, change: Complete) -> None:
         self.new_jobs += change.jobs
+        if change.picture_job is not None:
+            self.new_jobs += add_within(self._connection, change.upload, change.picture_job, self._announce)
 
     def _check_stored(self, upload: Upload) -> None:
         if not self._is_stored(Digest(upload.sha256)):
@@ -233,7 +250,7 @@ class _Changes:
     @_make.register
     def _fail(self, change: Fail) -> None:
         self._connection.execute(
-            update(uploads).where(uploads.c.id == change.id, uploads.c.state == "uploading", _ALIVE).values(state="failed")
+            update(uploads).where(uploads.c.id == change.id, uploads.c.state == "uploading", ALIVE).values(state="failed")
         )
 
     @_make.register
@@ -244,8 +261,10 @@ class _Changes:
         self._connection.execute(
             update(uploads)
             .where(uploads.c.id == change.id)
-            .values(gone=change.now, metadata="{}", name="", by_name="", sha256="", terms="", expires=None)
+            .values(gone=change.now, metadata="{}", name="", by_name="", sha256="", terms="", expires=None, picture="")
         )
+        if upload.picture:
+            drop_within(self._connection, upload.picture, change.now)
 
     def _free_name(self, upload: Upload) -> None:
         """If ``upload`` is what its name shows, take the name from what its owner stored under it before, too."""
@@ -276,14 +295,14 @@ def _find(connection: Connection, upload_id: str) -> Upload:
         raise UploadMissingError(f"there is no upload {upload_id}")
     if row.gone is not None:
         raise UploadGoneError(f"upload {upload_id} was removed, or it expired")
-    return _to_upload(row)
+    return to_upload(row)
 
 
 def _find_by_name(connection: Connection, collection: str, name: str) -> Upload | None:
-    wanted = (uploads.c.collection == collection, uploads.c.by_name == name, uploads.c.state == "complete", _ALIVE)
-    query: Select[Any] = select(*_COLUMNS).where(*wanted).order_by(uploads.c.number.desc()).limit(1)
+    wanted = (uploads.c.collection == collection, uploads.c.by_name == name, uploads.c.state == "complete", ALIVE)
+    query: Select[Any] = select(*COLUMNS).where(*wanted).order_by(uploads.c.number.desc()).limit(1)
     row = connection.execute(query).first()
-    return None if row is None else _to_upload(row)
+    return None if row is None else to_upload(row)
 
 
 def _held(connection: Connection, owner: str) -> Held:
@@ -292,23 +311,6 @@ def _held(connection: Connection, owner: str) -> Held:
     sums = select(func.coalesce(func.sum(of_owner), 0), func.coalesce(func.sum(_HELD_BYTES), 0)).where(_IS_HELD)
     by_owner, in_all = connection.execute(sums).one()
     return Held(int(by_owner), int(in_all))
-
-
-_FIELDS = tuple(key for key in Upload.__struct_fields__ if key not in _Terms.__struct_fields__)
-
-
-def _to_row(upload: Upload) -> dict[str, object]:
-    row: dict[str, object] = {key: getattr(upload, key) for key in _FIELDS}
-    row["metadata"] = msgspec.json.encode(upload.metadata).decode()
-    row["terms"] = msgspec.json.encode(_Terms(upload.expected, upload.max_size, upload.types)).decode()
-    return row
-
-
-def _to_upload(row: Row[*tuple[Any, ...]]) -> Upload:
-    values = {column.name: getattr(row, column.name) for column in _COLUMNS}
-    terms = msgspec.json.decode(values.pop("terms"), type=_Terms)
-    values["metadata"] = msgspec.json.decode(values["metadata"], type=dict[str, str])
-    return Upload(**values, expected=terms.expected, max_size=terms.max_size, types=terms.types)
 
 
 def _parse_cursor(text: str) -> int:

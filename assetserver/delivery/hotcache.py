@@ -8,7 +8,7 @@ holds: that the asset which gave it is still what its folder serves.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from assetserver.errors import AssetServerError
@@ -90,6 +90,12 @@ class FileBody(NamedTuple):
     find: Callable[[], OpenedFile | None]
     offset: int
     length: int
+
+    @classmethod
+    def of(cls, message: Mapping[str, Any]) -> FileBody | None:
+        """Return what a message of a file says for those who repeat the answer, or None if its file is found no more."""
+        find = message.get("find")
+        return cls(find, message["offset"], message["count"]) if find else None
 
 
 class Answer:

@@ -1,6 +1,6 @@
 """Uploads as assets: what the records name, with the blobs as files. The same interface as ``LiveFolder``.
 
-    ID/NAME                    an upload: never other bytes, until it is removed
+    ID/NAME                    an upload, or a variant of it: never other bytes, until it is removed
     by-name/NAME               the newest upload with this name
     by-name/COLLECTION/NAME    the same, in a collection
 
@@ -39,7 +39,7 @@ _ID = re.compile(r"[A-Za-z0-9_-]{16,64}")
 
 
 class Medium(Protocol):
-    """What a record says of a complete upload."""
+    """What a record says of a complete upload, or of what was made of it."""
 
     @property
     def id(self) -> str:
@@ -75,8 +75,8 @@ class Medium(Protocol):
 class Media(Protocol):
     """Where uploads are looked up. Both methods block, and may be called from any thread."""
 
-    def find(self, upload_id: str) -> Medium | None:
-        """Return the upload with this id, complete or not, or None."""
+    def find(self, upload_id: str, name: str) -> Medium | None:
+        """Return the upload with this id, complete or not, or what has this name of all that was made of it; or None."""
         ...
 
     def find_by_name(self, name: str, collection: str) -> Medium | None:
@@ -173,7 +173,7 @@ class MediaFolder:
 
     def _find(self, asked: MediaPath) -> Medium | None:
         media = self._media
-        medium = media.find(asked.id) if asked.id else media.find_by_name(asked.name, asked.collection)
+        medium = media.find(asked.id, asked.name) if asked.id else media.find_by_name(asked.name, asked.collection)
         return medium if medium is not None and medium.sha256 and (not asked.id or medium.name == asked.name) else None
 
     def _build(self, path: AssetPath, medium: Medium, now_s: float) -> MediaEntry:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
@@ -30,7 +31,7 @@ from .lastbytes import receive_rest
 from .pace import Pace
 from .sendfile import FILE, PATH, FilePart, FileSender, can_sendfile, open_path, stream_part
 from .sweep import watch
-from .upgrades import without_upgrade
+from .upgrades import UPGRADES, without_upgrade
 
 
 class AssetProtocol(HttpToolsProtocol):
@@ -54,6 +55,7 @@ class AssetProtocol(HttpToolsProtocol):
         self._sender: FileSender | None = None
         self._gate: Gate | None = self.app_state.get(GATE)
         self._pace = Pace()
+        self._websockets: re.Pattern[bytes] | None = self.app_state.get(UPGRADES) if self.ws_protocol_class else None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to watch a connection."""
@@ -109,7 +111,7 @@ class AssetProtocol(HttpToolsProtocol):
         if self._is_receiving:
             self._active_s = self.loop.time()
         else:
-            self._data = data = without_upgrade(data, self.ws_protocol_class is not None)
+            self._data = data = without_upgrade(data, self._websockets)
         super().data_received(data)
         self._data = None
         if self._is_receiving and self._unread_bytes > limits.LIMIT_UNREAD_BYTES and not self._is_over:
@@ -127,7 +129,7 @@ class AssetProtocol(HttpToolsProtocol):
         claims: list[Claim] = []
         if self._hot is not None and scope["method"] in ("GET", "HEAD"):
             scope[OFFER] = claims.append
-        if self._has_sendfile:
+        if self.scheme == "http" and can_sendfile():
             scope["extensions"] = {**scope.get("extensions", {}), PATH: {}, FILE: {"receive": receive}}
         offer_interim(scope, getattr(send, "__self__"), self.transport)  # noqa: B009 - a Send is a function to mypy
         offer_body(scope, getattr(send, "__self__"))  # noqa: B009 - as above
@@ -137,7 +139,7 @@ class AssetProtocol(HttpToolsProtocol):
         async def send_keeping(message: Message) -> None:
             nonlocal start, file
             if message["type"] in _FILES:
-                is_first, file = file is None, _repeatable_file(message)
+                is_first, file = file is None, FileBody.of(message)
                 if not await self._send_file(message, send) or not is_first:  # streamed, or not all
                     start = {}
                 return
@@ -155,10 +157,6 @@ class AssetProtocol(HttpToolsProtocol):
         await self._slow_app(scope, receive, send_keeping)
 
     # Files
-
-    @property
-    def _has_sendfile(self) -> bool:
-        return self.scheme == "http" and can_sendfile()
 
     async def _send_file(self, message: Message, send: Send) -> bool:
         """Send what a message of a file says, after all that was sent before it; return whether the kernel did."""
@@ -282,6 +280,17 @@ class AssetProtocol(HttpToolsProtocol):
         self._unread_bytes = 0
         super().on_body(give_piece(self.cycle, body))
 
+    def _should_upgrade(self) -> bool:
+        """Tell whether a request opens a WebSocket: where there is one, and all before it is answered."""
+        is_there = self._websockets is not None and self._websockets.fullmatch(self.url) and not self._has_body()
+        return bool(is_there) and (self.cycle is None or self.cycle.response_complete) and super()._should_upgrade()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Leave the connection to a ``LiveSocket``."""
+        if self._hot is not None:
+            self._hot.end()
+        super().handle_websocket_upgrade()
+
     def _has_body(self) -> bool:
         return any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers)
 
@@ -377,17 +386,12 @@ class AssetProtocol(HttpToolsProtocol):
         return ValueError(STATUS_LINE[status])
 
 
-def _repeatable_file(message: Message) -> FileBody | None:
-    """Return what a message of a file says for those who repeat the answer, or None if its file is found no more."""
-    find = message.get("find")
-    return FileBody(find, message["offset"], message["count"]) if find else None
-
-
 _FILES = frozenset({FILE, PATH})
 
 _EXPECTED = (
     *("connection_made", "connection_lost", "data_received", "send_400_response", "on_message_begin", "on_url", "on_header"),
     *("on_headers_complete", "on_body", "on_message_complete", "on_response_complete", "_unset_keepalive_if_required"),
+    *("_should_upgrade", "handle_websocket_upgrade"),
 )
 
 

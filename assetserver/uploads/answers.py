@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from functools import wraps
+from functools import partial, wraps
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -22,6 +22,9 @@ from starlette.responses import Response
 from assetserver import errors
 from assetserver.bodies import LingeringResponse
 from assetserver.errors import AssetServerError
+from assetserver.pictures.describing import describe_picture
+from assetserver.pictures.naming import format_variant_name
+from assetserver.pictures.records import PictureRecord, StoredVariant
 from assetserver.problems import type_of
 from assetserver.semantics.caching import ERROR
 from assetserver.semantics.etags import ETag
@@ -68,12 +71,15 @@ def format_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def describe_upload(upload: Upload, media_url: str = "") -> dict[str, Any]:
+def describe_upload(upload: Upload, media_url: str = "", picture: PictureRecord | None = None) -> dict[str, Any]:
     """Return an upload as its JSON says it. ``size`` is null while nobody knows it, ``sha256`` until it is complete.
 
     ``owner`` is the id of the token that it belongs to, ``metadata`` what the client said of it beside that. ``media_url`` is
-    the origin that serves uploads, where that is another.
+    the origin that serves uploads, where that is another. ``picture`` is what is known of what is made of it; if nothing is,
+    that is still to come.
     """
+    if picture is None and upload.picture:
+        picture = PictureRecord(key=upload.picture, source=upload.sha256, state="queued")
     return {
         "id": upload.id,
         "state": upload.state,
@@ -87,13 +93,22 @@ def describe_upload(upload: Upload, media_url: str = "") -> dict[str, Any]:
         "owner": upload.owner,
         "metadata": client_metadata(upload),
         "created": format_time(upload.created),
-        "image": None,
+        "image": describe_picture(picture, partial(_locate_variant, upload, media_url)) if picture else None,
     }
+
+
+def _locate_variant(upload: Upload, media_url: str, variant: StoredVariant) -> str:
+    return media_url + format_target(f"media/{upload.id}/{format_variant_name(upload.name, variant)}")
 
 
 def etag_of(upload: Upload) -> ETag:
     """Return the tag that ``/media`` sends for the bytes of a complete upload (``semantics.representation``)."""
     return ETag(upload.sha256[:32])
+
+
+def encode_json(content: object) -> str:
+    """Return JSON on one line."""
+    return _ENCODER.encode(content)
 
 
 def render_json(content: object, status: int = 200, fields: Mapping[str, str] | None = None) -> Response:

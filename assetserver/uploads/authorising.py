@@ -14,8 +14,9 @@ from typing import Literal
 
 import msgspec
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from assetserver.access.grants import GRANT_PREFIX, Grant, GrantRefusal, is_allowed, parse_grant
 from assetserver.access.keys import KeyRing
@@ -177,8 +178,10 @@ class Guarded:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, as ASGI."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
+        if scope["type"] == "websocket":
+            scope[_AUTHORITY] = self._authority
+            app = self.app if self._cross_origin.lets_connect(scope) else WebSocketClose()
+            await app(scope, receive, send)
             return
         if (preflight := self._cross_origin.answer_preflight(scope)) is not None:
             await preflight(scope, receive, send)
@@ -201,7 +204,7 @@ class Guarded:
                 await self._authority.release(grant)
 
 
-async def authorise(request: Request, *scopes: ScopeName) -> Principal:
+async def authorise(request: HTTPConnection, *scopes: ScopeName) -> Principal:
     """Return who asks, if one of ``scopes`` is theirs.
 
     Raises ``UnauthorisedError`` without a token that counts, ``ForbiddenError`` without the scope. Reads nothing of the body.

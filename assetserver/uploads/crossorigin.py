@@ -61,6 +61,13 @@ class CrossOrigin:
         if self._allow(Headers(scope=scope).get("origin", ""), headers):
             headers["Access-Control-Expose-Headers"] = EXPOSED
 
+    def lets_connect(self, scope: Scope) -> bool:
+        """Tell whether the page that opens the WebSocket of ``scope`` may. Browsers only name it (RFC 6455 §10.2)."""
+        asked = Headers(scope=scope)
+        origin = asked.get("origin", "")
+        is_own = origin.partition("://")[2] == asked.get("host", "")
+        return self._is_open or not origin or is_own or origin in self._origins
+
     def _allow(self, origin: str, headers: MutableHeaders) -> bool:
         if self._is_open:
             headers["Access-Control-Allow-Origin"] = "*"

@@ -23,7 +23,7 @@ from assetserver.storage.pools import FilePool, FileQueue, raise_if_stopping, wa
 from .commits import Commits
 from .deposit import Deposit, told_errors
 from .digests import Hashes, hash_whole
-from .records import Change, Complete, Fail, Held, Remove, Upload, UploadRecords
+from .records import Change, Complete, Fail, Held, NewPicture, Remove, Upload, UploadRecords
 from .sniff import HEAD_BYTES, is_among, sniff
 from .sweep import SweepReport, drop_blob, sweep_leftovers
 
@@ -46,6 +46,9 @@ P = ParamSpec("P")
 FollowUp = Callable[[Upload], Sequence[NewJob]]
 """The jobs that a complete upload causes. They are recorded with it, in one transaction."""
 
+PictureOf = Callable[[Upload], NewPicture | None]
+"""What is to be made of a complete upload, if it is a picture; as above."""
+
 
 class Depot:
     """Files, blobs and records of uploads, for one event loop. Opens nothing before it is used."""
@@ -59,6 +62,7 @@ class Depot:
         *,
         changed: Callable[[], None],
         follow_up: FollowUp,
+        picture_of: PictureOf,
     ) -> None:
         self.files = FilePool("assetserver-uploads", FILE_THREADS)
         self._asking = FilePool("assetserver-records", RECORD_THREADS)
@@ -72,6 +76,7 @@ class Depot:
         self._settings = settings
         self._changed = changed
         self._follow_up = follow_up
+        self._picture_of = picture_of
         self._records: UploadRecords | None = None
         self._free: tuple[float, int] = (-FRESH_S, 0)
         self._held: dict[str, tuple[float, Held]] = {}
@@ -191,10 +196,11 @@ class Depot:
             await self.commits.commit(Fail(upload.id))
             await self.on_files(self._staging.remove, upload.id)
 
-    async def forget(self, upload: Upload) -> None:
-        """Remove what a removed upload leaves: its file, and its blob if no other record names it."""
+    async def forget(self, upload: Upload, digests: Sequence[str]) -> None:
+        """Remove what a removed upload leaves: its file, and each of its ``digests`` that no other record names."""
         await self.on_files(self._staging.remove, upload.id)
-        await self.ask(lambda records: drop_blob(records, self._blobs, upload.sha256))
+        for digest in digests:
+            await self.ask(partial(_drop_blob, self._blobs, digest))
 
     async def sweep(self, now: float, grace_s: float) -> SweepReport:
         """Remove what nobody needs; see ``sweep.sweep_leftovers``."""
@@ -227,7 +233,7 @@ class Depot:
         try:
             hashes = hash_whole(upload.expected)
             hashes.update([content])
-            done = _finish(upload, hashes, len(content), sniff(content[:HEAD_BYTES], upload.media_type))
+            done = self._finish(upload, hashes, len(content), sniff(content[:HEAD_BYTES], upload.media_type))
             with told_errors():
                 self._staging.store(upload.id, content, Digest(done.sha256))
                 self._blobs.confirm([Digest(done.sha256)])
@@ -237,13 +243,26 @@ class Depot:
             self.commits.submit(self._with_jobs(change(done)), outcome, done)
 
     def _with_jobs(self, change: Complete) -> Complete:
-        return msgspec.structs.replace(change, jobs=tuple(self._follow_up(change.upload)))
+        picture = self._picture_of(change.upload)
+        job = None if picture is None else picture.job
+        return msgspec.structs.replace(change, jobs=tuple(self._follow_up(change.upload)), picture_job=job)
+
+    def _finish(self, upload: Upload, hashes: Hashes, size: int, media_type: str) -> Upload:
+        """Return what ``upload`` is once its bytes are durable. Raises for bytes that are not those that were agreed on."""
+        hashes.check(upload.expected)
+        if upload.types and not is_among(media_type, upload.types):
+            raise UnsupportedTypeError(f"the content is {media_type}; allowed here: {', '.join(upload.types)}")
+        done = msgspec.structs.replace(
+            upload, state="complete", offset=size, size=size, sha256=hashes.hex_digest(), media_type=media_type
+        )
+        picture = self._picture_of(done)
+        return done if picture is None else msgspec.structs.replace(done, picture=picture.key)
 
     def _seal(self, upload: Upload, deposit: Deposit, pieces: Sequence[bytes]) -> Upload:
         """Write the last ``pieces``; make the file a blob, durable with its name."""
         deposit.write(pieces)
         hashes = deposit.hashes or deposit.hash_all(upload.expected)
-        done = _finish(upload, hashes, deposit.offset, deposit.sniff(upload.media_type))
+        done = self._finish(upload, hashes, deposit.offset, deposit.sniff(upload.media_type))
         self._link(deposit, Digest(done.sha256))
         return done
 
@@ -273,19 +292,13 @@ class Depot:
             logger.error("what is served by name may be the version before for a second: %s", error)  # noqa: TRY400
 
 
-def _finish(upload: Upload, hashes: Hashes, size: int, media_type: str) -> Upload:
-    """Return what ``upload`` is once its bytes are durable. Raises for bytes that are not those that were agreed on."""
-    hashes.check(upload.expected)
-    if upload.types and not is_among(media_type, upload.types):
-        raise UnsupportedTypeError(f"the content is {media_type}; allowed here: {', '.join(upload.types)}")
-    return msgspec.structs.replace(
-        upload, state="complete", offset=size, size=size, sha256=hashes.hex_digest(), media_type=media_type
-    )
-
-
 def _tell(work: Callable[[], T]) -> T:
     with told_errors():
         return work()
+
+
+def _drop_blob(blobs: BlobStore, digest: str, records: UploadRecords) -> bool:
+    return drop_blob(records, blobs, digest)
 
 
 def _copy(blobs: BlobStore, digests: Sequence[str], deposit: Deposit) -> None:

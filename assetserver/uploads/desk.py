@@ -6,15 +6,16 @@ Decides who may touch an upload, before a byte of a body is read; how a protocol
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import Literal, NamedTuple
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Literal, NamedTuple
 
 from starlette.requests import ClientDisconnect, Request
 
 from ..access.principal import Principal
 from ..bodies import Pace, body_of
 from ..errors import AssetServerError, BusyError, TooLargeError, UploadBusyError, UploadGoneError
-from .answers import Places, format_media_path
+from ..pictures.records import PictureRecord
+from .answers import Places, describe_upload, format_media_path
 from .authorising import authorise, check_owner, spend
 from .records import Upload
 from .service import UploadService
@@ -42,6 +43,22 @@ class Desk(NamedTuple):
     def locate_media(self, upload: Upload) -> str:
         """Return the URL at which a complete upload is served."""
         return self.media_url + format_media_path(upload)
+
+    async def describe(self, uploads: Sequence[Upload]) -> list[dict[str, Any]]:
+        """Return uploads as their JSON says them, with what is made of them."""
+        pictures = await self.service.find_pictures(uploads)
+        return [self.describe_one(one, pictures.get(one.picture)) for one in uploads]
+
+    def describe_one(self, upload: Upload, picture: PictureRecord | None) -> dict[str, Any]:
+        """Return an upload as its JSON says it, with what is known of its picture."""
+        return describe_upload(upload, self.media_url, picture)
+
+    async def describe_new(self, uploads: Sequence[Upload]) -> list[dict[str, Any]]:
+        """As ``describe``, for uploads that succeeded just now, which nobody is told otherwise whatever the records say."""
+        try:
+            return await self.describe(uploads)
+        except AssetServerError:
+            return [describe_upload(one, self.media_url) for one in uploads]
 
     def chunks(self, request: Request) -> AsyncIterator[bytes]:
         """Return the body of a request as it comes; the first step asks the client to send it."""

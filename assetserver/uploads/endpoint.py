@@ -20,7 +20,7 @@ from assetserver.bodies import body_of
 from assetserver.errors import AssetServerError, BadRequestError, TooLargeError, UploadMissingError
 from assetserver.semantics.parameters import parse_media_type
 
-from .answers import describe_upload, etag_of, render_json
+from .answers import etag_of, render_json
 from .authorising import authorise, check_owner, read_collection, restrict
 from .desk import Desk
 from .intake import Conditions, Digesting, check_framing, parse_digest_field, read_digests, read_raw, read_type
@@ -65,10 +65,10 @@ class UploadEndpoint:
         found = parse_media_type(request.headers.get("content-type", ""))
         if found is not None and found.value.startswith("multipart/"):
             uploads = await self._take_form(request, principal)
-            return self._answer(uploads, HTTPStatus.CREATED)
+            return await self._answer(uploads, HTTPStatus.CREATED)
         new = await restrict(request, principal, read_raw(request, body_of(request).length))
         upload = await self._take(request, new)
-        return self._answer([upload], HTTPStatus.CREATED, {"Location": self._desk.locate(request, upload)})
+        return await self._answer([upload], HTTPStatus.CREATED, {"Location": self._desk.locate(request, upload)})
 
     async def put(self, request: Request) -> Response:
         """``PUT /uploads/by-name/{name}``: 201 where the name is new, 200 where it now means other bytes than before."""
@@ -88,14 +88,14 @@ class UploadEndpoint:
         )
         upload = await self._take(request, new)
         fields = {"Location": self._desk.locate(request, upload), "ETag": str(etag_of(upload))}
-        return self._answer([upload], HTTPStatus.OK if current else HTTPStatus.CREATED, fields)
+        return await self._answer([upload], HTTPStatus.OK if current else HTTPStatus.CREATED, fields)
 
     async def show(self, request: Request) -> Response:
         """``GET /uploads/{id}``: what is known of an upload."""
         principal = await authorise(request, "upload", "read")
         upload = await self._service.find(request.path_params["id"])
         check_owner(principal, upload.owner, "read")
-        return render_json(self._describe(upload))
+        return render_json((await self._desk.describe([upload]))[0])
 
     async def show_by_name(self, request: Request) -> Response:
         """``GET /uploads/by-name/{name}``: what is known of what has the name now."""
@@ -103,7 +103,7 @@ class UploadEndpoint:
         name = parse_name(request.path_params["name"])
         upload = await self._service.find_by_name(name, read_collection(request))
         check_owner(principal, upload.owner, "read")
-        return render_json(self._describe(upload))
+        return render_json((await self._desk.describe([upload]))[0])
 
     async def show_all(self, request: Request) -> Response:
         """``GET /uploads``: the caller's, or with the scope for it everybody's; the newest first, by pages."""
@@ -112,7 +112,7 @@ class UploadEndpoint:
         limit = _read_limit(request.query_params.get("limit"))
         uploads, cursor = await self._service.list(owner=owner, cursor=request.query_params.get("cursor", ""), limit=limit)
         fields = {"Link": f'</uploads?{urlencode({"limit": limit, "cursor": cursor})}>; rel="next"'} if cursor else {}
-        return render_json({"uploads": [self._describe(one) for one in uploads], "next": cursor or None}, fields=fields)
+        return render_json({"uploads": await self._desk.describe(uploads), "next": cursor or None}, fields=fields)
 
     async def _take(self, request: Request, new: NewUpload) -> Upload:
         await self._service.check(new)
@@ -189,11 +189,8 @@ class UploadEndpoint:
         if not taken:
             raise BadRequestError("the form has no file")
 
-    def _answer(self, uploads: list[Upload], status: int, fields: dict[str, str] | None = None) -> Response:
-        return render_json({"uploads": [self._describe(one) for one in uploads]}, status, fields)
-
-    def _describe(self, upload: Upload) -> dict[str, object]:
-        return describe_upload(upload, self._desk.media_url)
+    async def _answer(self, uploads: list[Upload], status: int, fields: dict[str, str] | None = None) -> Response:
+        return render_json({"uploads": await self._desk.describe_new(uploads)}, status, fields)
 
 
 def _read_part(header: PartHeader, collection: str, metadata: FormMetadata) -> NewUpload:

@@ -12,6 +12,7 @@ import msgspec
 from assetserver.access.grants import GrantRequest
 
 from .answers import PROBLEM_TYPE
+from .pictureschema import IMAGE
 
 Json = dict[str, Any]
 
@@ -76,7 +77,7 @@ _UPLOAD: Json = {
             "description": "What the client said of it: Upload-Metadata of tus, or the fields of a form before the file.",
         },
         "created": {"type": "string", "format": "date-time"},
-        "image": {"type": ["object", "null"], "description": "Null; planned for what is known of pictures."},
+        "image": IMAGE,
     },
 }
 _PROBLEM: Json = {
@@ -106,6 +107,7 @@ def describe_api(public_url: str = "", version: str = "1") -> Json:
                 "patch": _APPEND,
                 "delete": _REMOVE,
             },
+            "/uploads/{id}/events": {"parameters": [_path("id", _TEXT)], "get": _EVENTS},
             "/uploads/by-name/{name}": {
                 "parameters": [_path("name", _NAME), _query("collection", _COLLECTION, "Collection that the name is in.")],
                 "get": _SHOW_BY_NAME,
@@ -247,6 +249,18 @@ _SHOW: Json = {
     "operationId": "showUpload",
     "summary": "Say what is known of an upload.",
     "responses": _answers(("410", *_ANY), _200=_answer("The upload.", _UPLOAD_REF), _404=_MISSING),
+}
+_EVENTS: Json = {
+    "operationId": "followUpload",
+    "summary": "Tell what is known of an upload whenever that changes, until nothing more will (server-sent events).",
+    "description": "The same is told on the WebSocket /uploads/{id}/live.",
+    "parameters": [_field("Last-Event-ID", _TEXT, "Id of the last event that came: it is not told again.")],
+    "responses": _answers(
+        ("410", *_ANY),
+        _200={"description": "Events whose data are uploads in JSON.", "content": {"text/event-stream": {"schema": _TEXT}}},
+        _204=_answer("Nothing more will change."),
+        _404=_MISSING,
+    ),
 }
 _STATE: Json = {
     "operationId": "askOffset",

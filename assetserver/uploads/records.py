@@ -7,11 +7,12 @@ once the blob and its name are. ``database.uploads`` is the engine; ``tests/cont
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
 from assetserver.jobs.job import NewJob
+from assetserver.pictures.records import PictureRecord
 from assetserver.storage.blobs import Digest
 
 State = Literal["uploading", "complete", "failed"]
@@ -25,7 +26,7 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
     found by content once complete, before that what was declared. ``expires`` is None for what stays. ``account``: whose quota
     its bytes count for, "" for the owner's. ``expected``,
     ``max_size`` and ``types`` are what was agreed at creation, and hold until completion: digests of the whole by algorithm,
-    the largest size, and patterns of media types.
+    the largest size, and patterns of media types. ``picture``: the key of what is made of it, or "".
     """
 
     id: str
@@ -46,11 +47,19 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
     expected: dict[str, bytes] = {}
     max_size: int | None = None
     types: tuple[str, ...] = ()
+    picture: str = ""
 
     @property
     def payer(self) -> str:
         """Whose quota the bytes count for."""
         return self.account or self.owner
+
+
+class NewPicture(NamedTuple):
+    """What is to be made of an upload: the picture's key, and the job that makes it."""
+
+    key: str
+    job: NewJob
 
 
 class NewUpload(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,7 +133,8 @@ class Complete(msgspec.Struct, frozen=True):
 
     ``PreconditionFailedError`` if what is stored under its name is not what the two conditions ask for; ``ForbiddenError`` if
     it is another owner's, with ``only_own``: who has the name when a body ends may not be who had it when it began;
-    ``BlobMissingError`` if somebody removed the blob meanwhile: store it again. ``jobs`` are queued in the same transaction.
+    ``BlobMissingError`` if somebody removed the blob meanwhile: store it again. ``jobs`` are queued in the same transaction,
+    and ``picture_job``, which makes the picture of the upload, unless that is made already or will never be.
     """
 
     upload: Upload
@@ -133,6 +143,7 @@ class Complete(msgspec.Struct, frozen=True):
     if_match: str | None = None
     only_own: bool = False
     jobs: tuple[NewJob, ...] = ()
+    picture_job: NewJob | None = None
 
 
 class Fail(msgspec.Struct, frozen=True):
@@ -144,7 +155,8 @@ class Fail(msgspec.Struct, frozen=True):
 class Remove(msgspec.Struct, frozen=True):
     """The upload is removed; its id is remembered as gone since ``now``. ``UploadMissingError`` if there is none.
 
-    If it is what a name shows, the name is also taken from what the same owner stored under it before.
+    If it is what a name shows, the name is also taken from what the same owner stored under it before. If no other upload has
+    its picture, that goes, too, and who works on it stops.
     """
 
     id: str
@@ -170,6 +182,14 @@ class UploadRecords(Protocol):
 
     def find(self, upload_id: str) -> Upload:
         """Return an upload. Raises ``UploadMissingError``, or ``UploadGoneError`` for one that was removed."""
+        ...
+
+    def find_many(self, upload_ids: Iterable[str]) -> dict[str, Upload]:
+        """Return those of these uploads that there are, by id."""
+        ...
+
+    def find_pictures(self, keys: Iterable[str]) -> dict[str, PictureRecord]:
+        """Return those of these pictures that there are, by key."""
         ...
 
     def find_by_name(self, collection: str, name: str) -> Upload | None:
@@ -200,7 +220,7 @@ class UploadRecords(Protocol):
         ...
 
     def referenced(self, digests: Iterable[Digest]) -> set[Digest]:
-        """Return which of these blobs a record names."""
+        """Return which of these blobs a record names, of an upload or of a variant."""
         ...
 
     def drop_blob(self, digest: Digest, remove: Callable[[], object]) -> bool:

@@ -18,7 +18,7 @@ from ..errors import AssetServerError, OffsetConflictError, TooLargeError
 from ..semantics.digestfields import format_digests
 from ..semantics.parameters import parse_filename
 from . import resumable
-from .answers import Handler, describe_upload, render_json, render_problem
+from .answers import Handler, render_json, render_problem
 from .authorising import restrict, spend
 from .desk import UNHEARD, Desk
 from .intake import check_framing, read_digests, read_type
@@ -73,7 +73,7 @@ class ResumableEndpoint:
             if not is_announced:
                 await self._desk.abandon(request, upload)
             raise
-        return self._report(upload, HTTPStatus.CREATED, {"Location": location})
+        return await self._report(upload, HTTPStatus.CREATED, {"Location": location})
 
     async def _take_first(
         self, request: Request, upload: Upload, creation: resumable.Creation, checksum: tuple[str, bytes] | None
@@ -127,18 +127,18 @@ class ResumableEndpoint:
             checksum=checksum,
             completes=append.completes,
         )
-        return self._report(upload, HTTPStatus.OK if upload.state == "complete" else HTTPStatus.NO_CONTENT)
+        return await self._report(upload, HTTPStatus.OK if upload.state == "complete" else HTTPStatus.NO_CONTENT)
 
     async def _remove(self, request: Request) -> Response:
         await self._desk.remove(request)
         return Response(None, HTTPStatus.NO_CONTENT)
 
-    def _report(self, upload: Upload, status: int, fields: dict[str, str] | None = None) -> Response:
+    async def _report(self, upload: Upload, status: int, fields: dict[str, str] | None = None) -> Response:
         fields = resumable.format_progress(upload) | self._limits(upload) | (fields or {})
         if upload.state != "complete":
             return Response(None, status, fields)
         fields["Repr-Digest"] = format_digests({"sha-256": bytes.fromhex(upload.sha256)})
-        return render_json({"uploads": [describe_upload(upload, self._desk.media_url)]}, status, fields)
+        return render_json({"uploads": await self._desk.describe_new([upload])}, status, fields)
 
     def _limits(self, upload: Upload | None = None) -> dict[str, str]:
         """Return ``Upload-Limit``, for a new upload or the one given."""

@@ -11,23 +11,24 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 
 import msgspec
 
 from assetserver.errors import BadRequestError, TooLargeError, UploadGoneError, UploadMissingError
+from assetserver.pictures.records import PictureRecord
 from assetserver.settingtables import UploadSettings
 from assetserver.storage.blobs import BlobStore, StagedUpload, Staging
 
 from . import session
 from .allowance import Allowance
 from .appending import Appending, complete_new
-from .depot import Depot, FollowUp
+from .depot import Depot, FollowUp, PictureOf
 from .digests import HashMemory
 from .records import Add, NewUpload, Remove, Upload, UploadRecords
-from .sweep import SweepReport
+from .sweep import SweepReport, list_digests
 from .turns import Turns, claim
 
 STOP_LIMIT_S = 10.0
@@ -45,10 +46,10 @@ class UploadService:
 
     Nothing is opened before it is used. ``open_records`` is called on a thread, at the first touch. ``changed`` is called
     there after what is shown of complete uploads changed otherwise than by one more id. ``follow_up`` tells the jobs that a
-    complete upload causes.
+    complete upload causes, ``picture_of`` what is to be made of one that is a picture.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by name; each is one part that it joins
         self,
         staging: Staging,
         blobs: BlobStore,
@@ -57,6 +58,7 @@ class UploadService:
         *,
         changed: Callable[[], None] = lambda: None,
         follow_up: FollowUp = lambda _: (),
+        picture_of: PictureOf = lambda _: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
@@ -64,7 +66,7 @@ class UploadService:
         self._clock = clock
         self._turns = Turns()
         self._allowance = Allowance(settings)
-        self._depot = Depot(staging, blobs, open_records, settings, changed=changed, follow_up=follow_up)
+        self._depot = Depot(staging, blobs, open_records, settings, changed=changed, follow_up=follow_up, picture_of=picture_of)
         self._hashes = HashMemory()
 
     async def check(self, new: NewUpload) -> None:
@@ -180,6 +182,15 @@ class UploadService:
             raise UploadGoneError(f"upload {upload_id} expired")
         return upload
 
+    async def find_many(self, upload_ids: Iterable[str]) -> dict[str, Upload]:
+        """Return those of these uploads that there are, by id."""
+        return await self._depot.ask(lambda records: records.find_many(upload_ids))
+
+    async def find_pictures(self, uploads: Iterable[Upload]) -> dict[str, PictureRecord]:
+        """Return what is made of these uploads, by ``Upload.picture``."""
+        keys = {one.picture for one in uploads if one.picture}
+        return await self._depot.ask(lambda records: records.find_pictures(keys)) if keys else {}
+
     async def settle(self, upload_id: str) -> Upload:
         """Return an upload with the offset at which the next append may begin: whoever appends right now gives way.
 
@@ -283,8 +294,9 @@ class UploadService:
         return upload
 
     async def _remove(self, upload: Upload) -> None:
+        pictures = await self.find_pictures([upload])
         await self._depot.commits.commit(Remove(upload.id, self._clock()))
-        await self._depot.forget(upload)
+        await self._depot.forget(upload, list_digests(upload, pictures.get(upload.picture)))
 
 
 async def _expect_end(chunks: AsyncIterable[bytes], stop: int) -> None:

@@ -12,6 +12,7 @@ from itertools import islice
 import msgspec
 
 from assetserver.errors import UploadGoneError, UploadMissingError
+from assetserver.pictures.records import PictureRecord
 from assetserver.storage.blobs import BlobStore, Digest, Staging
 from assetserver.storage.pools import raise_if_stopping
 
@@ -49,6 +50,11 @@ def drop_blob(records: UploadRecords, blobs: BlobStore, digest: str) -> bool:
     return bool(digest) and records.drop_blob(Digest(digest), lambda: blobs.delete(Digest(digest)))
 
 
+def list_digests(upload: Upload, picture: PictureRecord | None) -> list[str]:
+    """Return the blobs that may go with an upload, unless other records name them."""
+    return [upload.sha256, *(one.sha256 for one in picture.variants)] if picture is not None else [upload.sha256]
+
+
 def _remove_expired(records: UploadRecords, staging: Staging, blobs: BlobStore, upload: Upload, now: float) -> bool:
     raise_if_stopping()
     file = staging.open(upload.id)
@@ -67,10 +73,12 @@ def _remove_if_expired(records: UploadRecords, staging: Staging, blobs: BlobStor
         return False
     if current.expires is None or current.expires > now:
         return False
+    pictures = records.find_pictures([current.picture]) if current.picture else {}
     if records.commit([Remove(upload_id, now)], lambda _: True) != [None]:
         return False
     staging.remove(upload_id)
-    drop_blob(records, blobs, current.sha256)
+    for digest in list_digests(current, pictures.get(current.picture)):
+        drop_blob(records, blobs, digest)
     return True
 
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import insert, select, text
+from sqlalchemy import insert, inspect, select, text
 
 from assetserver.cli import main
 from assetserver.database import schema
@@ -81,19 +81,26 @@ def test_an_old_version_takes_the_steps_that_it_lacks(database, monkeypatch):
         assert connection.execute(text("SELECT colour FROM tokens")).all() == []
 
 
-def test_records_of_version_1_learn_whose_quota_an_upload_counts_for(database):
+def test_records_of_version_1_become_those_of_today(database):
     texts = dict.fromkeys(("state", "name", "collection", "owner", "sha256", "media_type", "by_name"), "")
     with database.write() as connection:
         connection.execute(
             insert(schema.uploads).values(id="a", offset=0, metadata="{}", kind="tus", created=1.0, terms="{}", **texts)
         )
-        connection.execute(text("ALTER TABLE uploads DROP COLUMN account"))
+        for lost in ("INDEX uploads_by_picture", "TABLE pictures", "TABLE variants", "TABLE jobs"):
+            connection.execute(text(f"DROP {lost}"))
+        for column in ("account", "picture"):
+            connection.execute(text(f"ALTER TABLE uploads DROP COLUMN {column}"))
         connection.execute(text("DELETE FROM schema_versions WHERE version > 1"))
         connection.execute(text("INSERT OR IGNORE INTO schema_versions VALUES (1)"))
     database.open()
     with database.read() as connection:
-        assert connection.execute(text("SELECT account FROM uploads")).scalars().all() == [""]
+        assert connection.execute(text("SELECT account, picture FROM uploads")).all() == [("", "")]
         assert schema.version_of(connection) == schema.CURRENT
+        found = inspect(connection)
+        assert set(found.get_table_names()) == set(schema.METADATA.tables)
+        for table in schema.METADATA.tables.values():
+            assert {index["name"] for index in found.get_indexes(table.name)} >= {index.name for index in table.indexes}
 
 
 def test_a_step_that_fails_leaves_the_version_before(database, monkeypatch):

@@ -19,9 +19,9 @@ VOLATILE = (
 )
 
 
-def read_steps():
-    """Yield ``(command, lines that it prints)`` of the section."""
-    section = README.read_text().partition("\n## Upload\n")[2].partition("\n## ")[0]
+def read_steps(title="Upload"):
+    """Yield ``(command, lines that it prints)`` of a section."""
+    section = README.read_text().partition(f"\n## {title}\n")[2].partition("\n## ")[0]
     for block in re.findall(r"```console\n(.*?)```", section, re.DOTALL):
         for shown in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, *output = re.sub(r"\\\n *", "", shown).splitlines()
