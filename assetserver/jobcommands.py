@@ -30,7 +30,8 @@ def work_alone(settings: Settings) -> int:
     """Do jobs until stopped; return the exit code. Raises ``SettingsError`` if these settings know no kind of job."""
     kinds = job_kinds(settings)
     if not kinds:
-        raise SettingsError("there is nothing to do: these settings cause no jobs. Webhooks do: set webhooks.url")
+        causes = "Webhooks do, and pictures on demand: set webhooks.url or images.on_demand"
+        raise SettingsError(f"there is nothing to do: these settings cause no jobs. {causes}")
     click.echo(f"doing jobs ({', '.join(kinds)}) of {_place(settings)} (stop with Ctrl+C)", err=True)
     code = work(settings)
     tell_stopped()

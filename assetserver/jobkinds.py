@@ -29,6 +29,10 @@ def job_kinds(settings: Settings) -> dict[str, Kind]:
     if settings.webhooks.url:
         secrets = [parse_secret(text) for text in settings.webhooks.secrets]
         kinds[WEBHOOK] = webhook_kind(settings.webhooks.url, secrets, settings.webhooks.timeout_s)
+    if settings.images.on_demand:
+        from .ondemandjobs import KIND, picture_kind  # noqa: PLC0415 - who makes no pictures starts without
+
+        kinds[KIND] = picture_kind(settings)
     return kinds
 
 

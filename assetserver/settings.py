@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, cast, get_args, get_origin
 
 import msgspec
 from msgspec import Meta
@@ -29,6 +29,7 @@ from assetserver.settingtables import (
     DataSettings,
     Form,
     HeadersSettings,
+    ImageSettings,
     JobSettings,
     MemorySettings,
     MountSettings,
@@ -78,6 +79,7 @@ class Settings:
     memory: MemorySettings = field(default_factory=MemorySettings)
     uploads: UploadSettings = field(default_factory=UploadSettings)
     collections: tuple[CollectionSettings, ...] = ()
+    images: ImageSettings = field(default_factory=ImageSettings)
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
     access: AccessSettings = field(default_factory=AccessSettings)
     jobs: JobSettings = field(default_factory=JobSettings)
@@ -104,11 +106,15 @@ class SettingRow(NamedTuple):
 
 
 class _Setting(NamedTuple):
-    """A key of a table, as its struct declares it. An array's ``kind`` is tuple, and its form is that of each item."""
+    """A key of a table, as its struct declares it.
+
+    The ``kind`` of an array is tuple, that of texts by name dict; ``item`` is that of what is in it, as are form and limits.
+    """
 
     name: str
     annotated: Any
     kind: type
+    item: type
     choices: tuple[str, ...]
     meta: Meta
     default: object
@@ -136,8 +142,10 @@ def _read_setting(table: str, key: msgspec.structs.FieldInfo) -> _Setting:
     base, meta = get_args(key.type)
     choices = get_args(base) if get_origin(base) is Literal else ()
     kind = str if choices else get_origin(base) or base
+    item: type = {tuple: get_args(base)[:1], dict: get_args(base)[1:]}.get(kind, (kind,))[0]
     name = f"{table}[].{key.name}" if table in ARRAYS else f"{table}.{key.name}"
-    return _Setting(name, key.type, kind, choices, meta, key.default)
+    default = key.default if key.default_factory is msgspec.NODEFAULT else key.default_factory()
+    return _Setting(name, key.type, kind, item, choices, meta, default)
 
 
 def _to_variable(name: str) -> str:
@@ -157,7 +165,9 @@ def describe_settings() -> list[SettingRow]:
     """Return one row per setting, in the order of the manual; a key of an array of tables reads ``mounts[].prefix``."""
     rows = []
     for setting in (setting for keys in _FIELDS.values() for setting in keys.values()):
-        kind = "array of strings" if setting.kind is tuple else name_kind(setting.kind).split()[-1]
+        kind = name_kind(setting.kind).split()[-1]
+        if setting.item is not setting.kind:
+            kind += f" of {name_kind(setting.item).split()[-1]}s"
         default = "required" if setting.default is msgspec.NODEFAULT else setting.write(setting.default)
         about = (setting.limits.removeprefix("be "), str(setting.meta.description))
         rows.append(SettingRow(setting.name, kind, default, *about))
@@ -286,9 +296,11 @@ def _check_table(layer: Layer, location: Location, table: Any) -> dict[str, Any]
 
 def _check_value(layer: Layer, location: Location, setting: _Setting, value: Any) -> object:
     layer.check_kind(location, setting.kind, value)
-    if isinstance(value, list | tuple):
-        item = setting._replace(annotated=str, kind=str)
-        return tuple(_check_value(layer, (*location, i), item, text) for i, text in enumerate(value))
+    if setting.item is not setting.kind:
+        item = setting._replace(annotated=Annotated[setting.item, setting.meta], kind=setting.item)
+        if isinstance(value, dict):
+            return {name: _check_value(layer, (*location, name), item, text) for name, text in value.items()}
+        return tuple(_check_value(layer, (*location, i), item, one) for i, one in enumerate(cast("list[object]", value)))
     try:
         checked = msgspec.convert(value, setting.annotated)
         accepted = setting.form.accepts(checked)

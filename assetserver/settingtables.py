@@ -92,6 +92,7 @@ _ORIGIN = Form(
     _matches(r"(\*|[a-z][a-z0-9+.-]*://[a-z0-9._:\[\]-]+)?"),
 )
 _PUBLIC = Form('be "" or a lower-case origin such as "https://www.example.com", without a path', _is_public)
+_OPTIONS = Form('be options such as "width=640,format=webp"', _matches(r"[!-~]+"))
 _PATH = Form("be a path without null characters", _matches(r"[^\0]*"), is_path=True)
 _PREFIX = Form('start with "/", not end with it, and have no "?", "#", "%", "{", "}", empty, "." or ".." segment', _is_prefix)
 _SITE = Form("be lower-case letters, digits, dots and hyphens", _matches(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?"))
@@ -287,6 +288,35 @@ class CollectionSettings(Table, frozen=True, kw_only=True):
     access: Annotated[Literal["public", "signed"], _about("Who may read: everybody, or who has a signed URL.")] = "public"
 
 
+class ImageSettings(Table, frozen=True, kw_only=True):
+    """``[images]``: pictures made smaller."""
+
+    on_demand: Annotated[bool, _about("Serve what clients ask for as /image/OPTIONS/PATH, such as /image/width=640/a.jpg.")] = (
+        False
+    )
+    widths: Annotated[tuple[int, ...], _about("Widths that everybody may ask for.", ge=1, le=4096)] = (
+        320,
+        640,
+        960,
+        1280,
+        1920,
+    )
+    off_ladder: Annotated[
+        Literal["snap", "refuse"], _about("What becomes of other widths without a signature: the next one up, or 400.")
+    ] = "snap"
+    signed: Annotated[bool, _about("Serve them to signed URLs alone, as `assetserver sign` makes them.")] = False
+    presets: Annotated[dict[str, str], _about("Options by name: /image/NAME/PATH. Any may stand here.", _OPTIONS)] = {}
+    patience_s: Annotated[float, _about("How long a first request waits before it gets a larger picture.", ge=0, le=10)] = 2.0
+    queue_limit: Annotated[int, _about("Most pictures that a server process waits for; then 503.", ge=1, le=100_000)] = 200
+    at_once: Annotated[int, _about("Most pictures that a job worker makes at once on demand.", ge=1, le=64)] = 2
+    cache_directory: Annotated[
+        str, _about("Folder of what was made, shared with job workers; empty for cache/images in the data folder.", _PATH)
+    ] = ""
+    cache_limit_bytes: Annotated[
+        int, _about("Most bytes of that kept; what was not used for longest goes.", ge=_MIB, le=_TIB)
+    ] = _GIB
+
+
 class DatabaseSettings(Table, frozen=True, kw_only=True):
     """``[database]``: where records are kept."""
 
@@ -340,6 +370,7 @@ TABLES: dict[str, type[Table]] = {
     "memory": MemorySettings,
     "uploads": UploadSettings,
     "collections": CollectionSettings,
+    "images": ImageSettings,
     "database": DatabaseSettings,
     "access": AccessSettings,
     "jobs": JobSettings,

@@ -69,7 +69,7 @@ class Layer:
         try:
             value = _parse_text(kind, text)
         except (ValueError, KeyError, RecursionError, msgspec.DecodeError):
-            expected = _expect(kind) + (" in JSON" if kind in (list, tuple) else "")
+            expected = _expect(kind) + (" in JSON" if kind in (list, tuple, dict) else "")
             problem = f"expected {expected} for {format_key(location)}, got {format_value(text)}"
             raise SettingsError(f"{source}: {problem}") from None
         self.put(location, source, value)
@@ -293,7 +293,7 @@ def _expect(kind: type) -> str:
 
 
 def _parse_text(kind: type, text: str) -> object:
-    if kind is list or (kind is tuple and text.lstrip().startswith("[")):
+    if kind in (list, dict) or (kind is tuple and text.lstrip().startswith("[")):
         return msgspec.json.decode(text)
     if kind is tuple:
         return [item for item in map(str.strip, text.split(",")) if item]
