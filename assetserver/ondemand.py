@@ -111,6 +111,7 @@ class PictureFiles(AssetFiles):
         workshop: Where pictures are got.
         load_keys: Returns the keys that sign; called when the first signed URL comes.
         wants_signature: Serve signed URLs alone.
+        keeps_apart: What strangers wrote has a host of its own, and never stands in here: clients are sent there.
         keywords: Those of ``AssetFiles``, ``directory`` and ``packages`` aside.
     """
 
@@ -124,6 +125,7 @@ class PictureFiles(AssetFiles):
         *,
         load_keys: Callable[[], Awaitable[KeyRing]],
         wants_signature: bool = False,
+        keeps_apart: bool = False,
         **keywords: Any,
     ) -> None:
         self._urls = urls
@@ -131,6 +133,7 @@ class PictureFiles(AssetFiles):
         self._workshop = workshop
         self._load_keys = load_keys
         self._wants_signature = wants_signature
+        self._keeps_apart = keeps_apart
         self._studio = Studio()
         self._facts: dict[bytes, Facts | str] = {}
         super().__init__(**keywords)
@@ -159,13 +162,15 @@ class PictureFiles(AssetFiles):
         except PictureRefusedError:
             if asked.wanted.transform.onerror != "redirect" or source.is_private:
                 raise
-            prefix = encoded_prefix(scope).removesuffix(MOUNT)
-            return self._lead_to(302, prefix + asked.target.canonical, STAND_IN)
+            return self._lead_to_source(asked)
 
     def _lead_to(self, status: int, location: str, policy: str) -> Response:
         answer = self._redirect_to(status, location, policy)
         answer.headers["Vary"] = "Accept"
         return answer
+
+    def _lead_to_source(self, asked: _Request) -> Response:
+        return self._lead_to(302, encoded_prefix(asked.scope).removesuffix(MOUNT) + asked.target.canonical, STAND_IN)
 
     # What is asked for
 
@@ -276,6 +281,8 @@ class PictureFiles(AssetFiles):
                 return response
         if (await self._look(source)).format not in _SHOWS[asked.kind]:
             raise late
+        if source.pool == "media" and self._keeps_apart:
+            return self._lead_to_source(asked)
         if response := await self._open_now(source.entry, AssetResponses(asset), asked):
             return response
         raise late

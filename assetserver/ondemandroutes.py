@@ -57,6 +57,7 @@ class OnDemand:
             self._workshop,
             load_keys=self._load_ring,
             wants_signature=settings.images.signed,
+            keeps_apart=bool(settings.uploads.media_url),
             fields=public_fields(settings.headers),
             cache_status=settings.headers.cache_status,
             resources=self._resources,

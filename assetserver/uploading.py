@@ -183,6 +183,10 @@ def _description(settings: Settings) -> Handler:
     described = describe_api(settings.server.public_url)
     if settings.publish.remote:
         described["paths"] |= describe_releases()
+    if settings.images.on_demand:
+        from .ondemandapi import describe_pictures  # noqa: PLC0415 - who makes no pictures starts without
+
+        described["paths"] |= describe_pictures()
 
     async def answer(_: Request) -> Response:
         return render_json(described)

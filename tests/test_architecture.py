@@ -22,17 +22,8 @@ ROWS = (
     {"app", "cli", "serving", "data", "publishing", "upkeep", "routes", "wording", "__main__", "__init__"}
     | {"addresses", "endings", "options", "progress", "remoteroutes", "remotepublishing", "tokencli", "tokencommands"}
     | {"admission", "firststart", "mediaroutes", "uploading", "workers", "origin", "descriptors"}
-    | {
-        "jobcli",
-        "jobcommands",
-        "jobkinds",
-        "working",
-        "ondemand",
-        "ondemandjobs",
-        "ondemandurls",
-        "ondemandorders",
-        "ondemandroutes",
-    },
+    | {"jobcli", "jobcommands", "jobkinds", "working"}
+    | {"ondemand", "ondemandapi", "ondemandjobs", "ondemandorders", "ondemandroutes", "ondemandurls"},
 )
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 SHARED_GROUND = {"semantics", "errors", "tomllines", "settingtables"}

@@ -18,10 +18,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import schemathesis
 from click.testing import CliRunner
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance
 
 from assetserver.cli import main
 
@@ -400,6 +404,36 @@ def test_nothing_that_is_asked_is_an_error_of_the_server(open_site, options, pat
     got = open_site.get(target, fields)
     assert got.status in (200, 206, 302, 304, 308, 400, 404, 422), (target, got.content)
     assert "Traceback" not in open_site.program.read_log()
+
+
+MODES = pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=lambda mode: mode.value)
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance]
+
+
+@pytest.mark.timeout(300)
+@MODES
+@pytest.mark.parametrize("path", ["photo.jpg", "text.jpg", None])
+def test_the_server_answers_as_its_description_says(open_site, mode, path):
+    described = json.loads(open_site.get("/-/api/openapi.json").content)
+    operation = schemathesis.openapi.from_dict(described)["/image/{options}/{path}"]["get"]
+    strategy = operation.as_strategy(generation_mode=mode, path_parameters={"path": path} if path else None)
+
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+    @given(strategy)
+    def run(case):
+        if "=" in (case.path_parameters or {}).get("options", ""):  # else it is the site's
+            case.call_and_validate(base_url=open_site.url, checks=CHECKS, headers={"Accept": "image/*"}, allow_redirects=False)
+
+    run()
+
+
+def test_where_uploads_have_a_host_of_their_own_clients_are_sent_there_meanwhile(start, photo):
+    env = {"ASSETSERVER_UPLOADS__MEDIA_URL": "http://files.example.net"}
+    site = start({**env, "ASSETSERVER_JOBS__WORKERS": "0", "ASSETSERVER_IMAGES__PATIENCE_S": "0"})
+    path = locate(site.upload(make_token(site.folder), "a.jpg", photo))
+    got = site.get(f"/image/width=640{path}", OLD)
+    assert (got.status, got["location"], got["cache-control"]) == (302, path, "public, max-age=5")
+    assert site.get(path)["location"] == f"http://files.example.net{path}"
 
 
 # Who may ask
