@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .addresses import base_url
+from .data import open_library
 from .jobs.attempt import Kind
 from .jobs.job import NewJob
 from .settings import Settings
@@ -30,9 +31,10 @@ def job_kinds(settings: Settings) -> dict[str, Kind]:
         secrets = [parse_secret(text) for text in settings.webhooks.secrets]
         kinds[WEBHOOK] = webhook_kind(settings.webhooks.url, secrets, settings.webhooks.timeout_s)
     if settings.images.on_demand:
-        from .ondemandjobs import KIND, picture_kind  # noqa: PLC0415 - who makes no pictures starts without
+        from . import ondemandjobs, ondemandladders  # noqa: PLC0415 - who makes no pictures starts without
 
-        kinds[KIND] = picture_kind(settings)
+        kinds[ondemandjobs.KIND] = ondemandjobs.picture_kind(settings)
+        kinds[ondemandladders.KIND] = ondemandladders.ladder_kind(settings, open_library(settings))
     return kinds
 
 

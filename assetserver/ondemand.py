@@ -39,10 +39,8 @@ from .errors import (
     PictureRefusedError,
 )
 from .images.headers import Facts
-from .images.plan import Plan, PlanFormat
 from .images.studio import Studio
-from .images.transform import Transform
-from .ondemandjobs import Order, Pool
+from .ondemandjobs import Order, Pool, order_picture
 from .ondemandorders import Workshop
 from .ondemandurls import MOUNT, PictureUrls, Wanted
 from .semantics.picturetypes import PictureClass, select_picture_class
@@ -219,11 +217,8 @@ class PictureFiles(AssetFiles):
     async def _choose(self, asked: _Request, source: PictureSource) -> Order:
         """Return what has to be made. Raises ``PictureRefusedError`` for what the header already shows."""
         facts = await self._look(source)
-        transform = asked.wanted.transform
-        kind, moves = choose_format(transform, asked.kind, is_animated=facts.frames > 1)
-        transform = msgspec.structs.replace(transform, format="auto", onerror="", anim=moves or facts.frames == 1)
-        plan = Plan(transform=transform, widths=(), formats=(kind,), has_placeholder=False)
-        return Order(source.pool, source.digest.hex(), plan)
+        is_animated = facts.frames > 1
+        return order_picture(source.pool, source.digest.hex(), asked.wanted.transform, asked.kind, is_animated=is_animated)
 
     async def _look(self, source: PictureSource) -> Facts:
         """Return what the header of a source says, looked at once for each content."""
@@ -299,16 +294,6 @@ class PictureFiles(AssetFiles):
             return
         left_s = asked.admission.expires - time.time() if asked.admission else float("inf")
         offer(Claim(self.folder.get, entry.path, entry, self.folder.clock_s, self.folder.clock_s() + left_s, 0.0))
-
-
-def choose_format(transform: Transform, kind: PictureClass, *, is_animated: bool) -> tuple[PlanFormat, bool]:
-    """Return the format to make for a client of this class, and whether the picture moves in it: as WebP alone it does."""
-    moves = is_animated and transform.anim
-    if transform.format != "auto":
-        return transform.format, moves and transform.format == "webp"
-    if moves and kind == "avif":
-        return "webp", True
-    return kind, moves and kind == "webp"
 
 
 def list_wider(order: Order, ladder: tuple[int, ...]) -> list[Order]:

@@ -14,11 +14,13 @@ import msgspec
 from .data import data_folder, open_library, open_media_blobs
 from .delivery.variantstore import VariantStore
 from .errors import ChildFailedError, JobFailedError, JobRefusedError, PictureRefusedError
-from .images.plan import Plan
+from .images.plan import Plan, PlanFormat
 from .images.studio import Studio
+from .images.transform import Transform
 from .jobs.attempt import Attempt, Kind, Outcome
 from .jobs.job import URGENT, NewJob
 from .jobs.retry import RetryPolicy
+from .semantics.picturetypes import PictureClass
 from .settings import Settings
 from .storage.blobs import Digest
 
@@ -31,7 +33,8 @@ REFUSED_S = 3600.0
 FAILED_S = 60.0
 """The same, of one whose making failed each time."""
 
-_RETRY = RetryPolicy(attempts=3, first_s=1.0)
+RETRY = RetryPolicy(attempts=3, first_s=1.0)
+"""Of children that crashed: more of the same would bring the same."""
 _LIMIT_S = 300.0
 
 Pool = Literal["releases", "media"]
@@ -51,6 +54,23 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.plan.digest(self.source)
 
 
+def order_picture(pool: Pool, source: str, transform: Transform, accepted: PictureClass, *, is_animated: bool) -> Order:
+    """Return the order of what ``transform`` means for clients of a class, of a blob that is animated or not."""
+    kind, moves = choose_format(transform, accepted, is_animated=is_animated)
+    transform = msgspec.structs.replace(transform, format="auto", onerror="", anim=moves or not is_animated)
+    return Order(pool, source, Plan(transform=transform, widths=(), formats=(kind,), has_placeholder=False))
+
+
+def choose_format(transform: Transform, accepted: PictureClass, *, is_animated: bool) -> tuple[PlanFormat, bool]:
+    """Return the format to make for clients of a class, and whether the picture moves in it: as WebP alone it does."""
+    moves = is_animated and transform.anim
+    if transform.format != "auto":
+        return transform.format, moves and transform.format == "webp"
+    if moves and accepted == "avif":
+        return "webp", True
+    return accepted, moves and accepted == "webp"
+
+
 def open_variants(settings: Settings) -> VariantStore:
     """Return where pictures made on demand are kept; nothing is opened yet."""
     folder = settings.images.cache_directory or os.path.join(data_folder(settings), "cache", "images")
@@ -59,7 +79,7 @@ def open_variants(settings: Settings) -> VariantStore:
 
 def picture_kind(settings: Settings) -> Kind:
     """Return what makes pictures in a worker. To be called in the process that does: its children belong to it."""
-    return Kind(_PictureMaker(settings).make, retry=_RETRY, at_once=settings.images.at_once, limit_s=_LIMIT_S)
+    return Kind(_PictureMaker(settings).make, retry=RETRY, at_once=settings.images.at_once, limit_s=_LIMIT_S)
 
 
 class _PictureMaker:
@@ -105,4 +125,4 @@ class _PictureMaker:
 def job_of(order: Order) -> NewJob:
     """Return the job that makes what is ordered. Somebody waits for it."""
     payload = msgspec.json.encode(order).decode()
-    return NewJob(kind=KIND, payload=payload, key=order.key, priority=URGENT, max_attempts=_RETRY.attempts)
+    return NewJob(kind=KIND, payload=payload, key=order.key, priority=URGENT, max_attempts=RETRY.attempts)

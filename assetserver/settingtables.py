@@ -235,6 +235,7 @@ class PublishSettings(Table, frozen=True, kw_only=True):
         Literal["warn", "stop", "off"], _about("What to do if pages or style sheets name files that are not there.")
     ] = "warn"
     huge_file_bytes: Annotated[int, _about("Larger files are told of.", ge=0, le=_TIB)] = 100 * _MIB
+    images: Annotated[bool, _about("Make pictures smaller at once, as publish --images; they are served on demand.")] = False
     remote: Annotated[bool, _about("Let holders of a token with the scope publish do it over HTTP.")] = True
     blob_limit_bytes: Annotated[int, _about("Largest file that is taken over HTTP.", ge=0, le=64 * _TIB)] = 2 * _GIB
 

@@ -86,13 +86,13 @@ class Site:
         assert got.status == 201, got.content
         return str(json.loads(got.content)["uploads"][0]["url"])
 
-    def list_jobs(self) -> list[tuple[Any, ...]]:
-        """Return state and attempts of each job of a picture."""
+    def list_jobs(self, kind: str = "picture") -> list[tuple[Any, ...]]:
+        """Return state and attempts of each job of a kind."""
         path = self.folder / "data" / "records.sqlite3"
         if not path.exists():
             return []
         with sqlite3.connect(path, timeout=LIMIT_S) as records:
-            return records.execute("SELECT state, attempts FROM jobs WHERE kind = 'picture' ORDER BY id").fetchall()
+            return records.execute("SELECT state, attempts FROM jobs WHERE kind = ? ORDER BY id", (kind,)).fetchall()
 
     def cache(self) -> Path:
         return self.folder / "data" / "cache" / "images"
@@ -532,6 +532,29 @@ def test_the_nearest_larger_variant_stands_in(start, start_program):
     worker.process.wait(LIMIT_S)
     got = site.get("/image/width=320/photo.jpg", SAFARI)
     assert (got.open().size, got.open().format, got["cache-control"]) == ((640, 480), "WEBP", "public, max-age=5")
+
+
+def test_pictures_of_a_release_are_made_before_anybody_asks(start):
+    site = start()
+    frames = [Image.new("RGB", (400, 300), (shade, 0, 0)) for shade in (0, 120, 240)]
+    (site.folder / "site" / "a.gif").write_bytes(
+        encode(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=100)
+    )
+    (site.folder / "site" / "small.png").write_bytes(encode(Image.new("RGBA", (100, 50), (9, 9, 9, 99)), "PNG"))
+    call(site.folder, "publish", site.folder / "site", "--prod", "--images")
+    wait_for(lambda: {state for state, _ in site.list_jobs("ladder")} <= {"done", "dead"}, "the end of all ladders")
+    assert sorted(state for state, _ in site.list_jobs("ladder")) == ["dead"] * 2 + ["done"] * 6  # text.jpg is a text
+    wait_for(lambda: site.get("/image/width=320/small.png").status == 200, "the new release")
+    for fields, kind, moving in ((CHROMIUM, "AVIF", "WEBP"), (SAFARI, "WEBP", "WEBP"), (OLD, "JPEG", "JPEG")):
+        for width in (320, 640, 960, 1280, 1920):
+            image = site.get(f"/image/width={width}/photo.jpg", fields).open()
+            assert (image.format, image.width) == (kind, min(width, 1600))
+        image = site.get("/image/width=320/a.gif", fields).open()
+        assert (image.format, image.size, getattr(image, "n_frames", 1)) == (moving, (320, 240), 3 if moving == "WEBP" else 1)
+        assert site.get("/image/width=320/small.png", fields).open().size == (100, 50)
+    assert site.list_jobs() == []
+    call(site.folder, "publish", site.folder / "site", "--prod", "--images")
+    assert len(site.list_jobs("ladder")) == 10  # but for what was refused, nothing is made again
 
 
 def test_a_full_queue_is_told(start):

@@ -5,8 +5,8 @@ import pytest
 from assetserver.errors import SettingsError, TransformError
 from assetserver.images.plan import Plan
 from assetserver.images.transform import Transform, parse_transform
-from assetserver.ondemand import choose_format, list_wider
-from assetserver.ondemandjobs import Order
+from assetserver.ondemand import list_wider
+from assetserver.ondemandjobs import Order, choose_format
 from assetserver.ondemandurls import PictureUrls
 from assetserver.settings import load_settings
 
