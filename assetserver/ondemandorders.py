@@ -15,7 +15,7 @@ import anyio
 
 from .delivery.variantstore import Refusal, StoredPicture, VariantStore
 from .errors import AssetServerError, OverloadedError, PictureRefusedError
-from .jobs.job import NewJob
+from .jobs.queue import JobQueue
 from .ondemandjobs import Order, job_of
 from .storage.pools import FilePool, wait_future
 
@@ -32,17 +32,17 @@ _LOST_S = 60.0
 class Orders:
     """What one server process has ordered and not got yet: each picture once, and no more than ``limit`` of them.
 
-    ``enqueue`` queues a job, ``is_filled`` tells whether there is a result for a key. May be used from any thread.
+    ``open_queue`` opens the jobs, ``is_filled`` tells whether there is a result for a key. May be used from any thread.
     """
 
     def __init__(
         self,
-        enqueue: Callable[[NewJob], object],
+        open_queue: Callable[[], JobQueue],
         is_filled: Callable[[str], bool],
         limit: int,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._enqueue = enqueue
+        self._open_queue = open_queue
         self._is_filled = is_filled
         self._limit = limit
         self._clock_s = clock_s
@@ -63,7 +63,9 @@ class Orders:
                 raise OverloadedError(f"{self._limit} pictures are being made already; ask again later")
             self._open[key] = now_s + _LOST_S
         try:
-            self._enqueue(job_of(order))
+            queue = self._open_queue()
+            if not self._is_filled(key):  # opening takes a while, in which another process may have got it
+                queue.enqueue([job_of(order)])
         except BaseException:
             self.forget(key)
             raise

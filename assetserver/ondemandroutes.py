@@ -41,7 +41,7 @@ class OnDemand:
         self._resources = resources
         self._own = open_records(settings)
         used, images, store = records or self._own, settings.images, open_variants(settings)
-        orders = Orders(lambda job: used.jobs().enqueue([job]), store.is_known, images.queue_limit)
+        orders = Orders(used.jobs, lambda key: store.find(key) is not None, images.queue_limit)
         self._workshop = Workshop(store, orders, resources.files, images.patience_s)
         self._load_keys = lru_cache(maxsize=1)(partial(load_signing_keys, settings))
         self._sites = routes

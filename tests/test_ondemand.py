@@ -218,8 +218,6 @@ def test_the_hot_path_gives_each_client_its_own_format(start):
             assert (got.content, got["etag"]) == (first[kind].content, first[kind]["etag"])
             part = site.get("/image/width=640/photo.jpg", {**fields, "Range": "bytes=5-8"})
             assert (part.status, part.content) == (206, first[kind].content[5:9])
-    assert "cache-status" in got.fields
-    assert got["cache-status"] == "assetserver; hit"
 
 
 def test_a_published_change_is_another_picture(start):
@@ -249,7 +247,7 @@ def test_what_moves_moves_as_webp_and_stands_still_elsewhere(start):
     frames = [Image.new("RGB", (400, 300), (shade, 0, 0)) for shade in (0, 120, 240)]
     gif = encode(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=100)
     path = site.upload(make_token(site.folder), "a.gif", gif)
-    for fields, kind, count in ((CHROMIUM, "WEBP", 3), (SAFARI, "WEBP", 3), (OLD, "JPEG", 1)):
+    for fields, kind, count in ((CHROMIUM, "WEBP", 3), (SAFARI, "WEBP", 3), (OLD, "PNG", 1)):
         image = site.get(f"/image/width=320{path}", fields).open()
         assert (image.format, image.size, getattr(image, "n_frames", 1)) == (kind, (320, 240), count)
     still = site.get(f"/image/width=320,anim=false,format=avif{path}").open()
@@ -545,7 +543,7 @@ def test_pictures_of_a_release_are_made_before_anybody_asks(start):
     wait_for(lambda: {state for state, _ in site.list_jobs("ladder")} <= {"done", "dead"}, "the end of all ladders")
     assert sorted(state for state, _ in site.list_jobs("ladder")) == ["dead"] * 2 + ["done"] * 6  # text.jpg is a text
     wait_for(lambda: site.get("/image/width=320/small.png").status == 200, "the new release")
-    for fields, kind, moving in ((CHROMIUM, "AVIF", "WEBP"), (SAFARI, "WEBP", "WEBP"), (OLD, "JPEG", "JPEG")):
+    for fields, kind, moving in ((CHROMIUM, "AVIF", "WEBP"), (SAFARI, "WEBP", "WEBP"), (OLD, "JPEG", "PNG")):
         for width in (320, 640, 960, 1280, 1920):
             image = site.get(f"/image/width={width}/photo.jpg", fields).open()
             assert (image.format, image.width) == (kind, min(width, 1600))
@@ -576,7 +574,7 @@ def test_a_picture_that_cannot_be_decoded_is_refused_and_not_tried_at_every_requ
         got = site.get(f"/image/width=640{path}")
         assert (got.status, got.problem()["type"]) == (422, "urn:assetserver:problem:picture-refused")
     assert [state for state, _ in site.list_jobs()] == ["dead"]
-    assert os.listdir(site.cache() / "making") == []
+    wait_for(lambda: os.listdir(site.cache() / "making") == [], "the end of what was being made")
 
 
 def test_a_worker_that_is_killed_at_work_leaves_nothing_wrong(start):
@@ -584,8 +582,10 @@ def test_a_worker_that_is_killed_at_work_leaves_nothing_wrong(start):
     site.get("/image/width=320,format=jpeg/photo.jpg")
     answers: list[Got] = []
     for number in range(3):
-        (site.folder / "site" / "photo.jpg").write_bytes(encode(make_photo(2400, 1800, blue=number), "JPEG"))
+        photo = encode(make_photo(2400, 1800, blue=number), "JPEG")
+        (site.folder / "site" / "photo.jpg").write_bytes(photo)
         call(site.folder, "publish", site.folder / "site", "--prod")
+        wait_for(lambda photo=photo: site.get("/photo.jpg").content == photo, "the new release")
         asking = threading.Thread(target=lambda: answers.append(site.get("/image/width=1920,format=avif/photo.jpg")))
         asking.start()
         wait_for(lambda: any(state == "running" for state, _ in site.list_jobs()), "the beginning of a job")
