@@ -10,7 +10,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from starlette.applications import Starlette
@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from .delivery.cacheheaders import CacheHeaders
@@ -39,6 +39,9 @@ from .settings import Settings, load_settings
 from .settingtables import ServerSettings
 from .storage.pools import FilePool
 from .uploading import Uploading
+
+if TYPE_CHECKING:
+    from .ondemandroutes import OnDemand
 
 CONFIG_FILE = "assetserver.toml"
 """Read from the working directory if nothing else names a file."""
@@ -69,18 +72,24 @@ def create_app(settings: Settings | None = None) -> Starlette:
             yield {HOT: hot, GATE: _gate(settings.server), **(uploading.state() if uploading else {})}
             tasks.cancel_scope.cancel()
         stop_senders()
+        if pictures is not None:
+            pictures.close()
         resources.close()
         if writer is not None:
             writer.close()
 
+    media = uploading.media_routes() if uploading else []
+    sites = site_routes(settings, resources)
+    pictures = _open_pictures(settings, resources, [*media, *sites], uploading)
     routes = [
-        *(uploading.media_routes() if uploading else ()),
+        *media,
         Route("/-/healthy", _healthy, methods=["GET"]),
         *preview_routes(settings, resources),
         *(uploading.routes() if uploading else ()),
         *(console_routes(resources) if uploading else ()),
         Route("/-/{rest:path}", _nothing),  # nothing else under it is a site's
-        *site_routes(settings, resources),
+        *((pictures.route(),) if pictures else ()),
+        *sites,
     ]
     introduce(routes)
     return Starlette(
@@ -120,6 +129,16 @@ def _resources(settings: Settings) -> Resources:
         encodings=encodings,
         compressors=FilePool("assetserver-compress", compression.threads, niceness=10),
     )
+
+
+def _open_pictures(
+    settings: Settings, resources: Resources, routes: list[BaseRoute], uploading: Uploading | None
+) -> OnDemand | None:
+    if not settings.images.on_demand:
+        return None
+    from .ondemandroutes import OnDemand  # noqa: PLC0415 - who makes no pictures starts without
+
+    return OnDemand(settings, resources, routes, uploading.records if uploading else None)
 
 
 async def _close_idle_files(files: OpenFiles) -> None:

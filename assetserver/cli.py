@@ -97,6 +97,7 @@ def check(config: str | None, data: str | None, wants_list: bool) -> None:
 @click.option(
     "--integrity", default="", metavar="FILE", help="Write every file's integrity (SRI, sha384) to FILE, or - for stdout."
 )
+@click.option("--images", is_flag=True, help="Have its pictures made smaller, for images.on_demand.")
 @click.option("--url", default="", metavar="URL", help="Publish to the server at URL; only what is missing there travels.")
 @click.option(
     "--token",
@@ -116,6 +117,8 @@ def publish(directory: str, config: str | None, data: str | None, **options: Any
     """
     if options["url"] and (config or data):
         raise click.UsageError(f"{'--config' if config else '--data'} is of this machine, and --url of another; leave one out")
+    if options["url"] and options["images"]:
+        raise click.UsageError("--images is for a publish on the server itself; leave it out")
     with told_kindly():
         if options["url"]:
             from . import remotepublishing  # noqa: PLC0415 - as in `serve`

@@ -276,6 +276,20 @@ class PictureRefusedError(AssetServerError):
         self.reason = reason
 
 
+class PictureMissingError(AssetServerError):
+    """There is nothing to make a picture of. The message says where it was looked for."""
+
+    status = 404
+
+
+class PictureLateError(AssetServerError):
+    """A picture is not made yet, and nothing may stand in for it. Asking again gives it."""
+
+    status = 503
+    retryable = True
+    retry_after_s: ClassVar[int] = 1
+
+
 class ChildFailedError(AssetServerError):
     """A process that worked on a picture ended without an answer. Trying again may help, a few times.
 

@@ -30,7 +30,8 @@ def work_alone(settings: Settings) -> int:
     """Do jobs until stopped; return the exit code. Raises ``SettingsError`` if these settings know no kind of job."""
     kinds = kind_names(settings)
     if not kinds:
-        raise SettingsError("there is nothing to do: these settings cause no jobs. Set images.enabled, or webhooks.url")
+        causes = "set images.enabled, images.on_demand or webhooks.url"
+        raise SettingsError(f"there is nothing to do: these settings cause no jobs; {causes}")
     click.echo(f"doing jobs ({', '.join(kinds)}) of {_place(settings)} (stop with Ctrl+C)", err=True)
     code = work(settings)
     tell_stopped()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from .addresses import base_url
+from .data import open_library
 from .jobs.attempt import Kind
 from .jobs.job import NewJob
 from .pictures.records import PictureRecord
@@ -24,14 +25,19 @@ if TYPE_CHECKING:
 
 UPLOAD_COMPLETED = "upload.completed"
 IMAGE_READY, IMAGE_FAILED = "image.ready", "image.failed"
-IMAGE = "image"
+IMAGE, ON_DEMAND, LADDER = "image", "picture", "ladder"
 
 Announce = Callable[[Upload, PictureRecord], Sequence[NewJob]]
 
 
 def kind_names(settings: Settings) -> list[str]:
     """Return which kinds of jobs these settings cause, and a worker with them can do."""
-    kinds = {IMAGE: settings.images.enabled, WEBHOOK: bool(settings.webhooks.url)}
+    kinds = {
+        IMAGE: settings.images.enabled,
+        WEBHOOK: bool(settings.webhooks.url),
+        ON_DEMAND: settings.images.on_demand,
+        LADDER: settings.images.on_demand,
+    }
     return [name for name, is_known in kinds.items() if is_known]
 
 
@@ -43,6 +49,11 @@ def job_kinds(settings: Settings, maker: PictureMaker | None) -> dict[str, Kind]
     if settings.webhooks.url:
         secrets = [parse_secret(text) for text in settings.webhooks.secrets]
         kinds[WEBHOOK] = webhook_kind(settings.webhooks.url, secrets, settings.webhooks.timeout_s)
+    if settings.images.on_demand:
+        from . import ondemandjobs, ondemandladders  # noqa: PLC0415 - who makes no pictures starts without
+
+        kinds[ON_DEMAND] = ondemandjobs.picture_kind(settings)
+        kinds[LADDER] = ondemandladders.ladder_kind(settings, open_library(settings))
     return kinds
 
 

@@ -39,6 +39,10 @@ NAMES: Mapping[type[AssetServerError], str] = MappingProxyType(
         errors.LockedError: "locked",
         errors.DigestMismatchError: "digest-mismatch",
         errors.DictionaryMissingError: "dictionary-missing",
+        errors.TransformError: "transform",
+        errors.PictureRefusedError: "picture-refused",
+        errors.PictureMissingError: "picture-missing",
+        errors.PictureLateError: "picture-late",
     }
 )
 """The last part of a problem's type; of a subclass not named here, that of its nearest base."""

@@ -7,13 +7,22 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from typing import Any
 
 import click
 
 from .addresses import live_url, preview_url
-from .data import check_folder, check_signature, choose_site, open_library, open_site, publish_options, served_sites
+from .data import (
+    check_folder,
+    check_signature,
+    choose_site,
+    open_library,
+    open_records,
+    open_site,
+    publish_options,
+    served_sites,
+)
 from .endings import StoppedError, with_options
 from .errors import PublishError
 from .progress import Progress
@@ -44,6 +53,7 @@ def publish(settings: Settings, directory: str, options: dict[str, Any]) -> None
     options = options | {"alias": parse_alias(options["alias"]) if options["alias"] else ""}
     _check_folders(library, directory)
     check_integrity(options)
+    wants_pictures = _wants_pictures(settings, options)
     before = site.read()
     progress = Progress()
     try:
@@ -52,7 +62,10 @@ def publish(settings: Settings, directory: str, options: dict[str, Any]) -> None
     except (KeyboardInterrupt, click.Abort) as error:
         progress.finish()
         raise StoppedError(_describe_stop(before, site.read())) from error
+    pictures = _order_pictures(settings, library, report.release) if wants_pictures else 0
     lines = _summarize(settings, site.name, report, before, options)
+    if pictures:
+        click.echo(f"pictures are made smaller in the background: {pictures:,} {plural(pictures, 'job')}", err=True)
     if options["as_json"]:
         lines = iter([json.dumps(_as_json(settings, site, report, options))])
     for line in lines:
@@ -75,6 +88,24 @@ def _publish(
             _finish(settings, library, site, report.release, key, options)
             report.fingerprints = explain_names(library, site, report.release)
     return report
+
+
+def _wants_pictures(settings: Settings, options: dict[str, Any]) -> bool:
+    """Tell whether pictures are to be made smaller. Raises ``PublishError`` if nobody could get them."""
+    if options["images"] and not settings.images.on_demand:
+        raise PublishError("--images makes what images.on_demand serves, which is off; set images.on_demand = true")
+    return (options["images"] or settings.publish.images) and settings.images.on_demand and not options["dry_run"]
+
+
+def _order_pictures(settings: Settings, library: Library, release: ReleaseId) -> int:
+    """Queue what makes the pictures of a release smaller; return how many jobs that are."""
+    from .ondemandladders import list_ladder_jobs  # noqa: PLC0415 - who makes no pictures starts without
+
+    jobs = list_ladder_jobs(settings, library, release)
+    if jobs:
+        with closing(open_records(settings)) as records:
+            records.jobs().enqueue(jobs)
+    return len(jobs)
 
 
 def _check_folders(library: Library, directory: str) -> None:

@@ -136,11 +136,17 @@ def describe_mounts(settings: Settings) -> Iterator[str]:
         yield f"  {url:<{width}}  {what}"
     if settings.uploads.enabled:
         yield f"uploads to /uploads, up to {_in_binary_units(settings.uploads.max_size)} a file"
+    if settings.images.on_demand:
+        yield f"pictures made smaller at /image/OPTIONS/PATH, such as /image/width={settings.images.widths[0]}/PATH"
 
 
 def count_job_workers(settings: Settings) -> int:
     """Return how many processes do jobs beside the server: none, if nothing that it takes causes one."""
-    return settings.jobs.workers if settings.uploads.enabled and kind_names(settings) else 0
+    return settings.jobs.workers if _has_jobs(settings) else 0
+
+
+def _has_jobs(settings: Settings) -> bool:
+    return (settings.uploads.enabled or settings.images.on_demand) and bool(kind_names(settings))
 
 
 def _describe_workers(settings: Settings, *, reload: bool) -> str:
@@ -150,8 +156,9 @@ def _describe_workers(settings: Settings, *, reload: bool) -> str:
 
 def describe_jobs(settings: Settings, *, reload: bool = False) -> Iterator[str]:
     """Yield the line that says who does jobs, if there will be any."""
-    if not settings.uploads.enabled or not (kinds := kind_names(settings)):
+    if not _has_jobs(settings):
         return
+    kinds = kind_names(settings)
     count = 0 if reload else count_job_workers(settings)
     who = f"done by {count} {plural(count, 'worker')} beside" if count else with_options("left to: assetserver worker")
     yield f"jobs ({', '.join(kinds)}) {who}"

@@ -106,7 +106,10 @@ class SettingRow(NamedTuple):
 
 
 class _Setting(NamedTuple):
-    """A key of a table, as its struct declares it. An array's ``kind`` is tuple; form and limits are those of each ``item``."""
+    """A key of a table, as its struct declares it.
+
+    The ``kind`` of an array is tuple, that of texts by name dict; ``item`` is that of what is in it, as are form and limits.
+    """
 
     name: str
     annotated: Any
@@ -139,9 +142,10 @@ def _read_setting(table: str, key: msgspec.structs.FieldInfo) -> _Setting:
     base, meta = get_args(key.type)
     choices = get_args(base) if get_origin(base) is Literal else ()
     kind = str if choices else get_origin(base) or base
+    item: type = {tuple: get_args(base)[:1], dict: get_args(base)[1:]}.get(kind, (kind,))[0]
     name = f"{table}[].{key.name}" if table in ARRAYS else f"{table}.{key.name}"
-    item = get_args(base)[0] if kind is tuple else kind
-    return _Setting(name, key.type, kind, item, choices, meta, key.default)
+    default = key.default if key.default_factory is msgspec.NODEFAULT else key.default_factory()
+    return _Setting(name, key.type, kind, item, choices, meta, default)
 
 
 def _to_variable(name: str) -> str:
@@ -162,8 +166,8 @@ def describe_settings() -> list[SettingRow]:
     rows = []
     for setting in (setting for keys in _FIELDS.values() for setting in keys.values()):
         kind = name_kind(setting.kind).split()[-1]
-        if setting.kind is tuple:
-            kind = f"array of {name_kind(setting.item).split()[-1]}s"
+        if setting.item is not setting.kind:
+            kind += f" of {name_kind(setting.item).split()[-1]}s"
         default = "required" if setting.default is msgspec.NODEFAULT else setting.write(setting.default)
         about = (setting.limits.removeprefix("be "), str(setting.meta.description))
         rows.append(SettingRow(setting.name, kind, default, *about))
@@ -293,9 +297,11 @@ def _check_table(layer: Layer, location: Location, table: Any) -> dict[str, Any]
 
 def _check_value(layer: Layer, location: Location, setting: _Setting, value: Any) -> object:
     layer.check_kind(location, setting.kind, value, setting.item)
-    if isinstance(value, list | tuple):
+    if setting.item is not setting.kind:
         item = setting._replace(annotated=Annotated[setting.item, setting.meta], kind=setting.item)
-        return tuple(_check_value(layer, (*location, i), item, one) for i, one in enumerate(value))
+        if isinstance(value, dict):
+            return {name: _check_value(layer, (*location, name), item, text) for name, text in value.items()}
+        return tuple(_check_value(layer, (*location, i), item, one) for i, one in enumerate(cast("list[object]", value)))
     try:
         checked = msgspec.convert(value, setting.annotated)
         accepted = setting.form.accepts(checked)

@@ -93,6 +93,7 @@ _ORIGIN = Form(
     _matches(r"(\*|[a-z][a-z0-9+.-]*://[a-z0-9._:\[\]-]+)?"),
 )
 _PUBLIC = Form('be "" or a lower-case origin such as "https://www.example.com", without a path', _is_public)
+_OPTIONS = Form('be options such as "width=640,format=webp"', _matches(r"[!-~]+"))
 _PATH = Form("be a path without null characters", _matches(r"[^\0]*"), is_path=True)
 _PREFIX = Form('start with "/", not end with it, and have no "?", "#", "%", "{", "}", empty, "." or ".." segment', _is_prefix)
 _SITE = Form("be lower-case letters, digits, dots and hyphens", _matches(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?"))
@@ -235,6 +236,7 @@ class PublishSettings(Table, frozen=True, kw_only=True):
         Literal["warn", "stop", "off"], _about("What to do if pages or style sheets name files that are not there.")
     ] = "warn"
     huge_file_bytes: Annotated[int, _about("Larger files are told of.", ge=0, le=_TIB)] = 100 * _MIB
+    images: Annotated[bool, _about("Make pictures smaller at once, as publish --images; they are served on demand.")] = False
     remote: Annotated[bool, _about("Let holders of a token with the scope publish do it over HTTP.")] = True
     blob_limit_bytes: Annotated[int, _about("Largest file that is taken over HTTP.", ge=0, le=64 * _TIB)] = 2 * _GIB
 
@@ -289,9 +291,12 @@ class CollectionSettings(Table, frozen=True, kw_only=True):
 
 
 class ImageSettings(Table, frozen=True, kw_only=True):
-    """``[images]``: what is made of uploaded pictures, in the background."""
+    """``[images]``: what is made of uploaded pictures, in the background, and of all on demand."""
 
     enabled: Annotated[bool, _about("Make smaller ones of uploaded pictures.")] = True
+    on_demand: Annotated[bool, _about("Serve what clients ask for as /image/OPTIONS/PATH, such as /image/width=640/a.jpg.")] = (
+        False
+    )
     widths: Annotated[tuple[int, ...], _about("Widths in pixels; nothing is ever enlarged.", ge=1, le=4096)] = (
         320,
         640,
@@ -312,6 +317,20 @@ class ImageSettings(Table, frozen=True, kw_only=True):
     concurrent: Annotated[
         int, _about("Pictures made at once by each worker that does jobs, in processes of their own.", ge=1, le=64)
     ] = 2
+    off_ladder: Annotated[
+        Literal["snap", "refuse"], _about("What becomes of other widths without a signature: the next one up, or 400.")
+    ] = "snap"
+    signed: Annotated[bool, _about("Serve them to signed URLs alone, as `assetserver sign` makes them.")] = False
+    presets: Annotated[dict[str, str], _about("Options by name: /image/NAME/PATH. Any may stand here.", _OPTIONS)] = {}
+    patience_s: Annotated[float, _about("How long a first request waits before it gets a larger picture.", ge=0, le=10)] = 2.0
+    queue_limit: Annotated[int, _about("Most pictures that a server process waits for; then 503.", ge=1, le=100_000)] = 200
+    at_once: Annotated[int, _about("Most pictures that a job worker makes at once on demand.", ge=1, le=64)] = 2
+    cache_directory: Annotated[
+        str, _about("Folder of what was made, shared with job workers; empty for cache/images in the data folder.", _PATH)
+    ] = ""
+    cache_limit_bytes: Annotated[
+        int, _about("Most bytes of that kept; what was not used for longest goes.", ge=_MIB, le=_TIB)
+    ] = _GIB
 
 
 class DatabaseSettings(Table, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import click
 
-from .access.signedurls import sign_url
+from .access.signedurls import IMAGE, MEDIA, sign_url
 from .access.tokens import TokenRecord, issue_token
 from .addresses import base_url
 from .data import Records, data_folder, load_signing_keys, open_records, open_revocations
@@ -24,6 +24,7 @@ from .settings import Settings
 from .wording import escape, in_utc, short_path
 
 _MEDIA = "/media/"
+_IMAGES = "/image/"
 _DURATION = re.compile(r"([1-9][0-9]{0,5})([smhdwy])")
 _NO_TIME = re.compile(r"0{1,9}[smhdwy]?")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_536_000}
@@ -82,14 +83,16 @@ def revoke(settings: Settings, token_id: str) -> None:
 
 def sign(settings: Settings, path: str, lifetime: str) -> None:
     """Print the URL that admits to ``path`` until its end."""
-    media_path = _read_path(path)
+    is_image = _path_of(path).startswith(_IMAGES)
+    below = _read_image_path(settings, path) if is_image else _read_path(path)
     expires = int(time.time() + parse_duration(lifetime))
     if not settings.access.keys:
         _check_folder(settings)
-    query = sign_url(load_signing_keys(settings), media_path, expires)
-    origin = settings.uploads.media_url or base_url(settings)
+    query = sign_url(load_signing_keys(settings), below, expires, IMAGE if is_image else MEDIA)
+    origin = base_url(settings) if is_image else settings.uploads.media_url or base_url(settings)
+    place = (_IMAGES if is_image else _MEDIA).rstrip("/")
     click.echo(f"valid until {in_utc(expires)}", err=True)
-    click.echo(f"{origin}{_MEDIA.rstrip('/')}{format_target(media_path)}?{query}")
+    click.echo(f"{origin}{place}{format_target(below)}?{query}")
 
 
 def parse_duration(text: str) -> float:
@@ -118,10 +121,29 @@ def _check_folder(settings: Settings) -> None:
         raise AccessError(f"there is no data folder {short_path(folder)}. If it is elsewhere, name it with --data")
 
 
+def _path_of(text: str) -> str:
+    """Return the path of ``text``, a path or a URL."""
+    path = urlsplit(text).path
+    return path if path.startswith("/") else f"/{path}"
+
+
+def _read_image_path(settings: Settings, text: str) -> str:
+    """Return the options, in their one spelling, and the path of the picture that ``text`` names."""
+    from .ondemandurls import PictureUrls  # noqa: PLC0415 - other commands start without
+
+    segment, _, rest = _path_of(text).removeprefix(_IMAGES).partition("/")
+    if not settings.images.on_demand:
+        raise AccessError("pictures on demand are not served: set images.on_demand = true")
+    target = parse_target(f"/{rest}")
+    if isinstance(target, RefusedTarget) or not target.path or target.path.endswith("/"):
+        raise AccessError(f"{escape(text)} names no picture: {_IMAGES}OPTIONS/PATH, such as {_IMAGES}width=640/a.jpg")
+    return f"{PictureUrls(settings).read(segment).options}/{target.path}"
+
+
 def _read_path(text: str) -> str:
     """Return the path below ``/media/`` that ``text``, a path or a URL, names."""
-    path = urlsplit(text).path
-    target = parse_target(path if path.startswith("/") else f"/{path}")
+    path = _path_of(text)
+    target = parse_target(path)
     if isinstance(target, RefusedTarget):
         raise AccessError(f"{escape(text)} names nothing: {target.reason}")
     below = target.path.removeprefix(_MEDIA.lstrip("/"))

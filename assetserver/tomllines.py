@@ -69,7 +69,7 @@ class Layer:
         try:
             value = _parse_text(kind, text, item)
         except (ValueError, KeyError, RecursionError, msgspec.DecodeError):
-            expected = _expect(kind, item) + (" in JSON" if kind in (list, tuple) else "")
+            expected = _expect(kind, item) + (" in JSON" if kind in (list, tuple, dict) else "")
             problem = f"expected {expected} for {format_key(location)}, got {format_value(text)}"
             raise SettingsError(f"{source}: {problem}") from None
         self.put(location, source, value)
@@ -294,7 +294,7 @@ def _expect(kind: type, item: type = str) -> str:
 
 
 def _parse_text(kind: type, text: str, item: type = str) -> object:
-    if kind is list or (kind is tuple and text.lstrip().startswith("[")):
+    if kind in (list, dict) or (kind is tuple and text.lstrip().startswith("[")):
         return msgspec.json.decode(text)
     if kind is tuple:
         return [item(part) for part in map(str.strip, text.split(",")) if part]

@@ -63,9 +63,10 @@ class Uploading:
     def __init__(self, settings: Settings, resources: Resources) -> None:
         self._settings = settings
         self._resources = resources
-        self._records = open_records(settings)
-        self._authority = open_authority(settings, self._records)
-        self._service = open_uploads(settings, self._records, follow_ups(settings), pictures_of(settings))
+        self.records = open_records(settings)
+        """The records of uploads, tokens and jobs."""
+        self._authority = open_authority(settings, self.records)
+        self._service = open_uploads(settings, self.records, follow_ups(settings), pictures_of(settings))
         self._desk = self._open_desk()
         self._plain = UploadEndpoint(self._desk, settings.uploads.files_per_request)
         self._watching = Watching(self._desk)
@@ -87,7 +88,7 @@ class Uploading:
         """Return the routes of what was uploaded. They come first: a host for media alone has no others."""
         if not self._settings.uploads.enabled:
             return []
-        return media_routes(self._settings, self._resources, self._records, self._authority)
+        return media_routes(self._settings, self._resources, self.records, self._authority)
 
     def state(self) -> dict[str, Any]:
         """Return what the protocol and the server are to know."""
@@ -108,7 +109,7 @@ class Uploading:
             if self._releases is not None:
                 self._releases.close()
             self._authority.close()
-            self._records.close()
+            self.records.close()
 
     async def _sweep_forever(self) -> None:
         """Sweep at the start and every hour; where nothing was ever uploaded, the service opens nothing."""
@@ -201,6 +202,10 @@ def _description(settings: Settings) -> Handler:
     described = describe_api(settings.server.public_url)
     if settings.publish.remote:
         described["paths"] |= describe_releases()
+    if settings.images.on_demand:
+        from .ondemandapi import describe_pictures  # noqa: PLC0415 - who makes no pictures starts without
+
+        described["paths"] |= describe_pictures()
 
     async def answer(_: Request) -> Response:
         return render_json(described)

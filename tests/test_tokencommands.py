@@ -99,6 +99,7 @@ def test_a_token_is_revoked_by_its_id_or_whole(run, spell):
             "'abc' is not the id of an upload: 22 or more letters, digits, - and _, as /uploads lists them",
         ),
         (("sign", "/media/a"), "/media/a is not the path of an upload: /media/ID/NAME or /media/by-name/NAME"),
+        (("sign", "/image/width=1/a.jpg"), "pictures on demand are not served: set images.on_demand = true"),
         (("sign", f"/media/{ID}/../a"), f"/media/{ID}/../a names nothing: dot segment"),
     ],
 )

@@ -189,6 +189,15 @@ class AssetFiles(StaticFiles):
             return self._redirect(target.canonical, scope)
         return await self.get_response(self.get_path(scope), scope)
 
+    async def find_source(self, path: AssetPath, scope: Scope) -> tuple[Entry, Asset] | None:
+        """Return the file that a GET of ``path`` is answered with, and the asset that it is there; None for all else.
+
+        ``scope`` is that of such a request. Raises ``HTTPException`` as the answer to it would.
+        """
+        entry = await self._find(path, scope)
+        responses = self._responses(entry, scope) if isinstance(entry, Entry) else None
+        return (entry, responses.asset) if isinstance(entry, Entry) and responses else None
+
     async def _find(self, path: AssetPath, scope: Scope) -> Entry | Response | None:
         """Return the file that ``path`` names, or a redirect or listing, or the fallback, or None."""
         found = await self._locate(path, scope)

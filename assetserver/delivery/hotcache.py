@@ -227,9 +227,12 @@ class HotCache:
         """Return what a request with this ``key`` gets, or None; ``reader`` has read it."""
         if key in self._files.answers:
             return self.find_file(key)
-        return self._find_other((key, reader.value(b"accept")) if key in self._varying else key)
+        if key not in self._varying:
+            return self._find_other(key)
+        varied = key, reader.value(b"accept")
+        return self.find_file(varied) or self._find_other(varied)
 
-    def find_file(self, key: Key) -> Answer | None:
+    def find_file(self, key: object) -> Answer | None:
         """Return the answer of a file that is kept under ``key``, or None."""
         answer = self._files.answers.get(key)
         if answer is None or answer.clock_s() < answer.standing.until_s or answer.holds():
@@ -267,15 +270,15 @@ class HotCache:
         ``varies``: it is for requests with this value of ``Accept``.
         """
         key_bytes = sum(len(part) for part in (*key, accept) if part)
-        if answer.status in _OF_FILES:
-            self._files.put(key, answer, key_bytes)
-        elif self._comes_again(hash((key, accept))):
-            self._varying.pop(key, None)
-            if varies:
-                while len(self._varying) >= LIMIT_OTHERS:
-                    self._varying.pop(next(iter(self._varying)))
-                self._varying[key] = None
-            self._others.put((key, accept) if varies else key, answer, key_bytes)
+        is_file = answer.status in _OF_FILES
+        if not is_file and not self._comes_again(hash((key, accept))):
+            return
+        self._varying.pop(key, None)
+        if varies:
+            while len(self._varying) >= LIMIT_OTHERS:
+                self._varying.pop(next(iter(self._varying)))
+            self._varying[key] = None
+        (self._files if is_file else self._others).put((key, accept) if varies else key, answer, key_bytes)
 
     def comes_again(self, key: Key) -> bool:
         """Tell whether a request with this ``key`` was seen before; from now on it was."""

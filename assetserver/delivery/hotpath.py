@@ -162,10 +162,11 @@ class HotConnection:
         fields = [field for field in start["headers"] if field[0] != b"x-request-id"]
         if file is None:
             fields = [_HIT if name == b"cache-status" else (name, value) for name, value in fields]
-        if start["status"] == _PARTIAL and file is not None and not is_head:
-            self._hot.admit(template_key(key), Template(claim, line, fields, file))
-            return
         varies = any(name == b"vary" and value.lower() == b"accept" for name, value in fields)
+        if start["status"] == _PARTIAL and file is not None and not is_head:
+            if not varies:  # a template is for all values of Accept
+                self._hot.admit(template_key(key), Template(claim, line, fields, file))
+            return
         content, file = (b"", None) if is_head else (bytes(body), file)
         answer, accept = Answer(claim, start["status"], line, fields, content, file), self._reader.value(b"accept")
         if not self._hot.admit_alike(key, answer, accept):

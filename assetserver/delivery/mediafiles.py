@@ -31,7 +31,8 @@ from .mediafolder import Media, MediaEntry, MediaFolder, Medium, parse_media_pat
 PRIVATE = "private, no-cache"
 """The browser keeps it and asks each time, with the signature."""
 
-_ADMITTED = "assetserver.admitted"
+ADMITTED = "assetserver.admitted"
+"""Under this name a scope holds the ``Admission`` of who showed a signature, here or before."""
 
 
 class MediaFiles(AssetFiles):
@@ -78,11 +79,11 @@ class MediaFiles(AssetFiles):
         entry = await self.folder.lookup(path)
         if entry.medium is None:
             return None
-        if not self._is_signed(entry.medium.collection):
+        if ADMITTED in scope or not self._is_signed(entry.medium.collection):
             return entry
         found = verify_url(await self._load_keys(), path, scope.get("query_string", b""), now=time.time())
         if isinstance(found, Admission):
-            scope[_ADMITTED] = found
+            scope[ADMITTED] = found
             return entry
         if found is not UrlRefusal.EXPIRED and not _names_id(path):
             return None
@@ -115,7 +116,7 @@ class MediaFiles(AssetFiles):
             offer(self._claim_signed(scope, entry))
 
     def _claim_signed(self, scope: Scope, entry: MediaEntry) -> Claim:
-        admission: Admission = scope[_ADMITTED]
+        admission: Admission = scope[ADMITTED]
         left_s = admission.expires - time.time()
         deadline_s = min(entry.checked_s + FRESH_S, self.folder.clock_s() + left_s)
         return self._claim_entry(entry, deadline_s)

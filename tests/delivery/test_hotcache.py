@@ -294,6 +294,23 @@ def test_a_miss_is_another_one_for_every_accept(folder, find):
     assert find(hot, MISS, b"text/plain") is None
 
 
+def test_a_file_that_varies_is_another_one_for_every_accept(folder, find):
+    hot = HotCache()
+    webp, jpeg = folder.answer(b"webp"), folder.answer(b"jpeg")
+    hot.admit(KEY, webp, b"image/webp", varies=True)
+    assert find(hot, KEY, b"image/*") is None
+    hot.admit(KEY, jpeg, b"image/*", varies=True)
+    hot.admit(KEY, missing := folder.answer(status=304), None, varies=True)
+    for _ in range(2):
+        assert find(hot, KEY, b"image/webp") is webp
+        assert find(hot, KEY, b"image/*") is jpeg
+        assert find(hot, KEY) is missing
+        assert find(hot, KEY, b"image/avif") is None
+    folder.entries.clear()
+    folder.now_s += TRUST_S
+    assert find(hot, KEY, b"image/webp") is None
+
+
 def test_the_accepts_of_a_miss_are_bounded(folder, find, monkeypatch):
     monkeypatch.setattr(hotcache, "LIMIT_OTHERS", 16)
     hot = HotCache()

@@ -1,0 +1,132 @@
+"""Pictures before anybody asks for them: the whole ladder of each picture of a release, decoded once, kept as if ordered.
+
+What is made is found under the keys that orders have, so the first visitor waits for nothing. The cache may lose it all the
+same; then it is made on demand.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import msgspec
+
+from .delivery.variantstore import VariantStore
+from .errors import ChildFailedError, JobFailedError, JobRefusedError, PictureRefusedError
+from .images.plan import Picture, Plan, PlanFormat, Variant
+from .images.studio import Studio
+from .images.transform import Transform
+from .jobkinds import LADDER
+from .jobs.attempt import Attempt, Kind, Outcome
+from .jobs.job import LATER, NewJob, content_key
+from .ondemandjobs import MEDIA_TYPES, RETRY, open_variants, order_picture
+from .releases.library import Library
+from .releases.manifest import ReleaseId
+from .semantics.mediatypes import media_type_of
+from .semantics.picturetypes import PictureClass
+from .settings import Settings
+from .storage.blobs import Digest
+
+_SOURCES = frozenset({*MEDIA_TYPES.values(), "image/gif"})
+_PHASES: tuple[tuple[PictureClass, ...], ...] = (("base", "webp"), ("avif",))
+"""What is made together: AVIF takes two thirds of the time, and comes when all else is there."""
+_LIMIT_S = 600.0
+
+
+class Ladder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The picture ``source`` (SHA-256 of a blob of releases) for these classes of clients, in these widths."""
+
+    source: str
+    classes: tuple[PictureClass, ...]
+    widths: tuple[int, ...]
+
+
+def list_ladder_jobs(settings: Settings, library: Library, release: ReleaseId) -> list[NewJob]:
+    """Return the jobs that make the ladders of the pictures of a release, of those alone that nothing is there of."""
+    store, widths = open_variants(settings), tuple(sorted(set(settings.images.widths)))
+    files = library.load_manifest(release).files
+    pictures = dict.fromkeys(one.digest for path, one in files.items() if media_type_of(path) in _SOURCES)
+    jobs = ((Ladder(source, classes, widths), LATER - phase) for phase, classes in enumerate(_PHASES) for source in pictures)
+    return [_to_job(ladder, priority) for ladder, priority in jobs if not _is_begun(store, ladder)]
+
+
+def ladder_kind(settings: Settings, library: Library) -> Kind:
+    """Return what makes ladders in a worker. To be called in the process that does: its children belong to it."""
+    return Kind(_LadderMaker(settings, library).make, retry=RETRY, limit_s=_LIMIT_S)
+
+
+class _LadderMaker:
+    def __init__(self, settings: Settings, library: Library) -> None:
+        self._library = library
+        self._store = open_variants(settings)
+        self._studio = Studio()
+
+    def make(self, attempt: Attempt) -> Outcome:
+        """Make one ladder; see ``jobs.attempt.Handler``."""
+        try:
+            ladder = msgspec.json.decode(attempt.job.payload, type=Ladder)
+        except msgspec.DecodeError as error:
+            raise JobRefusedError(f"this is no ladder of pictures: {error}") from error
+        source = self._library.blobs.path_of(Digest(ladder.source))
+        try:
+            moves = self._studio.look(source).frames > 1
+            if moves and ladder.classes == _PHASES[-1]:
+                return Outcome.DONE  # what moves is WebP, which was made before
+            with self._store.making() as folder:
+                formats = _formats_of(ladder, moves=moves)
+                plan = Plan(transform=Transform(), widths=ladder.widths, formats=formats, has_placeholder=False)
+                made = self._studio.make(source, plan, folder, is_wanted=lambda: not attempt.is_lost)
+                for key, variant in assign_variants(ladder, made.picture):
+                    self._store.keep(key, os.path.join(folder, variant.file), MEDIA_TYPES[variant.format])
+        except PictureRefusedError as error:
+            raise JobRefusedError(error.reason) from error
+        except ChildFailedError as error:
+            raise JobFailedError(error.reason, signal=error.signal) from error
+        except FileNotFoundError as error:
+            raise JobRefusedError("the picture is not there any more; its release was removed") from error
+        except OSError as error:
+            raise JobFailedError(f"the pictures cannot be kept: {error.strerror}: {error.filename}") from error
+        return Outcome.DONE
+
+
+def assign_variants(ladder: Ladder, picture: Picture) -> Iterator[tuple[str, Variant]]:
+    """Yield the keys under which variants would be ordered: up to the first width that is not smaller than the picture's."""
+    for accepted in ladder.classes:
+        kind, is_still = _format_of(accepted, moves=picture.frames > 1)
+        for width in ladder.widths:
+            of_width = [one for one in picture.variants if one.width == min(width, picture.width)]
+            fits = [one for one in of_width if _is_of(one, kind) and (one.frames == 1) == is_still]
+            if fits:
+                yield _key_of(ladder.source, accepted, width, moves=picture.frames > 1), fits[0]
+            if width >= picture.width:
+                break
+
+
+def _is_of(variant: Variant, kind: PlanFormat) -> bool:
+    return variant.format in ("jpeg", "png") if kind == "base" else variant.format == kind
+
+
+def _format_of(accepted: PictureClass, *, moves: bool) -> tuple[PlanFormat, bool]:
+    """Return the format of a class of clients, and whether it is a still."""
+    plan = order_picture("releases", "", Transform(), accepted, is_animated=moves).plan
+    return plan.formats[0], not (moves and plan.transform.anim)
+
+
+def _formats_of(ladder: Ladder, *, moves: bool) -> tuple[PlanFormat, ...]:
+    return tuple(dict.fromkeys(_format_of(accepted, moves=moves)[0] for accepted in ladder.classes))
+
+
+def _key_of(source: str, accepted: PictureClass, width: int, *, moves: bool) -> str:
+    return order_picture("releases", source, Transform(width=width), accepted, is_animated=moves).key
+
+
+def _is_begun(store: VariantStore, ladder: Ladder) -> bool:
+    """Tell whether there is anything of a ladder: then it was made before, and what the cache lost is made on demand."""
+    first = ladder.classes[0], ladder.widths[0]
+    return any(store.is_known(_key_of(ladder.source, *first, moves=moves)) for moves in (False, True))
+
+
+def _to_job(ladder: Ladder, priority: int) -> NewJob:
+    payload = msgspec.json.encode(ladder).decode()
+    key = content_key(LADDER, payload)
+    return NewJob(kind=LADDER, payload=payload, key=key, priority=priority, max_attempts=RETRY.attempts)

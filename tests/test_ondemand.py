@@ -1,0 +1,631 @@
+"""Pictures on demand, end to end: a real server with its job worker, published files and uploads, and clients of all kinds."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import os
+import re
+import signal
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import schemathesis
+from click.testing import CliRunner
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance
+
+from assetserver.cli import main
+
+LIMIT_S = 60.0
+CHROMIUM = {"Accept": "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"}
+SAFARI = {"Accept": "image/webp,image/png,image/*;q=0.8"}
+OLD = {"Accept": "image/*"}
+
+PLENTY = {"ASSETSERVER_IMAGES__PATIENCE_S": "10"}
+"""The machine may be slow; what waiting too long does has tests of its own."""
+
+
+class Got:
+    """An answer, with its fields by lower-case name."""
+
+    def __init__(self, answer: http.client.HTTPResponse) -> None:
+        self.status = answer.status
+        self.content = answer.read()
+        self.fields = {name.lower(): value for name, value in answer.getheaders()}
+
+    def __getitem__(self, name: str) -> str:
+        return self.fields.get(name, "")
+
+    def open(self) -> Image.Image:
+        return Image.open(io.BytesIO(self.content))
+
+    def problem(self) -> dict[str, Any]:
+        assert self["content-type"] == "application/problem+json", self.content
+        found: dict[str, Any] = json.loads(self.content)
+        return found
+
+
+class Site:
+    """A server, and a site that it serves."""
+
+    def __init__(self, program: Any, url: str, folder: Path) -> None:
+        self.program = program
+        self.url = url
+        self.folder = folder
+
+    def get(self, path: str, fields: dict[str, str] | None = None, *, method: str = "GET", body: bytes | None = None) -> Got:
+        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=LIMIT_S)
+        try:
+            connection.putrequest(method, path, skip_accept_encoding=True)
+            for name, value in (fields or {}).items():
+                connection.putheader(name, value)
+            if body is not None:
+                connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body)
+            return Got(connection.getresponse())
+        finally:
+            connection.close()
+
+    def upload(self, token: str, name: str, content: bytes, collection: str = "default") -> str:
+        """Return the path of a new upload."""
+        fields = {"Authorization": f"Bearer {token}"}
+        got = self.get(f"/uploads?name={name}&collection={collection}", fields, method="POST", body=content)
+        assert got.status == 201, got.content
+        return str(json.loads(got.content)["uploads"][0]["url"])
+
+    def list_jobs(self, kind: str = "picture") -> list[tuple[Any, ...]]:
+        """Return state and attempts of each job of a kind."""
+        path = self.folder / "data" / "records.sqlite3"
+        if not path.exists():
+            return []
+        with sqlite3.connect(path, timeout=LIMIT_S) as records:
+            return records.execute("SELECT state, attempts FROM jobs WHERE kind = ? ORDER BY id", (kind,)).fetchall()
+
+    def cache(self) -> Path:
+        return self.folder / "data" / "cache" / "images"
+
+
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    deadline_s = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < deadline_s, f"{what} did not happen within {LIMIT_S} s"
+        time.sleep(0.02)
+
+
+def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def make_photo(width: int = 1600, height: int = 1200, blue: int = 90) -> Image.Image:
+    """A picture that compresses like a photograph: noise on a gradient."""
+    noise = Image.effect_noise((width, height), 40)
+    return Image.merge(
+        "RGB", (noise, Image.linear_gradient("L").resize((width, height)), Image.new("L", (width, height), blue))
+    )
+
+
+@pytest.fixture(scope="module")
+def photo() -> bytes:
+    return encode(make_photo(), "JPEG", quality=88)
+
+
+def call(folder: Path, *words: object, env: dict[str, str] | None = None) -> str:
+    """Run a command on the data of ``folder``; return what it prints."""
+    kept: dict[str, str | None] = {name: None for name in os.environ if name.startswith("ASSETSERVER_")}
+    env = {"ASSETSERVER_IMAGES__ON_DEMAND": "true", "ASSETSERVER_DATA": str(folder / "data"), **(env or {})}
+    result = CliRunner().invoke(main, list(map(str, words)), env={**kept, **env})
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def make_token(folder: Path) -> str:
+    return call(folder, "token", "create", "--scope", "upload").strip()
+
+
+def start_site(start_program: Any, folder: Path, photo: bytes, env: dict[str, str]) -> Site:
+    site = folder / "site"
+    site.mkdir(exist_ok=True)
+    (site / "index.html").write_text("<!doctype html><title>A page</title>")
+    (site / "photo.jpg").write_bytes(photo)
+    (site / "text.jpg").write_text("This is a text.")
+    (site / "image").mkdir(exist_ok=True)
+    (site / "image" / "own.txt").write_text("The site's own.")
+    call(folder, "publish", site, "--prod")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ASSETSERVER_")}
+    more = {"PYTHONUNBUFFERED": "1", "ASSETSERVER_IMAGES__ON_DEMAND": "true", **PLENTY, **env}
+    command = [sys.executable, "-m", "assetserver", "serve", "--port", "0"]
+    program = start_program("assetserver", command, env={**kept, **more}, cwd=folder)
+    return Site(program, program.wait_log(r"on (http://127\.0\.0\.1:[1-9]\d*)")[1], folder)
+
+
+@pytest.fixture
+def start(start_program, tmp_path, photo):
+    """``start(env)`` publishes a site with a picture, and starts a server that makes others of it on demand."""
+
+    def start(env: dict[str, str] | None = None) -> Site:
+        return start_site(start_program, tmp_path, photo, env or {})
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def open_site(start_shared_program, tmp_path_factory, photo):
+    """A server for all tests that only ask. It knows a preset."""
+    env = {"ASSETSERVER_IMAGES__PRESETS": json.dumps({"small": "width=200,height=100,fit=cover"})}
+    return start_site(start_shared_program, tmp_path_factory.mktemp("open"), photo, env)
+
+
+def locate(url: str) -> str:
+    """Return the path and query of a URL."""
+    return urlsplit(url)._replace(scheme="", netloc="").geturl()
+
+
+# What is made
+
+
+def test_each_client_gets_a_published_picture_smaller_in_the_best_format_that_it_shows(start):
+    site = start()
+    tags = set()
+    for fields, kind in ((CHROMIUM, "AVIF"), (SAFARI, "WEBP"), (OLD, "JPEG"), ({}, "JPEG")):
+        got = site.get("/image/width=640/photo.jpg", fields)
+        assert (got.status, got.open().format, got.open().size) == (200, kind, (640, 480))
+        assert got["content-type"] == f"image/{kind.lower()}"
+        assert got["vary"].lower() == "accept"
+        assert got["cache-control"] == site.get("/photo.jpg")["cache-control"]
+        tags.add(got["etag"])
+        again = site.get("/image/width=640/photo.jpg", {**fields, "If-None-Match": got["etag"]})
+        assert (again.status, again["vary"].lower(), again["etag"]) == (304, "accept", got["etag"])
+    assert len(tags) == 3
+    assert site.list_jobs() == [("done", 1)] * 3
+
+
+def test_named_formats_do_not_vary_and_have_ranges_and_head(start):
+    site = start()
+    whole = site.get("/image/width=320,format=webp/photo.jpg", CHROMIUM)
+    assert (whole.open().format, whole["vary"]) == ("WEBP", "")
+    for _ in range(3):  # the slow path, and the hot one
+        part = site.get("/image/width=320,format=webp/photo.jpg", {"Range": "bytes=10-19"})
+        assert (part.status, part.content, part["etag"]) == (206, whole.content[10:20], whole["etag"])
+        head = site.get("/image/width=320,format=webp/photo.jpg", method="HEAD")
+        assert (head.status, head["content-length"], head.content) == (200, str(len(whole.content)), b"")
+        assert site.get("/image/width=320,format=webp/photo.jpg", OLD).content == whole.content
+    assert site.get("/image/width=320,format=webp/photo.jpg", method="POST").status == 405
+
+
+def test_the_hot_path_gives_each_client_its_own_format(start):
+    site = start({**PLENTY, "ASSETSERVER_MEMORY__FILE_LIMIT_BYTES": "1000"})  # so that the kernel sends them
+    first = {
+        kind: site.get("/image/width=640/photo.jpg", fields) for kind, fields in (("a", CHROMIUM), ("w", SAFARI), ("j", OLD))
+    }
+    for _ in range(4):
+        for kind, fields in (("j", OLD), ("a", CHROMIUM), ("w", SAFARI)):
+            got = site.get("/image/width=640/photo.jpg", fields)
+            assert (got.content, got["etag"]) == (first[kind].content, first[kind]["etag"])
+            part = site.get("/image/width=640/photo.jpg", {**fields, "Range": "bytes=5-8"})
+            assert (part.status, part.content) == (206, first[kind].content[5:9])
+
+
+def test_a_published_change_is_another_picture(start):
+    site = start()
+    before = site.get("/image/width=320,format=jpeg/photo.jpg")
+    for _ in range(3):
+        assert site.get("/image/width=320,format=jpeg/photo.jpg")["etag"] == before["etag"]
+    (site.folder / "site" / "photo.jpg").write_bytes(encode(make_photo(blue=255), "JPEG"))
+    call(site.folder, "publish", site.folder / "site", "--prod")
+    wait_for(lambda: site.get("/image/width=320,format=jpeg/photo.jpg")["etag"] != before["etag"], "the new picture")
+    after = site.get("/image/width=320,format=jpeg/photo.jpg", {"If-None-Match": before["etag"]})
+    assert after.status == 200
+    assert after.open().getpixel((5, 5))[2] > 200
+
+
+def test_an_upload_is_made_smaller_and_kept_as_long_as_it(start, photo):
+    site = start()
+    path = site.upload(make_token(site.folder), "photo.jpg", photo)
+    got = site.get(f"/image/width=960,format=jpeg{path}")
+    assert (got.status, got.open().size) == (200, (960, 720))
+    assert got["cache-control"] == "public, max-age=31536000, immutable"
+    assert site.get(f"/image/width=960,format=jpeg{path}")["etag"] == got["etag"]
+
+
+def test_what_moves_moves_as_webp_and_stands_still_elsewhere(start):
+    site = start()
+    frames = [Image.new("RGB", (400, 300), (shade, 0, 0)) for shade in (0, 120, 240)]
+    gif = encode(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=100)
+    path = site.upload(make_token(site.folder), "a.gif", gif)
+    for fields, kind, count in ((CHROMIUM, "WEBP", 3), (SAFARI, "WEBP", 3), (OLD, "PNG", 1)):
+        image = site.get(f"/image/width=320{path}", fields).open()
+        assert (image.format, image.size, getattr(image, "n_frames", 1)) == (kind, (320, 240), count)
+    still = site.get(f"/image/width=320,anim=false,format=avif{path}").open()
+    assert (still.format, getattr(still, "n_frames", 1)) == ("AVIF", 1)
+    assert site.get(f"/image/width=320,format=avif{path}").open().format == "AVIF"
+
+
+# What is asked
+
+
+@pytest.mark.parametrize(
+    ("asked", "leads_to"),
+    [
+        ("width=640,fit=contain", "width=640"),
+        ("format=webp,width=640", "width=640,format=webp"),
+        ("w=320,f=avif", "width=320,format=avif"),
+        ("width=320,dpr=2", "width=640"),
+        ("width=333", "width=640"),
+        ("width=4000", "width=1920"),
+        ("width%3D640", None),
+        ("width=64%30", "width=640"),
+        ("width=640,format=auto", "width=640"),
+        ("width=640,gravity=left", "width=640"),
+        ("small,format=auto", "small,format=auto"),
+    ],
+)
+def test_one_picture_has_one_url(open_site, asked, leads_to):
+    got = open_site.get(f"/image/{asked}/photo.jpg?a=b")
+    if leads_to is None:
+        assert got.status == 404
+    elif leads_to == asked:
+        assert got.status == 200
+    else:
+        assert (got.status, got["location"]) == (308, f"/image/{leads_to}/photo.jpg?a=b")
+        assert got["vary"].lower() == "accept"
+        assert open_site.get(f"/image/{leads_to}/photo.jpg").status == 200
+
+
+def test_presets_are_what_the_operator_says(open_site):
+    for path, kind in (("small", "JPEG"), ("small,format=webp", "WEBP")):
+        image = open_site.get(f"/image/{path}/photo.jpg").open()
+        assert (image.format, image.size) == (kind, (200, 100))
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "words"),
+    [
+        ("wdth=640", 400, "did you mean 'width'?"),
+        ("width=0", 400, "width=0 is not a whole number from 1 to"),
+        ("width=640,width=320", 400, "width is given twice"),
+        ("width=640,height=9", 400, "height is not allowed without a signature; `assetserver sign /image/"),
+        ("quality=80", 400, "a picture without width is not allowed without a signature; allowed are 320, 640, 960"),
+        ("width=640,quality=80", 400, "quality is not allowed"),
+        ("width=640,metadata=keep", 400, "it would show where a picture was taken"),
+        ("width=640,fit=fill", 400, "fit=fill is not offered"),
+        ("small,width=320", 400, "the preset small can be followed by format= alone"),
+        ("=", 400, "there is no option"),
+        ("width=640,", 400, "there is no option"),
+        ("a=" + "b" * 600, 400, "the options have 602 characters"),
+    ],
+)
+def test_what_is_not_offered_is_told_with_what_is(open_site, asked, status, words):
+    got = open_site.get(f"/image/{asked}/photo.jpg", CHROMIUM)
+    problem = got.problem()
+    assert (got.status, problem["status"], problem["type"]) == (status, status, "urn:assetserver:problem:transform")
+    assert words in problem["detail"]
+    assert (got["cache-control"], got["vary"].lower()) == ("no-store", "accept")
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        ("missing.jpg", 404, "there is no upload and no published file at /missing.jpg"),
+        ("../etc/passwd", 404, "dot segment"),
+        ("%2e%2e/etc/passwd", 404, "dot segment"),
+        ("a%00b.jpg", 404, "control character"),
+        ("-/healthy", 404, "no published file"),
+        ("media/" + "A" * 22 + "/a.jpg", 404, "no upload"),
+        ("image/width=640/photo.jpg", 404, "no published file"),
+        ("text.jpg", 422, "this is no picture that is known here"),
+        ("index.html", 422, "this is no picture that is known here"),
+        ("", 404, None),
+    ],
+)
+def test_what_is_no_picture_is_told(open_site, path, status, words):
+    got = open_site.get(f"/image/width=640/{path}", OLD)
+    assert got.status == status
+    if words is not None:
+        assert words in got.problem()["detail"]
+    assert open_site.list_jobs() == [] or all(state == "done" for state, _ in open_site.list_jobs())
+
+
+def test_onerror_leads_to_the_original(open_site):
+    got = open_site.get("/image/width=640,onerror=redirect/text.jpg")
+    assert (got.status, got["location"]) == (302, "/text.jpg")
+    assert open_site.get("/image/width=640,onerror=redirect/photo.jpg").status == 200
+
+
+def test_a_folder_of_a_site_called_image_is_served_beside_pictures(open_site):
+    assert open_site.get("/image/own.txt").content == b"The site's own."
+    assert open_site.get("/image/other/own.txt").status == 404
+    assert open_site.get("/image/").status == 404
+
+
+OPTIONS = (
+    "width",
+    "w",
+    "height",
+    "fit",
+    "gravity",
+    "quality",
+    "format",
+    "dpr",
+    "background",
+    "blur",
+    "metadata",
+    "anim",
+    "onerror",
+)
+VALUES = (
+    "640",
+    "320",
+    "1",
+    "0",
+    "-1",
+    "99999",
+    "1.5",
+    "auto",
+    "cover",
+    "contain",
+    "pad",
+    "0.3x0.7",
+    "1x1",
+    "80",
+    "webp",
+    "avif",
+)
+VALUES += ("png", "rgb(1%2C2%2C3)", "fff", "none", "true", "false", "redirect", "%00", "%ff", "%", "%2f", "", "\u00e9", "\n")
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(OPTIONS) | st.text(max_size=5), st.sampled_from(VALUES) | st.text(max_size=8)), max_size=5
+    ),
+    st.sampled_from(["photo.jpg", "text.jpg", "index.html", "missing", "", "media/a/b", "..", "%2e"]),
+    st.sampled_from([CHROMIUM, SAFARI, OLD, {}, {"Accept": 'image/avif;q=nan,,;;"', "Range": "bytes=0-0,-1"}]),
+)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_nothing_that_is_asked_is_an_error_of_the_server(open_site, options, path, fields):
+    text = ",".join(f"{name}={value}" for name, value in options)
+    target = "/image/" + "".join(one if "!" <= one <= "~" and one not in "?#" else "%3F" for one in text) + "/" + path
+    got = open_site.get(target, fields)
+    assert got.status in (200, 206, 302, 304, 308, 400, 404, 422), (target, got.content)
+    assert "Traceback" not in open_site.program.read_log()
+
+
+MODES = pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=lambda mode: mode.value)
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance]
+
+
+@pytest.mark.timeout(300)
+@MODES
+@pytest.mark.parametrize("path", ["photo.jpg", "text.jpg", None])
+def test_the_server_answers_as_its_description_says(open_site, mode, path):
+    described = json.loads(open_site.get("/-/api/openapi.json").content)
+    operation = schemathesis.openapi.from_dict(described)["/image/{options}/{path}"]["get"]
+    strategy = operation.as_strategy(generation_mode=mode, path_parameters={"path": path} if path else None)
+
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+    @given(strategy)
+    def run(case):
+        if "=" in (case.path_parameters or {}).get("options", ""):  # else it is the site's
+            case.call_and_validate(base_url=open_site.url, checks=CHECKS, headers={"Accept": "image/*"}, allow_redirects=False)
+
+    run()
+
+
+def test_where_uploads_have_a_host_of_their_own_clients_are_sent_there_meanwhile(start, photo):
+    env = {"ASSETSERVER_UPLOADS__MEDIA_URL": "http://files.example.net"}
+    site = start({**env, "ASSETSERVER_JOBS__WORKERS": "0", "ASSETSERVER_IMAGES__PATIENCE_S": "0"})
+    path = locate(site.upload(make_token(site.folder), "a.jpg", photo))
+    got = site.get(f"/image/width=640{path}", OLD)
+    assert (got.status, got["location"], got["cache-control"]) == (302, path, "public, max-age=5")
+    assert site.get(path)["location"] == f"http://files.example.net{path}"
+
+
+# Who may ask
+
+
+def test_a_signature_opens_every_width_until_it_ends(start):
+    site = start()
+    assert site.get("/image/width=333,height=222,fit=cover/photo.jpg").status == 400
+    url = locate(call(site.folder, "sign", "/image/fit=cover,height=222,width=333/photo.jpg", "--expires", "1h").strip())
+    assert url.startswith("/image/width=333,height=222,fit=cover/photo.jpg?expires=")
+    for _ in range(3):
+        assert site.get(url).open().size == (333, 222)
+    forged = [
+        url.replace("333", "334"),
+        url.replace("expires=", "expires=9"),
+        url[:-1] + ("A" if url[-1] != "A" else "B"),
+        url.replace("photo.jpg", "text.jpg"),
+        re.sub("signature=.*", "signature=", url),
+    ]
+    for one in forged:
+        got = site.get(one)
+        assert (got.status, got.problem()["type"]) == (403, "urn:assetserver:problem:forbidden"), one
+    ended = locate(call(site.folder, "sign", "/image/width=333/photo.jpg", "--expires", "1s").strip())
+    wait_for(lambda: site.get(ended).status == 403, "the end of a signature")
+    assert "expired" in site.get(ended).problem()["detail"]
+
+
+def test_only_signed_urls_where_the_settings_want_that(start):
+    site = start({"ASSETSERVER_IMAGES__SIGNED": "true"})
+    got = site.get("/image/width=640/photo.jpg")
+    assert (got.status, "this needs a signed URL" in got.problem()["detail"]) == (403, True)
+    assert site.get(locate(call(site.folder, "sign", "/image/width=640/photo.jpg", "--expires", "1h").strip())).status == 200
+
+
+def test_what_is_not_public_is_not_public_smaller(start, photo):
+    env = {"ASSETSERVER_COLLECTIONS": json.dumps([{"name": "closed", "access": "signed"}])}
+    site = start(env)
+    path = site.upload(make_token(site.folder), "secret.jpg", photo, "closed")
+    original = locate(call(site.folder, "sign", path, "--expires", "1h", env=env).strip())
+    assert site.get(original).status == 200
+    assert site.get(f"/image/width=640{path}").status == 403
+    assert site.get(f"/image/width=640{original}").status == 403  # for the original alone
+    assert site.get(f"/image/width=640,onerror=redirect{path}").status == 403
+    assert site.get("/image/width=640/media/by-name/closed/secret.jpg").status == 404
+    url = locate(call(site.folder, "sign", f"/image/width=640{path}", "--expires", "1h", env=env).strip())
+    for _ in range(3):
+        got = site.get(url)
+        assert (got.status, got.open().size, got["cache-control"]) == (200, (640, 480), "private, no-cache")
+        assert site.get(f"/image/width=640{path}").status == 403
+
+
+def test_whoever_waits_for_a_private_picture_never_gets_the_original(start, photo):
+    env = {"ASSETSERVER_COLLECTIONS": json.dumps([{"name": "closed", "access": "signed"}])}
+    site = start({**env, "ASSETSERVER_JOBS__WORKERS": "0", "ASSETSERVER_IMAGES__PATIENCE_S": "0"})
+    path = site.upload(make_token(site.folder), "secret.jpg", photo, "closed")
+    got = site.get(locate(call(site.folder, "sign", f"/image/width=640{path}", "--expires", "1h", env=env).strip()))
+    assert (got.status, got["retry-after"], got.problem()["type"]) == (503, "1", "urn:assetserver:problem:picture-late")
+
+
+# How it is made
+
+
+def test_a_hundred_equal_requests_are_one_job(start):
+    site = start({"ASSETSERVER_SERVER__WORKERS": "2"})
+    got: list[Got] = []
+    threads = [threading.Thread(target=lambda: got.append(site.get("/image/width=960/photo.jpg", SAFARI))) for _ in range(100)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT_S)
+    assert [one.status for one in got] == [200] * 100
+    assert {one.open().size for one in got} == {(960, 720)}
+    assert len({one.content for one in got}) == 1
+    assert site.list_jobs() == [("done", 1)]
+
+
+def test_who_waits_too_long_gets_a_larger_picture_for_a_moment(start, photo):
+    site = start({"ASSETSERVER_JOBS__WORKERS": "0", "ASSETSERVER_IMAGES__PATIENCE_S": "0.1"})
+    got = site.get("/image/width=320/photo.jpg", OLD)
+    assert (got.status, got.content, got["cache-control"]) == (200, photo, "public, max-age=5")
+    assert got["vary"].lower() == "accept"
+    assert site.get("/image/width=320/photo.jpg", {**OLD, "If-None-Match": got["etag"]}).status == 304
+    assert site.list_jobs() == [("queued", 0)]
+
+
+def test_the_nearest_larger_variant_stands_in(start, start_program):
+    env = {"ASSETSERVER_JOBS__WORKERS": "0", "ASSETSERVER_IMAGES__PATIENCE_S": "0.1"}
+    site = start(env)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ASSETSERVER_")}
+    command = [sys.executable, "-m", "assetserver", "worker"]
+    env = {**kept, "ASSETSERVER_IMAGES__ON_DEMAND": "true"}
+    worker = start_program("worker", command, env=env, cwd=site.folder)
+    for width in (1280, 640):
+        wait_for(lambda width=width: site.get(f"/image/width={width}/photo.jpg", SAFARI).open().width == width, "a picture")
+    worker.process.send_signal(signal.SIGTERM)
+    worker.process.wait(LIMIT_S)
+    got = site.get("/image/width=320/photo.jpg", SAFARI)
+    assert (got.open().size, got.open().format, got["cache-control"]) == ((640, 480), "WEBP", "public, max-age=5")
+
+
+def test_pictures_of_a_release_are_made_before_anybody_asks(start):
+    site = start()
+    frames = [Image.new("RGB", (400, 300), (shade, 0, 0)) for shade in (0, 120, 240)]
+    (site.folder / "site" / "a.gif").write_bytes(
+        encode(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=100)
+    )
+    (site.folder / "site" / "small.png").write_bytes(encode(Image.new("RGBA", (100, 50), (9, 9, 9, 99)), "PNG"))
+    call(site.folder, "publish", site.folder / "site", "--prod", "--images")
+    wait_for(lambda: {state for state, _ in site.list_jobs("ladder")} <= {"done", "dead"}, "the end of all ladders")
+    assert sorted(state for state, _ in site.list_jobs("ladder")) == ["dead"] * 2 + ["done"] * 6  # text.jpg is a text
+    wait_for(lambda: site.get("/image/width=320/small.png").status == 200, "the new release")
+    for fields, kind, moving in ((CHROMIUM, "AVIF", "WEBP"), (SAFARI, "WEBP", "WEBP"), (OLD, "JPEG", "PNG")):
+        for width in (320, 640, 960, 1280, 1920):
+            image = site.get(f"/image/width={width}/photo.jpg", fields).open()
+            assert (image.format, image.width) == (kind, min(width, 1600))
+        image = site.get("/image/width=320/a.gif", fields).open()
+        assert (image.format, image.size, getattr(image, "n_frames", 1)) == (moving, (320, 240), 3 if moving == "WEBP" else 1)
+        assert site.get("/image/width=320/small.png", fields).open().size == (100, 50)
+    assert site.list_jobs() == []
+    call(site.folder, "publish", site.folder / "site", "--prod", "--images")
+    assert len(site.list_jobs("ladder")) == 10  # but for what was refused, nothing is made again
+
+
+def test_a_full_queue_is_told(start):
+    more = {"ASSETSERVER_JOBS__WORKERS": "0", "ASSETSERVER_IMAGES__PATIENCE_S": "0", "ASSETSERVER_IMAGES__QUEUE_LIMIT": "3"}
+    site = start(more)
+    statuses = [site.get(f"/image/width={width}/photo.jpg").status for width in (320, 640, 960)]
+    assert statuses == [200, 200, 200]
+    assert site.get("/image/width=320/photo.jpg").status == 200  # it is on its way already
+    got = site.get("/image/width=1280/photo.jpg", {**OLD})
+    assert (got.status, got.problem()["type"], int(got["retry-after"]) > 0) == (503, "urn:assetserver:problem:overloaded", True)
+    assert len(site.list_jobs()) == 3
+
+
+def test_a_picture_that_cannot_be_decoded_is_refused_and_not_tried_at_every_request(start, photo):
+    site = start()
+    broken = photo[: len(photo) // 3]
+    path = site.upload(make_token(site.folder), "broken.jpg", broken)
+    for _ in range(3):
+        got = site.get(f"/image/width=640{path}")
+        assert (got.status, got.problem()["type"]) == (422, "urn:assetserver:problem:picture-refused")
+    assert [state for state, _ in site.list_jobs()] == ["dead"]
+    wait_for(lambda: os.listdir(site.cache() / "making") == [], "the end of what was being made")
+
+
+def test_a_worker_that_is_killed_at_work_leaves_nothing_wrong(start):
+    site = start()
+    site.get("/image/width=320,format=jpeg/photo.jpg")
+    answers: list[Got] = []
+    for number in range(3):
+        photo = encode(make_photo(2400, 1800, blue=number), "JPEG")
+        (site.folder / "site" / "photo.jpg").write_bytes(photo)
+        call(site.folder, "publish", site.folder / "site", "--prod")
+        wait_for(lambda photo=photo: site.get("/photo.jpg").content == photo, "the new release")
+        asking = threading.Thread(target=lambda: answers.append(site.get("/image/width=1920,format=avif/photo.jpg")))
+        asking.start()
+        wait_for(lambda: any(state == "running" for state, _ in site.list_jobs()), "the beginning of a job")
+        for worker in job_workers_of(site):
+            os.kill(worker, signal.SIGKILL)
+        asking.join(LIMIT_S)
+        wait_for(lambda: {state for state, _ in site.list_jobs()} == {"done"}, "the end of all jobs")
+        got = site.get("/image/width=1920,format=avif/photo.jpg")
+        assert (got.status, got.open().size, got.open().format) == (200, (1920, 1440), "AVIF")
+        got.open().load()
+    assert [one.status for one in answers] == [200] * 3
+    assert "Traceback" not in site.program.read_log()
+
+
+def job_workers_of(site: Site) -> list[int]:
+    """The children that do jobs: those that have a bell, whose name tells their process."""
+    master = site.program.process.pid
+    children = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+    bells = os.listdir(site.folder / "data" / "records.sqlite3-workers")
+    return [int(one) for one in children if any(f"-{one}-" in bell for bell in bells)]
+
+
+def test_a_damaged_or_lost_cache_is_made_again(start):
+    site = start({"ASSETSERVER_MEMORY__LIMIT_BYTES": "0", "ASSETSERVER_MEMORY__HOT_LIMIT_BYTES": "0"})
+    first = site.get("/image/width=640,format=jpeg/photo.jpg")
+    files = [path for path in site.cache().rglob("*") if path.is_file()]
+    assert len(files) == 2
+    for damage in (lambda path: path.write_bytes(b"junk"), lambda path: path.unlink(), lambda path: os.truncate(path, 0)):
+        for path in files:
+            damage(path)
+            got = site.get("/image/width=640,format=jpeg/photo.jpg")
+            assert (got.status, got.content, got["etag"]) == (200, first.content, first["etag"])
+
+
+def test_a_server_that_serves_files_alone_loads_neither_pillow_nor_a_database(start):
+    site = start({"ASSETSERVER_UPLOADS__ENABLED": "false", "ASSETSERVER_PUBLISH__REMOTE": "false"})
+    master = site.program.process.pid
+    for path in ("/", "/photo.jpg", "/image/width=640/missing.jpg", "/image/width=1/photo.jpg"):
+        site.get(path)
+    for one in [master, *map(int, Path(f"/proc/{master}/task/{master}/children").read_text().split())]:
+        maps = Path(f"/proc/{one}/maps").read_text()
+        assert "_imaging" not in maps
+        assert "sqlalchemy" not in maps
