@@ -141,12 +141,13 @@ def main() -> int:
     uploads = list(tell_values(os.path.join(arguments.results, "uploads.json"), "Uploads"))
     jobs = list(tell_values(os.path.join(arguments.results, "jobs.json"), "Background jobs"))
     images = list(tell_values(os.path.join(arguments.results, "images.json"), "Images"))
+    blocks = (("bench", lines), ("publish", publishing), ("uploads", uploads), ("jobs", jobs), ("images", images))
     print(*lines, "", *publishing, "", *uploads, "", *jobs, "", *images, sep="\n")
     if arguments.readme:
         with open(arguments.readme, encoding="utf-8") as file:
             text = file.read()
         try:
-            for name, block in (("bench", lines), ("publish", publishing), ("uploads", uploads), ("jobs", jobs)):
+            for name, block in blocks:
                 text = rewrite(text, name, block)
             write(arguments.readme, text)
         except ValueError as error:
