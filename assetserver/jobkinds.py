@@ -10,6 +10,7 @@ from .addresses import base_url
 from .data import open_library
 from .jobs.attempt import Kind
 from .jobs.job import NewJob
+from .kindnames import IMAGE, LADDER, ON_DEMAND
 from .pictures.records import PictureRecord
 from .settings import Settings
 from .uploads.answers import describe_upload
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 UPLOAD_COMPLETED = "upload.completed"
 IMAGE_READY, IMAGE_FAILED = "image.ready", "image.failed"
-IMAGE, ON_DEMAND, LADDER = "image", "picture", "ladder"
 
 Announce = Callable[[Upload, PictureRecord], Sequence[NewJob]]
 

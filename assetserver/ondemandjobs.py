@@ -17,10 +17,10 @@ from .errors import ChildFailedError, JobFailedError, JobRefusedError, PictureRe
 from .images.plan import Plan, PlanFormat
 from .images.studio import Studio
 from .images.transform import Transform
-from .jobkinds import ON_DEMAND
 from .jobs.attempt import Attempt, Kind, Outcome
 from .jobs.job import URGENT, NewJob
 from .jobs.retry import RetryPolicy
+from .kindnames import ON_DEMAND
 from .semantics.picturetypes import PictureClass
 from .settings import Settings
 from .storage.blobs import Digest

@@ -16,9 +16,9 @@ from .errors import ChildFailedError, JobFailedError, JobRefusedError, PictureRe
 from .images.plan import Picture, Plan, PlanFormat, Variant
 from .images.studio import Studio
 from .images.transform import Transform
-from .jobkinds import LADDER
 from .jobs.attempt import Attempt, Kind, Outcome
 from .jobs.job import LATER, NewJob, content_key
+from .kindnames import LADDER
 from .ondemandjobs import MEDIA_TYPES, RETRY, open_variants, order_picture
 from .releases.library import Library
 from .releases.manifest import ReleaseId

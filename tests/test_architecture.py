@@ -22,7 +22,7 @@ ROWS = (
     {"app", "cli", "serving", "data", "publishing", "upkeep", "routes", "wording", "__main__", "__init__"}
     | {"addresses", "endings", "options", "progress", "remoteroutes", "remotepublishing", "tokencli", "tokencommands"}
     | {"admission", "firststart", "mediaroutes", "uploading", "workers", "origin", "descriptors"}
-    | {"jobcli", "jobcommands", "jobkinds", "picturejobs", "working"}
+    | {"jobcli", "jobcommands", "jobkinds", "kindnames", "picturejobs", "working"}
     | {"ondemand", "ondemandapi", "ondemandjobs", "ondemandladders", "ondemandorders", "ondemandroutes", "ondemandurls"},
 )
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
