@@ -60,13 +60,13 @@ class LiveEndpoint:
         except AssetServerError as error:
             await websocket.send_denial_response(_without_body_to_drain(render_problem(error)))
             return
-        await websocket.accept()
         with suppress(WebSocketDisconnect):
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_end_when_gone, websocket, tasks.cancel_scope)
-                code = await self._send_all(websocket, news)
-                tasks.cancel_scope.cancel()
-                await _close(websocket, code)
+            await websocket.accept()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_end_when_gone, websocket, tasks.cancel_scope)
+            with suppress(WebSocketDisconnect, RuntimeError):  # the latter: it was closed meanwhile
+                await websocket.close(await self._send_all(websocket, news))
+            tasks.cancel_scope.cancel()
 
     async def _look(self, connection: HTTPConnection) -> News:
         """Return what is known of the upload, if whoever asks may know."""
@@ -146,15 +146,9 @@ async def _cancel_when_gone(receive: Receive, scope: anyio.CancelScope) -> None:
 
 
 async def _end_when_gone(websocket: WebSocket, scope: anyio.CancelScope) -> None:
-    with suppress(WebSocketDisconnect):
-        while (await websocket.receive())["type"] != "websocket.disconnect":
-            pass
+    while (await websocket.receive())["type"] != "websocket.disconnect":
+        pass
     scope.cancel()
-
-
-async def _close(websocket: WebSocket, code: int) -> None:
-    with suppress(RuntimeError, WebSocketDisconnect), anyio.CancelScope(shield=True):
-        await websocket.close(code)
 
 
 def _without_body_to_drain(problem: Response) -> Response:
