@@ -161,7 +161,7 @@ class Records:
 
 def open_records(settings: Settings) -> Records:
     """Return the records of ``settings``; nothing is opened yet. Raises ``SettingsError`` without what opens them."""
-    from .jobkinds import announcements  # noqa: PLC0415 - it knows what uploads are, which who publishes need not
+    from .announcing import announcements  # noqa: PLC0415 - it knows what uploads are, which who publishes need not
 
     url = settings.database.url
     if url.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:

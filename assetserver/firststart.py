@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 
 from .access.tokens import issue_token
-from .addresses import base_url
+from .baseurl import base_url
 from .data import open_records, served_sites
 from .endings import with_options
 from .errors import AssetServerError

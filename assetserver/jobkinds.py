@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .addresses import base_url
+from .baseurl import base_url
 from .data import open_library
 from .jobs.attempt import Kind
 from .jobs.job import NewJob
 from .kindnames import IMAGE, LADDER, ON_DEMAND
-from .pictures.records import PictureRecord
 from .settings import Settings
 from .uploads.answers import describe_upload
 from .uploads.records import Upload
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
     from .uploads.depot import FollowUp, PictureOf
 
 UPLOAD_COMPLETED = "upload.completed"
-IMAGE_READY, IMAGE_FAILED = "image.ready", "image.failed"
-
-Announce = Callable[[Upload, PictureRecord], Sequence[NewJob]]
 
 
 def kind_names(settings: Settings) -> list[str]:
@@ -76,16 +72,3 @@ def pictures_of(settings: Settings) -> PictureOf:
     from .picturejobs import plan_pictures  # noqa: PLC0415 - who has none made need not know how
 
     return plan_pictures(settings)
-
-
-def announcements(settings: Settings) -> Announce:
-    """Return what tells the jobs by which others hear that a picture is ready, or has failed."""
-
-    def announce(upload: Upload, picture: PictureRecord) -> Sequence[NewJob]:
-        if not settings.webhooks.url:
-            return ()
-        name = IMAGE_FAILED if picture.state == "failed" else IMAGE_READY
-        return (tell_event(name, describe_upload(upload, origin, picture), time.time()),)
-
-    origin = settings.uploads.media_url or base_url(settings)
-    return announce

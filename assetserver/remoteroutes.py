@@ -8,7 +8,8 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.routing import BaseRoute
 
-from .addresses import base_url, live_url, preview_url
+from .addresses import live_url, preview_url
+from .baseurl import base_url
 from .data import check_signature, choose_site, open_library, publish_options
 from .releases.library import Library
 from .releases.manifest import ReleaseId

@@ -15,7 +15,7 @@ import click
 
 from .access.signedurls import IMAGE, MEDIA, sign_url
 from .access.tokens import TokenRecord, issue_token
-from .addresses import base_url
+from .baseurl import base_url
 from .data import Records, data_folder, load_signing_keys, open_records, open_revocations
 from .delivery.mediafolder import parse_media_path
 from .errors import AccessError

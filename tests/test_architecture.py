@@ -20,7 +20,18 @@ ROWS = (
     {"delivery", "uploads", "images", "console", "remote", "webhooks"},
     {"database"},
     {"app", "cli", "serving", "data", "publishing", "upkeep", "routes", "wording", "__main__", "__init__"}
-    | {"addresses", "endings", "options", "progress", "remoteroutes", "remotepublishing", "tokencli", "tokencommands"}
+    | {
+        "addresses",
+        "announcing",
+        "baseurl",
+        "endings",
+        "options",
+        "progress",
+        "remoteroutes",
+        "remotepublishing",
+        "tokencli",
+        "tokencommands",
+    }
     | {"admission", "firststart", "mediaroutes", "uploading", "workers", "origin", "descriptors"}
     | {"jobcli", "jobcommands", "jobkinds", "kindnames", "picturejobs", "working"}
     | {"ondemand", "ondemandapi", "ondemandjobs", "ondemandladders", "ondemandorders", "ondemandroutes", "ondemandurls"},

@@ -1,0 +1,18 @@
+"""Where visitors come in, as far as the settings tell."""
+
+from __future__ import annotations
+
+from .settings import Settings
+
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what listens on all of them is reached at one
+
+
+def base_url(settings: Settings) -> str:
+    """Return where visitors come in, without a slash at the end, or "" if the settings do not tell."""
+    server = settings.server
+    if server.public_url:
+        return server.public_url
+    if server.uds or server.fd >= 0 or not server.port:
+        return ""
+    host = _ANY_ADDRESS.get(server.host, server.host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{server.port}"
