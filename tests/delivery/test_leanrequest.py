@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from assetserver.delivery import leanrequest
-from assetserver.delivery.leanrequest import Key, LeanReader, Shapes
+from assetserver.delivery.leanrequest import WITH_RANGE, Key, LeanReader, Shapes
 from assetserver.delivery.requests import DECIDING
 
 
@@ -52,8 +52,8 @@ def read(data: bytes) -> Key | None:
         (get(b"accept-encoding: ", b"host: a"), (b"GET /", b"a", b"", None)),
         (get(b"Host: a", b'If-None-Match: "x", W/"y"'), (b"GET /", b"a", None, b'"x", W/"y"')),
         (get(b"Host: a", b"If-None-Match: *", b"If-Modified-Since: x"), (b"GET /", b"a", None, b"*")),
-        (get(b"Range: bytes=0-3", b"Host: a"), (b"GET /", b"a", None, None, b"bytes=0-3")),
-        (get(b"Host: a", b"Range: bytes=0-3", b"Accept-Encoding: br"), (b"GET /", b"a", b"br", None, b"bytes=0-3")),
+        (get(b"Range: bytes=0-3", b"Host: a"), (b"GET /", b"a", None, None, b"bytes=0-3", None)),
+        (get(b"Host: a", b"Range: bytes=0-3", b"Accept-Encoding: br"), (b"GET /", b"a", b"br", None, b"bytes=0-3", None)),
         (get(b"Host: a", b"Connection: keep-alive"), (b"GET /", b"a", None, None)),
         (get(b"Host: a", b"Connection: Keep-Alive"), (b"GET /", b"a", None, None)),
         (get(b"Host: a", *(b"X-%d: %d" % (number, number) for number in range(20))), (b"GET /", b"a", None, None)),
@@ -173,7 +173,7 @@ def test_every_field_that_decides_elsewhere_is_left(name, spell):
 
 
 def test_every_field_that_the_slow_path_decides_with_is_known():
-    assert {b"accept-encoding", b"if-none-match", b"if-modified-since", b"range"} == DECIDING - leanrequest._LEFT
+    assert {b"accept-encoding", b"if-none-match", b"if-modified-since", b"range", b"if-range"} == DECIDING - leanrequest._LEFT
 
 
 @pytest.mark.parametrize("name", [b"Forwarded", b"X-Forwarded-For", b"x-forwarded-proto"])
@@ -404,10 +404,10 @@ def check(reader: LeanReader, data: bytes) -> Key | None:
             names = [name for name, _ in fields]
             assert len(set(names)) == len(names)
             assert leanrequest._LEFT.isdisjoint(names)
-            decides = [one(fields, name) for name in (b"host", b"accept-encoding", b"if-none-match", b"range")]
+            decides = [one(fields, name) for name in (b"host", b"accept-encoding", b"if-none-match", b"range", b"if-range")]
             assert decides[0] is not None
             assert (found[0], *map(bare, found[1:])) == (line, *decides[: len(found) - 1])
-            assert len(found) == 5 or decides[3] is None
+            assert len(found) == WITH_RANGE or decides[3] is decides[4] is None
             asked = reader.shape.describe(reader.match)
             logged = [one(fields, name) for name in (b"host", b"referer", b"user-agent")]
             assert (asked[0], *map(bare, asked[1:])) == (line, *logged)
