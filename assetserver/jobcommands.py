@@ -13,7 +13,7 @@ import click
 from .data import data_folder, open_records
 from .endings import with_options
 from .errors import JobError, JobMissingError, SettingsError
-from .jobkinds import kind_names
+from .jobkinds import announcements, kind_names
 from .jobs.job import STATES, Job, State
 from .jobs.queue import JobDesk
 from .settings import Settings
@@ -93,7 +93,7 @@ def _change(change: Callable[[int], Job], job_ids: Sequence[int], done: str, *, 
 @contextmanager
 def _opened(settings: Settings) -> Iterator[JobDesk]:
     """Give the jobs. Raises ``JobMissingError`` where nothing was ever kept: it would be made, and be empty."""
-    records = open_records(settings)
+    records = open_records(settings, announcements(settings))
     if not records.are_there():
         raise JobMissingError(f"there are no jobs: there are no records in {_place(settings)}. If it is elsewhere, use --data")
     try:

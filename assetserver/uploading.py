@@ -28,7 +28,7 @@ from .delivery.mediafolder import parse_media_path
 from .delivery.resources import Resources
 from .delivery.upgrades import UPGRADES
 from .errors import AssetServerError, BadRequestError, ForbiddenError
-from .jobkinds import follow_ups, pictures_of
+from .jobkinds import announcements, follow_ups, pictures_of
 from .mediaroutes import media_routes
 from .remote.openapi import describe_releases
 from .remoteroutes import open_releases_api, release_routes
@@ -63,7 +63,7 @@ class Uploading:
     def __init__(self, settings: Settings, resources: Resources) -> None:
         self._settings = settings
         self._resources = resources
-        self._records = open_records(settings)
+        self._records = open_records(settings, announcements(settings))
         self._authority = open_authority(settings, self._records)
         self._service = open_uploads(settings, self._records, follow_ups(settings), pictures_of(settings))
         self._desk = self._open_desk()

@@ -13,7 +13,7 @@ from contextlib import suppress
 from .data import Records, open_media_blobs, open_records, studio_folder
 from .endings import EX_FAILURE
 from .errors import AssetServerError
-from .jobkinds import job_kinds
+from .jobkinds import announcements, job_kinds
 from .jobs.queue import JobQueue
 from .jobs.worker import Worker
 from .picturejobs import PictureMaker
@@ -55,7 +55,7 @@ class _Process:
         self._is_stopping = False
 
     def run(self) -> int:
-        records = open_records(self._settings)
+        records = open_records(self._settings, announcements(self._settings))
         try:
             queue = self._open_queue(records)
             if queue is None:

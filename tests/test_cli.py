@@ -21,6 +21,7 @@ from assetserver.cli import main
 
 DEADLINE_S = 15
 UPLOADS = "uploads to /uploads, up to 2 GiB a file"
+JOBS = "jobs (image) done by 1 worker beside"
 WANT_DATA = (
     "promote abcd",
     "rollback",
@@ -262,14 +263,14 @@ def test_check_says_what_would_be_served_and_changes_nothing(site: Path) -> None
     Path("assetserver.toml").write_text('[[mounts]]\nprefix = "/s"\ndirectory = "site"\ncache = "immutable"\n')
     before = sorted(site.rglob("*"))
     result = CliRunner().invoke(main, ["check"])
-    assert (result.exit_code, result.output) == (0, f"assetserver serves\n  /s  ./site  (immutable)\n{UPLOADS}\nok\n")
+    assert (result.exit_code, result.output) == (0, f"assetserver serves\n  /s  ./site  (immutable)\n{UPLOADS}\n{JOBS}\nok\n")
     assert sorted(site.rglob("*")) == before
 
 
 def test_check_leaves_no_data_folder_behind(site: Path) -> None:
     before = sorted(site.rglob("*"))
     result = CliRunner().invoke(main, ["check", "--data", "new/data"])
-    assert (result.exit_code, result.output.splitlines()[-2:]) == (0, [UPLOADS, "ok"])
+    assert (result.exit_code, result.output.splitlines()[-3:]) == (0, [UPLOADS, JOBS, "ok"])
     assert sorted(site.rglob("*")) == before
 
 

@@ -350,7 +350,8 @@ TOP += '"headers.", "compression.", "memory.", "uploads.", "database.", "access.
         ('[cdn]\n"pro\\nfile" = 1', '2: unknown key "pro\\nfile" in [cdn]; did you mean "profile"?'),
         ("[servr]\nport = 1", '1: unknown table "servr"; did you mean "server"?'),
         ("[zzz]", ('1: unknown table "zzz"; known: "server", "data", "publish", "previews", "sites", "mounts", "cache", '
-         '"cdn", "headers", "compression", "memory", "uploads", "collections", "database", "access", "jobs", "webhooks"')),
+         '"cdn", "headers", "compression", "memory", "uploads", "collections", "images", "database", "access", "jobs", '
+         '"webhooks"')),
         ("port = 1", '1: unknown key "port"; did you mean "server.port"?'),
         ("prot = 1", '1: unknown key "prot"; did you mean "server.port"?'),
         ("zzz = 1", f'1: unknown key "zzz"; {TOP}'),
@@ -433,7 +434,7 @@ def test_a_file_beyond_what_can_be_parsed_is_refused(text, message):
          "ASSETSERVER_COLLECTIONS, "
          "ASSETSERVER_SERVER__, ASSETSERVER_DATA__, ASSETSERVER_PUBLISH__, ASSETSERVER_PREVIEWS__, ASSETSERVER_CDN__, "
          "ASSETSERVER_HEADERS__, ASSETSERVER_COMPRESSION__, ASSETSERVER_MEMORY__, "
-         "ASSETSERVER_UPLOADS__, ASSETSERVER_DATABASE__, ASSETSERVER_ACCESS__, "
+         "ASSETSERVER_UPLOADS__, ASSETSERVER_IMAGES__, ASSETSERVER_DATABASE__, ASSETSERVER_ACCESS__, "
              "ASSETSERVER_JOBS__, ASSETSERVER_WEBHOOKS__")),
         ("SERVER__PORT", "http", 'expected an integer for server.port, got "http"'),
         ("SERVER__PORT", "", 'expected an integer for server.port, got ""'),
