@@ -335,7 +335,7 @@ def test_the_scanner_knows_every_key_of_any_valid_document(text):
 # Refusals
 
 TOP = 'known: "sites", "mounts", "cache", "collections", "server.", "data.", "publish.", "previews.", "cdn.", '
-TOP += '"headers.", "compression.", "memory.", "uploads.", "database.", "access.", "jobs.", "webhooks."'
+TOP += '"headers.", "compression.", "memory.", "uploads.", "images.", "database.", "access.", "jobs.", "webhooks."'
 
 
 @pytest.mark.parametrize(
