@@ -159,16 +159,17 @@ class Records:
             os.mknod(self._path, stat.S_IFREG | 0o600)
 
 
-def open_records(settings: Settings) -> Records:
-    """Return the records of ``settings``; nothing is opened yet. Raises ``SettingsError`` without what opens them."""
-    from .announcing import announcements  # noqa: PLC0415 - it knows what uploads are, which who publishes need not
+def open_records(settings: Settings, announce: Announce | None = None) -> Records:
+    """Return the records of ``settings``; nothing is opened yet. Raises ``SettingsError`` without what opens them.
 
+    ``announce`` is for who may end an upload, a picture or its job: others are to hear of it.
+    """
     url = settings.database.url
     if url.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
         place = settings.locate("database", "url")
         raise SettingsError(f"{place}: PostgreSQL needs psycopg, which is missing: pip install 'assetserver[postgresql]'")
     place = _SQLITE + os.path.join(data_folder(settings), "records.sqlite3") if url == "sqlite" else url
-    return Records(place, announcements(settings))
+    return Records(place, announce)
 
 
 def warn_of_records(settings: Settings) -> str:

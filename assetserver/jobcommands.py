@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from .announcing import announcements
 from .data import data_folder, open_records
 from .endings import with_options
 from .errors import JobError, JobMissingError, SettingsError
@@ -94,7 +95,7 @@ def _change(change: Callable[[int], Job], job_ids: Sequence[int], done: str, *, 
 @contextmanager
 def _opened(settings: Settings) -> Iterator[JobDesk]:
     """Give the jobs. Raises ``JobMissingError`` where nothing was ever kept: it would be made, and be empty."""
-    records = open_records(settings)
+    records = open_records(settings, announcements(settings))
     if not records.are_there():
         raise JobMissingError(f"there are no jobs: there are no records in {_place(settings)}. If it is elsewhere, use --data")
     try:

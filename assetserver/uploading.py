@@ -21,6 +21,7 @@ from starlette.types import Scope
 
 from .access.grants import GrantRequest
 from .admission import open_authority
+from .announcing import announcements
 from .bodies import Pace
 from .complaints import explain
 from .data import open_records, open_uploads
@@ -63,7 +64,7 @@ class Uploading:
     def __init__(self, settings: Settings, resources: Resources) -> None:
         self._settings = settings
         self._resources = resources
-        self.records = open_records(settings)
+        self.records = open_records(settings, announcements(settings))
         """The records of uploads, tokens and jobs."""
         self._authority = open_authority(settings, self.records)
         self._service = open_uploads(settings, self.records, follow_ups(settings), pictures_of(settings))

@@ -10,6 +10,7 @@ import threading
 import time
 from contextlib import suppress
 
+from .announcing import announcements
 from .data import Records, open_media_blobs, open_records, studio_folder
 from .endings import EX_FAILURE
 from .errors import AssetServerError
@@ -55,7 +56,7 @@ class _Process:
         self._is_stopping = False
 
     def run(self) -> int:
-        records = open_records(self._settings)
+        records = open_records(self._settings, announcements(self._settings))
         try:
             queue = self._open_queue(records)
             if queue is None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
+import uuid
 
 import pytest
 from PIL import Image
 
 from ..pictures.galleries import Gallery, draw, write
 
-WIDTHS = (320, 500, 640, 1000, 1280, 1920, 2400)
-PAGE = "data:text/html;base64,"
+WIDTHS = (320, 500, 640, 1280, 1920, 2400)
 SHOWN = (
     "(() => { const i = document.querySelector('img'); return "
     "i.complete && i.naturalWidth ? [i.currentSrc, i.getBoundingClientRect().width, window.innerWidth] : null })()"
@@ -21,7 +21,8 @@ SHOWN = (
 @pytest.fixture
 def photograph(tmp_path):
     """An upload whose picture is ready, and the server."""
-    gallery = Gallery(tmp_path)
+    (tmp_path / "pages").mkdir()
+    gallery = Gallery(tmp_path, {"ASSETSERVER_MOUNTS": '[{"prefix": "/pages", "directory": "pages"}]'})
     gallery.start()
     content = write(draw(2200, 1400), quality=90)
     yield gallery, gallery.settled(gallery.upload(content)["id"])
@@ -34,9 +35,11 @@ def find_shown(image: dict, url: str) -> dict:
 
 def show(browser, gallery: Gallery, html: str, width: int, density: float) -> tuple[str, float]:
     """Show HTML in a window of ``width``; return the URL of what is shown, and how wide it is, in CSS pixels."""
-    page = f"<!doctype html><base href='{gallery.url}'><body style='margin:0'>{html}"
-    browser.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=density, mobile=False)
-    browser.open(PAGE + base64.b64encode(page.encode()).decode())
+    page = gallery.folder / f"pages/{uuid.uuid4()}.html"
+    page.write_text(f"<!doctype html><body style='margin:0'>{html}")
+    browser.open("about:blank")  # or the page before asks for what fits the new width, and is gone before it comes
+    browser.call("Emulation.setDeviceMetricsOverride", width=width, height=2000, deviceScaleFactor=density, mobile=False)
+    browser.open(f"{gallery.url}/pages/{page.name}")
     browser.wait_until(lambda: browser.evaluate(SHOWN), "the picture is shown")
     url, shown, window = browser.evaluate(SHOWN)
     assert window == width

@@ -46,10 +46,8 @@ class TestSqliteJobs(JobQueueContract):
 
     def test_records_of_version_2_get_a_table_of_jobs(self, sqlite):
         with sqlite.write() as connection:
-            connection.execute(text("DROP TABLE jobs"))
-            connection.execute(text("DROP TABLE variants"))
-            connection.execute(text("DROP TABLE pictures"))
-            connection.execute(text("DROP INDEX uploads_by_picture"))
+            for lost in ("TABLE jobs", "TABLE pictures", "TABLE variants", "INDEX uploads_by_picture"):
+                connection.execute(text(f"DROP {lost}"))
             connection.execute(text("ALTER TABLE uploads DROP COLUMN picture"))
             connection.execute(text("DELETE FROM schema_versions"))
             connection.execute(text("INSERT INTO schema_versions VALUES (2)"))

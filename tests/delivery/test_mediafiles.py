@@ -61,7 +61,7 @@ class Uploads:
         del self.by_id[upload_id]
         self.mark.move()
 
-    def find(self, upload_id):
+    def find(self, upload_id, name):
         self.looks += 1
         return self.by_id.get(upload_id)
 

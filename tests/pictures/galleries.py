@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,8 @@ class Gallery:
     def kill(self) -> None:
         """End all that runs, at once."""
         if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has ended, and all its children
+                os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(LIMIT_S)
 
     def list_processes(self) -> list[int]:

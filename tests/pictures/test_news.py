@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 import threading
@@ -13,10 +14,21 @@ from wsproto.events import AcceptConnection, CloseConnection, RejectConnection, 
 
 from .galleries import LIMIT_S, Gallery, draw, write
 
+_opened: list[socket.socket | io.BufferedReader] = []
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    """Close what a test has opened, files before their sockets."""
+    yield
+    while _opened:
+        _opened.pop().close()
+
 
 def connect(gallery: Gallery) -> socket.socket:
     parts = urlsplit(gallery.url)
-    return socket.create_connection((parts.hostname, parts.port), LIMIT_S)
+    _opened.append(socket.create_connection((parts.hostname, parts.port), LIMIT_S))
+    return _opened[-1]
 
 
 class Stream:
@@ -28,6 +40,7 @@ class Stream:
         fields += f"Last-Event-ID: {last}\r\n" if last else ""
         self._socket.sendall(f"{method} /uploads/{upload_id}/events HTTP/1.0\r\n{fields}\r\n".encode())
         self._file = self._socket.makefile("rb")
+        _opened.append(self._file)
         self.status = int(self._file.readline().split()[1])
         self.fields = {}
         while (line := self._file.readline().strip()) != b"":
@@ -43,10 +56,6 @@ class Stream:
                 event_id = value
             elif name == "data":
                 yield event_id, json.loads(value)
-
-    def close(self) -> None:
-        self._file.close()
-        self._socket.close()
 
 
 class Live:

@@ -149,7 +149,7 @@ def test_variants_of_a_signed_collection_want_a_signature(open_gallery):
 
 def test_receivers_are_told_when_a_picture_is_ready_or_has_failed(open_gallery):
     with receiving() as receiver:
-        gallery = open_gallery(WEBHOOKS__URL=receiver.url, WEBHOOKS__SECRETS=SECRET)
+        gallery = open_gallery(WEBHOOKS__URL=receiver.url, WEBHOOKS__SECRETS=SECRET, SERVER__PUBLIC_URL="http://a.example")
         content = write(draw(320, 200, 10))
         good, bad = gallery.upload(content), gallery.upload(content[:1500], "bad.jpg")
 
@@ -160,7 +160,7 @@ def test_receivers_are_told_when_a_picture_is_ready_or_has_failed(open_gallery):
 
         gallery.wait(lambda: len(told()) == 4)
         assert told()["image.ready", good["id"]]["image"]["state"] == "ready"
-        assert told()["image.ready", good["id"]]["image"]["variants"][0]["url"].startswith("http")
+        assert told()["image.ready", good["id"]]["image"]["variants"][0]["url"].startswith("http://a.example/media/")
         assert "damaged" in told()["image.failed", bad["id"]]["image"]["reason"]
         again = gallery.upload(content, "again.jpg")
         gallery.wait(lambda: ("image.ready", again["id"]) in told())
