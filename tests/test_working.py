@@ -226,7 +226,11 @@ def test_jobs_are_listed_cancelled_and_retried_by_hand(master, receiver, run):
         (("jobs", "cancel", "x"), "'x' is not a valid integer", 2),
         (("jobs", "list", "--state", "lost"), "'lost' is not one of", 2),
         (("jobs", "rerun"), "did you mean retry?", 2),
-        (("worker",), "there is nothing to do: these settings cause no jobs. Webhooks do: set webhooks.url", 78),
+        (
+            ("worker",),
+            "there is nothing to do: these settings cause no jobs. Webhooks do, and pictures on demand: set webhooks.url",
+            78,
+        ),
     ],
 )
 def test_what_cannot_be_done_is_refused_in_words(run, words, says, code, tmp_path):
