@@ -250,7 +250,7 @@ def test_what_moves_moves_as_webp_and_stands_still_elsewhere(start):
     for fields, kind, count in ((CHROMIUM, "WEBP", 3), (SAFARI, "WEBP", 3), (OLD, "PNG", 1)):
         image = site.get(f"/image/width=320{path}", fields).open()
         assert (image.format, image.size, getattr(image, "n_frames", 1)) == (kind, (320, 240), count)
-    still = site.get(f"/image/width=320,anim=false,format=avif{path}").open()
+    still = site.get(f"/image/width=320,format=avif,anim=false{path}").open()
     assert (still.format, getattr(still, "n_frames", 1)) == ("AVIF", 1)
     assert site.get(f"/image/width=320,format=avif{path}").open().format == "AVIF"
 
@@ -267,7 +267,7 @@ def test_what_moves_moves_as_webp_and_stands_still_elsewhere(start):
         ("width=320,dpr=2", "width=640"),
         ("width=333", "width=640"),
         ("width=4000", "width=1920"),
-        ("width%3D640", None),
+        ("width%3D640", "width=640"),
         ("width=64%30", "width=640"),
         ("width=640,format=auto", "width=640"),
         ("width=640,gravity=left", "width=640"),
@@ -276,13 +276,11 @@ def test_what_moves_moves_as_webp_and_stands_still_elsewhere(start):
 )
 def test_one_picture_has_one_url(open_site, asked, leads_to):
     got = open_site.get(f"/image/{asked}/photo.jpg?a=b")
-    if leads_to is None:
-        assert got.status == 404
-    elif leads_to == asked:
+    if leads_to == asked:
         assert got.status == 200
     else:
         assert (got.status, got["location"]) == (308, f"/image/{leads_to}/photo.jpg?a=b")
-        assert got["vary"].lower() == "accept"
+        assert got["vary"].lower() == ("accept" if "=" in asked else "")  # else the site has led there
         assert open_site.get(f"/image/{leads_to}/photo.jpg").status == 200
 
 

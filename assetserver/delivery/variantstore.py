@@ -26,7 +26,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from assetserver.storage.durable import replace_quickly
 from assetserver.storage.signatures import Signature, sign
 
 from .files import hash_pieces, open_regular, raise_if_overloaded, read_pieces
@@ -38,6 +37,7 @@ LIMIT_REFUSAL = 300
 
 _MAKING = "making"
 _SUFFIX = ".json"
+_RECORD = "record"
 _BLOCK = 4096
 """What the smallest file takes on disk, in bytes; counted for every one."""
 _LOW = 0.9
@@ -138,9 +138,7 @@ class VariantStore:
             digest, size = hash_pieces(read_pieces(descriptor))
         finally:
             os.close(descriptor)
-        path = self._path_of(key)
-        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-        os.replace(file, path)
+        self._place(file, self._path_of(key))
         self._record(key, _Record(media_type=media_type, sha256=digest.hex(), size=size))
         self._account(_on_disk(size) + _BLOCK)
 
@@ -166,7 +164,16 @@ class VariantStore:
         return os.path.join(self.folder, key[:2], key)
 
     def _record(self, key: str, record: _Record) -> None:
-        replace_quickly(self._path_of(key) + _SUFFIX, msgspec.json.encode(record))
+        """Write a record beside what is being made: nobody who trims the folder sees it before it is whole."""
+        with self.making() as folder:
+            path = os.path.join(folder, _RECORD)
+            with open(path, "wb") as file:
+                file.write(msgspec.json.encode(record))
+            self._place(path, self._path_of(key) + _SUFFIX)
+
+    def _place(self, file: str, path: str) -> None:
+        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+        os.replace(file, path)
 
     # The limit
 
@@ -193,18 +200,17 @@ class VariantStore:
             self._size_bytes -= one.size
 
     def _list_kept(self) -> Iterator[_Kept]:
-        """Yield each key of which there is anything; a picture without a record is as old as it can be."""
+        """Yield each key of which there is anything. A picture without a record is about to get one, or was left."""
         for shelf in _scan(self.folder):
             if len(shelf.name) != 2:  # noqa: PLR2004 - hexadecimal digits
                 continue
             names = {entry.name: entry for entry in _scan(shelf.path)}
-            for name in {name.removesuffix(_SUFFIX) for name in names}:
-                files = [names[one] for one in (name, name + _SUFFIX) if one in names]
+            for key in filter(_KEY.fullmatch, {name.removesuffix(_SUFFIX) for name in names}):
+                files = [names[one] for one in (key, key + _SUFFIX) if one in names]
                 with suppress(OSError):
                     found = [file.stat(follow_symlinks=False) for file in files]
-                    used = found[-1].st_mtime if name + _SUFFIX in names else 0.0
                     size = sum(_on_disk(one.st_size) for one in found)
-                    yield _Kept(used, size, os.path.join(shelf.path, name))
+                    yield _Kept(found[-1].st_mtime, size, os.path.join(shelf.path, key))
 
     def _sweep(self) -> None:
         """Remove what a process that was killed was making."""
