@@ -165,7 +165,7 @@ def test_receivers_are_told_when_a_picture_is_ready_or_has_failed(open_gallery):
         again = gallery.upload(content, "again.jpg")
         gallery.wait(lambda: ("image.ready", again["id"]) in told())
         gallery.settled(again["id"])
-        assert len(told()) == 6
+        gallery.wait(lambda: len(told()) == 6)
 
 
 def test_settings_say_what_is_made(open_gallery):
