@@ -89,7 +89,9 @@ def test_bench_requests_compares_with_nginx_and_the_readme_shows_it(start_progra
     assert [row["content_bytes"][1] for row in rows][::3] == [1024, 1 << 20]
     readme = tmp_path / "README.md"
     readme.write_text(
-        "".join(f"<!-- {name}:{end} -->\n" for name in ("bench", "publish", "uploads", "jobs") for end in ("start", "end"))
+        "".join(
+            f"<!-- {name}:{end} -->\n" for name in ("bench", "publish", "uploads", "jobs", "images") for end in ("start", "end")
+        )
         + "rest\n"
     )
     report = start_program("report", [sys.executable, BENCHMARKS / "report.py", "--results", tmp_path, "--readme", readme])
