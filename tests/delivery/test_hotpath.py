@@ -607,7 +607,7 @@ def test_what_the_kernel_takes_of_a_small_part_is_not_sent_twice(ours, counts, m
     monkeypatch.setattr(hotpath, "send_at_once", lambda *given: sendfile.send_at_once(*given[:3], 1000, given[-1]))
     with ours.connect() as wire:
         assert body(ask_hot(ours, counts, request, wire)) == BIG[7:100007]
-    assert [sender.sent for sender in counts.files] == [100_000]
+    wait_for(lambda: [sender.sent for sender in counts.files] == [100_000], "the count of what was sent")
 
 
 @pytest.mark.parametrize(("name", "last"), [("read_now", 1006), ("send_at_once", 100_006)])
