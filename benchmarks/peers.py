@@ -222,7 +222,11 @@ def nginx(*, workers: int = 1, log: bool = False, fields: bool = True, sendfile:
 
 
 def assetserver(*, workers: int = 1, log: bool = False, live: bool = False, holds: bool = True) -> Peer:
-    """Return ``assetserver serve`` with a release, or ``live`` with a folder; unless it ``holds``, it keeps no content."""
+    """Return ``assetserver serve`` with a release, or ``live`` with a folder; unless it ``holds``, it keeps no content.
+
+    Nothing is uploaded, so no process does jobs beside it: with one worker, the process that was started is the one that
+    serves, and that profilers look at.
+    """
 
     def command(site: Site, place: Place) -> Sequence[str]:
         source = [site.root] if live else ["--data", site.data]
@@ -231,7 +235,9 @@ def assetserver(*, workers: int = 1, log: bool = False, live: bool = False, hold
 
     marks = [f"{workers} workers"] * (workers > 1) + ["access log"] * log + ["live folder"] * live
     marks += ["content not held"] * (not holds)
-    environment = {} if holds else {"ASSETSERVER_MEMORY__LIMIT_BYTES": "0", "ASSETSERVER_MEMORY__HOT_LIMIT_BYTES": "0"}
+    environment = {"ASSETSERVER_JOBS__WORKERS": "0"}
+    if not holds:
+        environment |= {"ASSETSERVER_MEMORY__LIMIT_BYTES": "0", "ASSETSERVER_MEMORY__HOT_LIMIT_BYTES": "0"}
     return Peer(", ".join(["assetserver", *marks]), command, "", workers, 1.3 if log else 0.2, environment=environment)
 
 

@@ -20,7 +20,7 @@ _BYTES, _COUNT = b"\0r", b"\0n"
 """Stand in a template for which bytes there are, and how many: no field can hold a NUL."""
 
 _PARTIAL = 206
-_PLAIN = re.compile(rb"bytes=([0-9]{1,15})-([0-9]{1,15})")
+_PLAIN = re.compile(rb"bytes=([0-9]{0,15})-([0-9]{0,15})")
 
 
 class Template(Answer):
@@ -53,13 +53,20 @@ def find_range(template: Template, key: Key) -> ByteRange | None:
     *_, value, condition = key
     if condition is not None and condition != template.etag:
         return None
-    size = template.whole_bytes
     plain = _PLAIN.fullmatch(value or b"")
-    if plain is not None:  # the most frequent form by far; ``select_ranges`` says the same of it
-        start, last = int(plain[1]), int(plain[2])
-        return ByteRange(start, min(last + 1, size)) if start <= last and start < size else None
-    found = select_ranges((value or b"").decode("latin-1"), size)
+    if plain is not None:  # the most frequent forms by far; ``select_ranges`` says the same of them
+        return _select(plain[1], plain[2], template.whole_bytes)
+    found = select_ranges((value or b"").decode("latin-1"), template.whole_bytes)
     return found[0] if isinstance(found, tuple) and len(found) == 1 else None
+
+
+def _select(first: bytes, last: bytes, size: int) -> ByteRange | None:
+    """Return the bytes from ``first`` to ``last``; without ``last`` to the end, without ``first`` the ``last`` many."""
+    if first:
+        start, stop = int(first), min(int(last) + 1, size) if last else size
+        return ByteRange(start, stop) if start < stop else None
+    count = min(int(last or b"0"), size)
+    return ByteRange(size - count, size) if count else None
 
 
 def tell_range(found: ByteRange, head: bytes) -> bytes:
