@@ -147,9 +147,10 @@ class PictureMaker:
         A blob that goes in between is stored once more; records that are locked are waited for: the work is done.
         """
         names = [one.file for one in picture.variants]
-        later = None if work.later is None else _to_job(Work(work.picture, work.source, work.later), _LATER)
+        plan = _choose_later(work, picture)
+        later = None if plan is None else _to_job(Work(work.picture, work.source, plan), _LATER)
         for pause_s in _PAUSES_S:
-            made = _describe(picture, store_files(self._blobs, folder, names), work)
+            made = _describe(picture, store_files(self._blobs, folder, names), plan)
             try:
                 self._pictures().complete(attempt.lease, work.picture, made, self._is_stored, later)
             except BlobMissingError:
@@ -165,12 +166,17 @@ class PictureMaker:
         return self._blobs.size_of(digest) is not None
 
 
-def _describe(picture: Picture, digests: list[Digest], work: Work) -> Made:
+def _choose_later(work: Work, picture: Picture) -> Plan | None:
+    """Return what is still to be made: of what moves nothing, for AVIF would be a still."""
+    return None if picture.frames > 1 and work.plan.transform.anim else work.later
+
+
+def _describe(picture: Picture, digests: list[Digest], later: Plan | None) -> Made:
     variants = tuple(
         StoredVariant(format=one.format, width=one.width, height=one.height, size=one.size, sha256=digest)
         for one, digest in zip(picture.variants, digests, strict=True)
     )
-    return Made(variants=variants, look=_look(picture), pending=() if work.later is None else tuple(work.later.formats))
+    return Made(variants=variants, look=_look(picture), pending=() if later is None else tuple(later.formats))
 
 
 def _look(picture: Picture) -> Look | None:
