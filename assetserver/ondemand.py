@@ -107,6 +107,7 @@ class PictureFiles(AssetFiles):
         urls: Which options there are.
         find_files: Says who serves the source.
         workshop: Where pictures are got.
+        studio: Looks at headers; makes nothing here.
         load_keys: Returns the keys that sign; called when the first signed URL comes.
         wants_signature: Serve signed URLs alone.
         keeps_apart: What strangers wrote has a host of its own, and never stands in here: clients are sent there.
@@ -120,6 +121,7 @@ class PictureFiles(AssetFiles):
         urls: PictureUrls,
         find_files: FindFiles,
         workshop: Workshop,
+        studio: Studio,
         *,
         load_keys: Callable[[], Awaitable[KeyRing]],
         wants_signature: bool = False,
@@ -132,7 +134,7 @@ class PictureFiles(AssetFiles):
         self._load_keys = load_keys
         self._wants_signature = wants_signature
         self._keeps_apart = keeps_apart
-        self._studio = Studio()
+        self._studio = studio
         self._facts: dict[bytes, Facts | str] = {}
         super().__init__(**keywords)
 

@@ -553,6 +553,31 @@ def test_pictures_of_a_release_are_made_before_anybody_asks(start):
     assert len(site.list_jobs("ladder")) == 10  # but for what was refused, nothing is made again
 
 
+def test_larger_pictures_than_the_settings_let_in_are_not_made_smaller(start):
+    site = start({"ASSETSERVER_IMAGES__LIMIT_MEGAPIXELS": "1"})
+    got = site.get("/image/width=640/photo.jpg", OLD)
+    assert got.status == 422
+    assert "1.9 megapixels; the limit is 1" in got.problem()["detail"]
+
+
+def list_fork_servers(process: int) -> list[int]:
+    """Return which of a process and those that it started start children."""
+    below = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    found = [process] if b"forkserver" in Path(f"/proc/{process}/cmdline").read_bytes() else []
+    return found or [one for child in below for one in list_fork_servers(int(child))]
+
+
+def test_one_studio_counts_all_pixels_that_a_worker_has_in_flight(start, photo):
+    site = start()
+    path = site.upload(make_token(site.folder), "a.jpg", photo)
+    assert site.get("/image/width=640/photo.jpg", OLD).status == 200
+    call(site.folder, "publish", site.folder / "site", "--prod", "--images")
+    wait_for(lambda: {one[0] for one in site.list_jobs("ladder")} == {"done", "dead"}, "the ladders of a picture and of a text")
+    wait_for(lambda: {one[0] for one in site.list_jobs("image")} == {"done"}, "the upload's picture")
+    assert site.get(path).status == 200
+    assert len(list_fork_servers(site.program.process.pid)) == 1
+
+
 def test_a_full_queue_is_told(start):
     more = {"ASSETSERVER_JOBS__WORKERS": "0", "ASSETSERVER_IMAGES__PATIENCE_S": "0", "ASSETSERVER_IMAGES__QUEUE_LIMIT": "3"}
     site = start(more)
