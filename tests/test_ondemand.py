@@ -515,6 +515,19 @@ def test_who_waits_too_long_gets_a_larger_picture_for_a_moment(start, photo):
     assert site.list_jobs() == [("queued", 0)]
 
 
+def test_what_stands_in_is_kept_by_nobody_who_may_not_keep_its_source(start, photo):
+    site = start({"ASSETSERVER_JOBS__WORKERS": "0", "ASSETSERVER_IMAGES__PATIENCE_S": "0"})
+    for name in ("own.jpg", "never.jpg"):
+        (site.folder / "site" / name).write_bytes(photo)
+    rules = "/own.jpg\n  Cache-Control: max-age=60, private\n/never.jpg\n  Cache-Control: no-transform, no-store\n"
+    (site.folder / "site" / "_headers").write_text(rules)
+    call(site.folder, "publish", site.folder / "site", "--prod")
+    wait_for(lambda: site.get("/never.jpg").status == 200, "the release")
+    assert site.get("/image/width=640/own.jpg", OLD).status == 503
+    got = site.get("/image/width=640/never.jpg", OLD)
+    assert (got.status, got["cache-control"]) == (200, "no-store")
+
+
 def test_the_nearest_larger_variant_stands_in(start, start_program):
     env = {"ASSETSERVER_JOBS__WORKERS": "0", "ASSETSERVER_IMAGES__PATIENCE_S": "0.1"}
     site = start(env)
