@@ -20,6 +20,7 @@ from .webhooks.sending import webhook_kind
 from .webhooks.signing import parse_secret
 
 if TYPE_CHECKING:
+    from .images.studio import Studio
     from .picturejobs import PictureMaker
     from .uploads.depot import FollowUp, PictureOf
 
@@ -37,8 +38,8 @@ def kind_names(settings: Settings) -> list[str]:
     return [name for name, is_known in kinds.items() if is_known]
 
 
-def job_kinds(settings: Settings, maker: PictureMaker | None) -> dict[str, Kind]:
-    """Return what a worker with these settings can do. Jobs of other kinds wait for one that can."""
+def job_kinds(settings: Settings, studio: Studio, maker: PictureMaker | None) -> dict[str, Kind]:
+    """Return what a worker with these settings can do, pictures in ``studio``. Jobs of other kinds wait for one that can."""
     kinds: dict[str, Kind] = {}
     if maker is not None:
         kinds[IMAGE] = maker.kind
@@ -48,8 +49,8 @@ def job_kinds(settings: Settings, maker: PictureMaker | None) -> dict[str, Kind]
     if settings.images.on_demand:
         from . import ondemandjobs, ondemandladders  # noqa: PLC0415 - who makes no pictures starts without
 
-        kinds[ON_DEMAND] = ondemandjobs.picture_kind(settings)
-        kinds[LADDER] = ondemandladders.ladder_kind(settings, open_library(settings))
+        kinds[ON_DEMAND] = ondemandjobs.picture_kind(settings, studio)
+        kinds[LADDER] = ondemandladders.ladder_kind(settings, open_library(settings), studio)
     return kinds
 
 

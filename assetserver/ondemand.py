@@ -79,7 +79,17 @@ class PictureSource(NamedTuple):
     @property
     def is_private(self) -> bool:
         """Whether not everybody may read it."""
-        return any(name == b"cache-control" and value.startswith(b"private") for name, value in self.asset.cache_fields)
+        return b"private" in self._directives
+
+    @property
+    def stand_in(self) -> str:
+        """The policy of what stands in for a picture made of it."""
+        return "no-store" if b"no-store" in self._directives else STAND_IN
+
+    @property
+    def _directives(self) -> set[bytes]:
+        values = [value for name, value in self.asset.cache_fields if name == b"cache-control"]
+        return {one.strip().lower() for value in values for one in value.split(b",")}
 
 
 FindFiles = Callable[[Scope, Target], tuple[AssetFiles, Pool, Scope] | None]
@@ -107,6 +117,7 @@ class PictureFiles(AssetFiles):
         urls: Which options there are.
         find_files: Says who serves the source.
         workshop: Where pictures are got.
+        studio: Looks at headers; makes nothing here.
         load_keys: Returns the keys that sign; called when the first signed URL comes.
         wants_signature: Serve signed URLs alone.
         keeps_apart: What strangers wrote has a host of its own, and never stands in here: clients are sent there.
@@ -120,6 +131,7 @@ class PictureFiles(AssetFiles):
         urls: PictureUrls,
         find_files: FindFiles,
         workshop: Workshop,
+        studio: Studio,
         *,
         load_keys: Callable[[], Awaitable[KeyRing]],
         wants_signature: bool = False,
@@ -132,7 +144,7 @@ class PictureFiles(AssetFiles):
         self._load_keys = load_keys
         self._wants_signature = wants_signature
         self._keeps_apart = keeps_apart
-        self._studio = Studio()
+        self._studio = studio
         self._facts: dict[bytes, Facts | str] = {}
         super().__init__(**keywords)
 
@@ -269,7 +281,7 @@ class PictureFiles(AssetFiles):
         late = PictureLateError("the picture is being made; ask again in a moment")
         if source.is_private:
             raise late
-        asset = dress(source.asset, varies=asked.varies, cache_control=STAND_IN)
+        asset = dress(source.asset, varies=asked.varies, cache_control=source.stand_in)
         if (found := await self._workshop.find_first(list_wider(order, self._urls.ladder))) is not None:
             wider = make_entry(AssetPath(order.key), found, asset, 0.0)
             if response := await self._open_now(wider, wider.responses, asked):

@@ -24,6 +24,7 @@ from .kindnames import ON_DEMAND
 from .semantics.picturetypes import PictureClass
 from .settings import Settings
 from .storage.blobs import Digest
+from .studios import longest_job_s
 
 MEDIA_TYPES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp", "avif": "image/avif"}
 
@@ -34,7 +35,6 @@ FAILED_S = 60.0
 
 RETRY = RetryPolicy(attempts=3, first_s=1.0)
 """Of children that crashed: more of the same would bring the same."""
-_LIMIT_S = 300.0
 
 Pool = Literal["releases", "media"]
 """Whose blobs a source is among."""
@@ -76,19 +76,20 @@ def open_variants(settings: Settings) -> VariantStore:
     return VariantStore(folder, settings.images.cache_limit_bytes)
 
 
-def picture_kind(settings: Settings) -> Kind:
-    """Return what makes pictures in a worker. To be called in the process that does: its children belong to it."""
-    return Kind(_PictureMaker(settings).make, retry=RETRY, at_once=settings.images.at_once, limit_s=_LIMIT_S)
+def picture_kind(settings: Settings, studio: Studio) -> Kind:
+    """Return what makes pictures in a worker, in ``studio``."""
+    maker = _PictureMaker(settings, studio)
+    return Kind(maker.make, retry=RETRY, at_once=settings.images.at_once, limit_s=longest_job_s(studio))
 
 
 class _PictureMaker:
     """Makes what is ordered, in child processes."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, studio: Studio) -> None:
         library, media = open_library(settings), open_media_blobs(settings)
         self._blobs = {"releases": library.blobs, "media": media}
         self._store = open_variants(settings)
-        self._studio = Studio()
+        self._studio = studio
 
     def make(self, attempt: Attempt) -> Outcome:
         """Make the picture of one job; see ``jobs.attempt.Handler``."""

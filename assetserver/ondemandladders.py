@@ -26,11 +26,11 @@ from .semantics.mediatypes import media_type_of
 from .semantics.picturetypes import PictureClass
 from .settings import Settings
 from .storage.blobs import Digest
+from .studios import longest_job_s
 
 _SOURCES = frozenset({*MEDIA_TYPES.values(), "image/gif"})
 _PHASES: tuple[tuple[PictureClass, ...], ...] = (("base", "webp"), ("avif",))
 """What is made together: AVIF takes two thirds of the time, and comes when all else is there."""
-_LIMIT_S = 600.0
 
 
 class Ladder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,16 +50,16 @@ def list_ladder_jobs(settings: Settings, library: Library, release: ReleaseId) -
     return [_to_job(ladder, priority) for ladder, priority in jobs if not _is_begun(store, ladder)]
 
 
-def ladder_kind(settings: Settings, library: Library) -> Kind:
-    """Return what makes ladders in a worker. To be called in the process that does: its children belong to it."""
-    return Kind(_LadderMaker(settings, library).make, retry=RETRY, limit_s=_LIMIT_S)
+def ladder_kind(settings: Settings, library: Library, studio: Studio) -> Kind:
+    """Return what makes ladders in a worker, in ``studio``."""
+    return Kind(_LadderMaker(settings, library, studio).make, retry=RETRY, limit_s=longest_job_s(studio))
 
 
 class _LadderMaker:
-    def __init__(self, settings: Settings, library: Library) -> None:
+    def __init__(self, settings: Settings, library: Library, studio: Studio) -> None:
         self._library = library
         self._store = open_variants(settings)
-        self._studio = Studio()
+        self._studio = studio
 
     def make(self, attempt: Attempt) -> Outcome:
         """Make one ladder; see ``jobs.attempt.Handler``."""

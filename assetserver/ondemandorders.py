@@ -16,6 +16,7 @@ import anyio
 from .delivery.variantstore import Refusal, StoredPicture, VariantStore
 from .errors import AssetServerError, OverloadedError, PictureRefusedError
 from .jobs.queue import JobQueue
+from .kindnames import ON_DEMAND
 from .ondemandjobs import Order, job_of
 from .storage.pools import FilePool, wait_future
 
@@ -30,7 +31,9 @@ _LOST_S = 60.0
 
 
 class Orders:
-    """What one server process has ordered and not got yet: each picture once, and no more than ``limit`` of them.
+    """What one server process has ordered and not got yet: each picture once, and no more than ``limit``.
+
+    Nor are more queued, by whomever, and however long nobody makes them.
 
     ``open_queue`` opens the jobs, ``is_filled`` tells whether there is a result for a key. May be used from any thread.
     """
@@ -55,20 +58,30 @@ class Orders:
         with self._lock:
             if now_s < self._open.get(key, 0.0):
                 return
+            is_again = key in self._open
             if len(self._open) >= self._limit:
                 self._open = {
                     one: until_s for one, until_s in self._open.items() if now_s < until_s and not self._is_filled(one)
                 }
             if len(self._open) >= self._limit:
-                raise OverloadedError(f"{self._limit} pictures are being made already; ask again later")
+                raise self._overloaded()
             self._open[key] = now_s + _LOST_S
         try:
-            queue = self._open_queue()
-            if not self._is_filled(key):  # opening takes a while, in which another process may have got it
-                queue.enqueue([job_of(order)])
+            self._enqueue(order, is_again=is_again)
         except BaseException:
             self.forget(key)
             raise
+
+    def _enqueue(self, order: Order, *, is_again: bool) -> None:
+        queue = self._open_queue()
+        if self._is_filled(order.key):  # opening takes a while, in which another process may have got it
+            return
+        if not is_again and queue.count_queued(ON_DEMAND) >= self._limit:
+            raise self._overloaded()
+        queue.enqueue([job_of(order)])
+
+    def _overloaded(self) -> OverloadedError:
+        return OverloadedError(f"{self._limit} pictures are being made already; ask again later")
 
     def forget(self, key: str) -> None:
         """Count a picture no more: it is there, or nobody makes it."""

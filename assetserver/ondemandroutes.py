@@ -26,6 +26,7 @@ from .routes import public_fields
 from .semantics.targets import Target
 from .settings import Settings
 from .storage.pools import wait_future
+from .studios import open_studio
 
 
 class OnDemand:
@@ -55,6 +56,7 @@ class OnDemand:
             self._urls,
             self._find_files,
             self._workshop,
+            open_studio(settings.images),
             load_keys=self._load_ring,
             wants_signature=settings.images.signed,
             keeps_apart=bool(settings.uploads.media_url),

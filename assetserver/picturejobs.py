@@ -13,7 +13,6 @@ from typing import Protocol
 import msgspec
 
 from .errors import BlobMissingError, BusyError, ChildFailedError, JobFailedError, JobRefusedError, PictureRefusedError
-from .images.admission import MEGAPIXEL, Limits
 from .images.plan import Picture, Plan, Qualities, split_plan
 from .images.studio import Studio
 from .images.transform import Transform
@@ -26,13 +25,13 @@ from .pictures.storing import store_files
 from .settings import Settings
 from .settingtables import ImageSettings
 from .storage.blobs import BlobStore, Digest, LocalBlobs
+from .studios import longest_job_s
 from .uploads.records import NewPicture, Upload
 
 KIND = "image"
 RETRY = RetryPolicy(attempts=3, first_s=2.0, factor=5.0, longest_s=300.0)
 """A child that crashed or was starved is tried again soon: somebody waits for the picture."""
 
-_MARGIN_S = 60.0
 _PAUSES_S = (0.1, 0.3, 1.0, 3.0, 10.0)
 _DEVELOPED = 0.9
 """The share of the work that is done once all files are written."""
@@ -100,20 +99,19 @@ def _to_job(work: Work, prefix: str) -> NewJob:
 
 
 class PictureMaker:
-    """Makes pictures of uploads, in child processes, until it is closed. Nothing is started before it is needed."""
+    """Makes pictures of uploads in ``studio``, ``at_once`` of them, until it is closed."""
 
-    def __init__(self, images: ImageSettings, blobs: Blobs, scratch: str, pictures: Callable[[], MadePictures]) -> None:
-        pixels = images.limit_megapixels * MEGAPIXEL
-        limits = Limits(source_bytes=images.limit_bytes, pixels=pixels)
-        self._studio = Studio(limits, pixels_in_flight=images.concurrent * max(pixels, limits.animation_pixels))
+    def __init__(
+        self, studio: Studio, blobs: Blobs, scratch: str, pictures: Callable[[], MadePictures], at_once: int = 1
+    ) -> None:
+        self._studio = studio
         self._scratch = Scratch(scratch)
         self._blobs = blobs
         self._pictures = pictures
-        self.kind = Kind(self._handle, RETRY, images.concurrent, limits.wall_s + _MARGIN_S)
+        self.kind = Kind(self._handle, RETRY, at_once, longest_job_s(studio))
 
     def close(self) -> None:
-        """Kill what runs, and remove what it wrote."""
-        self._studio.close()
+        """Remove what was written; the studio was closed before."""
         self._scratch.close()
 
     def _handle(self, attempt: Attempt) -> Outcome:
@@ -147,9 +145,10 @@ class PictureMaker:
         A blob that goes in between is stored once more; records that are locked are waited for: the work is done.
         """
         names = [one.file for one in picture.variants]
-        later = None if work.later is None else _to_job(Work(work.picture, work.source, work.later), _LATER)
+        plan = _choose_later(work, picture)
+        later = None if plan is None else _to_job(Work(work.picture, work.source, plan), _LATER)
         for pause_s in _PAUSES_S:
-            made = _describe(picture, store_files(self._blobs, folder, names), work)
+            made = _describe(picture, store_files(self._blobs, folder, names), plan)
             try:
                 self._pictures().complete(attempt.lease, work.picture, made, self._is_stored, later)
             except BlobMissingError:
@@ -165,12 +164,17 @@ class PictureMaker:
         return self._blobs.size_of(digest) is not None
 
 
-def _describe(picture: Picture, digests: list[Digest], work: Work) -> Made:
+def _choose_later(work: Work, picture: Picture) -> Plan | None:
+    """Return what is still to be made: of what moves nothing, for AVIF would be a still."""
+    return None if picture.frames > 1 and work.plan.transform.anim else work.later
+
+
+def _describe(picture: Picture, digests: list[Digest], later: Plan | None) -> Made:
     variants = tuple(
         StoredVariant(format=one.format, width=one.width, height=one.height, size=one.size, sha256=digest)
         for one, digest in zip(picture.variants, digests, strict=True)
     )
-    return Made(variants=variants, look=_look(picture), pending=() if work.later is None else tuple(work.later.formats))
+    return Made(variants=variants, look=_look(picture), pending=() if later is None else tuple(later.formats))
 
 
 def _look(picture: Picture) -> Look | None:

@@ -323,7 +323,7 @@ class ImageSettings(Table, frozen=True, kw_only=True):
     signed: Annotated[bool, _about("Serve them to signed URLs alone, as `assetserver sign` makes them.")] = False
     presets: Annotated[dict[str, str], _about("Options by name: /image/NAME/PATH. Any may stand here.", _OPTIONS)] = {}
     patience_s: Annotated[float, _about("How long a first request waits before it gets a larger picture.", ge=0, le=10)] = 2.0
-    queue_limit: Annotated[int, _about("Most pictures that a server process waits for; then 503.", ge=1, le=100_000)] = 200
+    queue_limit: Annotated[int, _about("Most pictures that wait to be made on demand; then 503.", ge=1, le=100_000)] = 200
     at_once: Annotated[int, _about("Most pictures that a job worker makes at once on demand.", ge=1, le=64)] = 2
     cache_directory: Annotated[
         str, _about("Folder of what was made, shared with job workers; empty for cache/images in the data folder.", _PATH)

@@ -19,6 +19,7 @@ from .jobs.queue import JobQueue
 from .jobs.worker import Worker
 from .picturejobs import PictureMaker
 from .settings import Settings
+from .studios import open_studio
 from .workers import READY
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class _Process:
         self._channel = channel
         self._worker: Worker | None = None
         self._maker: PictureMaker | None = None
+        self._studio = open_studio(settings.images)
         self._is_stopping = False
 
     def run(self) -> int:
@@ -65,7 +67,7 @@ class _Process:
             self._maker = self._open_maker(records)
             self._worker = Worker(
                 queue,
-                job_kinds(self._settings, self._maker),
+                job_kinds(self._settings, self._studio, self._maker),
                 lease_s=jobs.lease_s,
                 grace_s=self._settings.server.graceful_shutdown_s,
                 keep_done_s=jobs.keep_done_s,
@@ -73,6 +75,7 @@ class _Process:
             )
             return 0 if self._is_stopping or self._worker.run() else EX_FAILURE
         finally:
+            self._studio.close()
             if self._maker is not None:
                 self._maker.close()
             records.close()
@@ -96,8 +99,8 @@ class _Process:
     def _open_maker(self, records: Records) -> PictureMaker | None:
         if not self._settings.images.enabled:
             return None
-        blobs = open_media_blobs(self._settings)
-        return PictureMaker(self._settings.images, blobs, studio_folder(self._settings), records.pictures)
+        blobs, scratch = open_media_blobs(self._settings), studio_folder(self._settings)
+        return PictureMaker(self._studio, blobs, scratch, records.pictures, self._settings.images.concurrent)
 
     def _open_queue(self, records: Records) -> JobQueue | None:
         """Return the jobs once there are records, or None if we are to end before."""

@@ -33,7 +33,7 @@ ROWS = (
         "tokencommands",
     }
     | {"admission", "firststart", "mediaroutes", "uploading", "workers", "origin", "descriptors"}
-    | {"jobcli", "jobcommands", "jobkinds", "kindnames", "picturejobs", "working"}
+    | {"jobcli", "jobcommands", "jobkinds", "kindnames", "picturejobs", "studios", "working"}
     | {"ondemand", "ondemandapi", "ondemandjobs", "ondemandladders", "ondemandorders", "ondemandroutes", "ondemandurls"},
 )
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}

@@ -515,6 +515,19 @@ def test_who_waits_too_long_gets_a_larger_picture_for_a_moment(start, photo):
     assert site.list_jobs() == [("queued", 0)]
 
 
+def test_what_stands_in_is_kept_by_nobody_who_may_not_keep_its_source(start, photo):
+    site = start({"ASSETSERVER_JOBS__WORKERS": "0", "ASSETSERVER_IMAGES__PATIENCE_S": "0"})
+    for name in ("own.jpg", "never.jpg"):
+        (site.folder / "site" / name).write_bytes(photo)
+    rules = "/own.jpg\n  Cache-Control: max-age=60, private\n/never.jpg\n  Cache-Control: no-transform, no-store\n"
+    (site.folder / "site" / "_headers").write_text(rules)
+    call(site.folder, "publish", site.folder / "site", "--prod")
+    wait_for(lambda: site.get("/never.jpg").status == 200, "the release")
+    assert site.get("/image/width=640/own.jpg", OLD).status == 503
+    got = site.get("/image/width=640/never.jpg", OLD)
+    assert (got.status, got["cache-control"]) == (200, "no-store")
+
+
 def test_the_nearest_larger_variant_stands_in(start, start_program):
     env = {"ASSETSERVER_JOBS__WORKERS": "0", "ASSETSERVER_IMAGES__PATIENCE_S": "0.1"}
     site = start(env)
@@ -551,6 +564,31 @@ def test_pictures_of_a_release_are_made_before_anybody_asks(start):
     assert site.list_jobs() == []
     call(site.folder, "publish", site.folder / "site", "--prod", "--images")
     assert len(site.list_jobs("ladder")) == 10  # but for what was refused, nothing is made again
+
+
+def test_larger_pictures_than_the_settings_let_in_are_not_made_smaller(start):
+    site = start({"ASSETSERVER_IMAGES__LIMIT_MEGAPIXELS": "1"})
+    got = site.get("/image/width=640/photo.jpg", OLD)
+    assert got.status == 422
+    assert "1.9 megapixels; the limit is 1" in got.problem()["detail"]
+
+
+def list_fork_servers(process: int) -> list[int]:
+    """Return which of a process and those that it started start children."""
+    below = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    found = [process] if b"forkserver" in Path(f"/proc/{process}/cmdline").read_bytes() else []
+    return found or [one for child in below for one in list_fork_servers(int(child))]
+
+
+def test_one_studio_counts_all_pixels_that_a_worker_has_in_flight(start, photo):
+    site = start()
+    path = site.upload(make_token(site.folder), "a.jpg", photo)
+    assert site.get("/image/width=640/photo.jpg", OLD).status == 200
+    call(site.folder, "publish", site.folder / "site", "--prod", "--images")
+    wait_for(lambda: {one[0] for one in site.list_jobs("ladder")} == {"done", "dead"}, "the ladders of a picture and of a text")
+    wait_for(lambda: {one[0] for one in site.list_jobs("image")} == {"done"}, "the upload's picture")
+    assert site.get(path).status == 200
+    assert len(list_fork_servers(site.program.process.pid)) == 1
 
 
 def test_a_full_queue_is_told(start):

@@ -52,6 +52,7 @@ _CLAIM = (
     .returning(*_COLUMNS)
 )
 _DUE = select(jobs.c.run_at).where(IS_QUEUED, jobs.c.kind == _KIND).order_by(jobs.c.run_at).limit(1)
+_WAITING = select(func.count()).select_from(jobs).where(IS_QUEUED, jobs.c.kind == _KIND)
 _MINE = update(jobs).where(jobs.c.id == _ID, jobs.c.lease_token == _TOKEN, IS_RUNNING)
 _FREED = {"lease_token": None, "lease_until": None}
 _COMPLETE = _MINE.values(state="done", progress=1.0, reason="", finished=_NOW, **_FREED)
@@ -138,6 +139,11 @@ class SqlJobs:
             found = [connection.execute(_DUE, {"the_kind": kind}).scalar() for kind in kinds]
             due = [one for one in found if one is not None]
             return min(due) - self._now(connection) if due else None
+
+    def count_queued(self, kind: str) -> int:
+        """Return how many jobs of a kind are queued; see ``JobQueue.count_queued``."""
+        with self._database.read() as connection:
+            return int(connection.execute(_WAITING, {"the_kind": kind}).scalar_one())
 
     def heartbeat(self, beats: Sequence[Beat], lease_s: float) -> list[Lease]:
         """Prolong leases; see ``JobQueue.heartbeat``."""

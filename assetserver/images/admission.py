@@ -6,11 +6,12 @@ Every refusal is a sentence for whoever uploaded the picture, with its number an
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from assetserver.errors import PictureRefusedError
+from assetserver.errors import ChildFailedError, PictureRefusedError
 
 from .headers import DamagedError, Facts, UnknownFormatError, read_facts
 
@@ -95,26 +96,45 @@ def estimate_bytes(facts: Facts) -> int:
     return total + (4 * facts.pixels * facts.frames if facts.frames > 1 else 0)
 
 
+_LOOK_S = 0.25
+
+
 class PixelGate:
     """Lets in as many pixels at once as memory allows, not as many pictures. One beyond the budget goes in alone.
 
-    May be used from any thread.
+    In the order in which they come, so that small ones keep out no large one for ever. May be used from any thread.
     """
 
     def __init__(self, budget: int) -> None:
         self._budget = budget
         self._inside = 0
+        self._waiting: deque[object] = deque()
         self._changed = threading.Condition()
 
     @contextmanager
-    def holding(self, pixels: int) -> Iterator[None]:
-        """Wait until ``pixels`` fit in, and count them until the block ends."""
+    def holding(self, pixels: int, is_wanted: Callable[[], bool] = lambda: True) -> Iterator[None]:
+        """Wait until ``pixels`` fit in, and count them until the block ends.
+
+        ``is_wanted`` is asked four times a second; raises ``ChildFailedError`` once it says no.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._inside == 0 or self._inside + pixels <= self._budget)
-            self._inside += pixels
+            self._enter(pixels, is_wanted)
         try:
             yield
         finally:
             with self._changed:
                 self._inside -= pixels
                 self._changed.notify_all()
+
+    def _enter(self, pixels: int, is_wanted: Callable[[], bool]) -> None:
+        turn = object()
+        self._waiting.append(turn)
+        try:
+            while self._waiting[0] is not turn or (self._inside and self._inside + pixels > self._budget):
+                if not is_wanted():
+                    raise ChildFailedError("nobody waits for it any more")
+                self._changed.wait(_LOOK_S)
+            self._inside += pixels
+        finally:
+            self._waiting.remove(turn)
+            self._changed.notify_all()

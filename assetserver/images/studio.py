@@ -79,7 +79,7 @@ class Studio:
         descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
         try:
             facts = admit(descriptor, os.fstat(descriptor).st_size, self.limits)
-            with self._gate.holding(facts.pixels * facts.frames):
+            with self._gate.holding(facts.pixels * facts.frames, is_wanted):
                 return self._develop(facts, plan, descriptor, folder, is_wanted)
         except BaseException:
             _empty(folder)

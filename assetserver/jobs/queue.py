@@ -58,6 +58,10 @@ class JobQueue(Protocol):
         """Return in how many seconds a job of these kinds is due, at most 0 if one is now, or None if none is queued."""
         ...
 
+    def count_queued(self, kind: str) -> int:
+        """Return how many jobs of a kind are queued, due or not."""
+        ...
+
     def heartbeat(self, beats: Sequence[Beat], lease_s: float) -> list[Lease]:
         """Prolong leases; return those that are lost: cancelled, or another worker's."""
         ...

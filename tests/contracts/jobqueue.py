@@ -104,9 +104,11 @@ class JobQueueContract:
         queue.enqueue([new(delay_s=60.0)])
         assert self.claim(queue) == []
         assert queue.next_due_s(["resize"]) == 60.0
+        assert (queue.count_queued("resize"), queue.count_queued("webhook")) == (1, 0)
         clock.now += 60
         assert queue.next_due_s(["resize"]) == 0.0
         assert len(self.claim(queue)) == 1
+        assert queue.count_queued("resize") == 0
 
     def test_an_empty_queue_is_never_due(self, queue):
         assert queue.next_due_s(["resize"]) is None

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 
+import anyio
 import pytest
 import uvicorn
 from starlette.applications import Starlette
@@ -24,6 +25,7 @@ from assetserver.delivery.protocol import AssetProtocol
 from assetserver.delivery.upgrades import UPGRADES
 
 LIMIT_S = 20.0
+PATIENCE_S = 2.0
 FIELDS = (
     "Host: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -39,6 +41,12 @@ async def echo(websocket) -> None:
                 await websocket.send_text(text)
 
 
+async def hesitate(websocket) -> None:
+    await anyio.sleep(3 * PATIENCE_S)
+    await websocket.accept()
+    await websocket.close()
+
+
 async def plain(_) -> PlainTextResponse:
     return PlainTextResponse("plain")
 
@@ -47,10 +55,15 @@ async def plain(_) -> PlainTextResponse:
 def serving(one: Gate | None = None, loop: str = "uvloop") -> Iterator[tuple[int, uvicorn.Server]]:
     @asynccontextmanager
     async def lifespan(_):
-        yield {GATE: one or Gate(100), UPGRADES: re.compile(rb"/live(?:\?.*)?")}
+        yield {GATE: one or Gate(100), UPGRADES: re.compile(rb"/(?:live|later)(?:\?.*)?")}
 
     app = Starlette(
-        routes=[WebSocketRoute("/live", echo), Route("/{rest:path}", plain, methods=["GET", "POST"])], lifespan=lifespan
+        routes=[
+            WebSocketRoute("/live", echo),
+            WebSocketRoute("/later", hesitate),
+            Route("/{rest:path}", plain, methods=["GET", "POST"]),
+        ],
+        lifespan=lifespan,
     )
     listener = socket.create_server(("127.0.0.1", 0), backlog=128)
     config = uvicorn.Config(
@@ -175,3 +188,31 @@ def test_a_client_that_takes_nothing_is_cut_off(monkeypatch):
         assert isinstance(next(client.events()), AcceptConnection)
         wire.sendall(client.send(TextMessage("x" * 4000)))
         wait_for(lambda: not server.server_state.connections, "the end of the connection")
+
+
+def send_much(wire: socket.socket, piece: bytes, limit_bytes: int) -> int:
+    """Send the same again and again; return how many bytes were taken until ``limit_bytes``, or for ``PATIENCE_S`` none."""
+    wire.settimeout(PATIENCE_S)
+    sent = 0
+    with suppress(TimeoutError):
+        while sent < limit_bytes:
+            sent += wire.send(piece)
+    return sent
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_what_comes_before_a_socket_is_let_in_is_not_piled_up(loop):
+    with serving(loop=loop) as (port, _), connect(port) as wire:
+        wire.sendall(f"GET /later HTTP/1.1\r\n{FIELDS}\r\n".encode())
+        assert send_much(wire, bytes(1 << 16), 128 << 20) < 64 << 20
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_answers_to_pings_that_nobody_takes_are_not_piled_up(loop):
+    pings = (b"\x89\xfd" + bytes(4) + bytes(125)) * 400
+    with serving(loop=loop) as (port, server), connect(port) as wire:
+        wire.sendall(f"GET /live HTTP/1.1\r\n{FIELDS}\r\n".encode())
+        assert wire.recv(4096).startswith(b"HTTP/1.1 101 ")
+        send_much(wire, pings, 32 << 20)
+        (one,) = server.server_state.connections
+        assert one.transport.get_write_buffer_size() < 1 << 20

@@ -224,6 +224,28 @@ def test_pixels_in_flight_are_bounded_and_a_large_picture_goes_alone():
     assert order == ["both", "500"]
 
 
+def test_small_pictures_do_not_overtake_a_large_one_that_waits():
+    gate = PixelGate(100)
+    order: list[str] = []
+    with gate.holding(60):
+        threads = [threading.Thread(target=hold, args=(gate, pixels, order)) for pixels in (90, 10)]
+        for thread in threads:
+            thread.start()
+            thread.join(0.2)
+        assert order == []
+    for thread in threads:
+        thread.join(10)
+    assert order == ["90", "10"]
+
+
+def test_who_is_not_wanted_any_more_waits_no_longer_and_holds_up_nobody():
+    gate = PixelGate(100)
+    with gate.holding(100), pytest.raises(ChildFailedError, match="nobody waits"), gate.holding(1, lambda: False):
+        pass
+    with gate.holding(100):
+        pass
+
+
 def hold(gate: PixelGate, pixels: int, order: list[str]) -> None:
     with gate.holding(pixels):
         order.append(str(pixels))

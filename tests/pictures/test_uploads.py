@@ -136,6 +136,15 @@ def test_a_picture_with_transparency_is_png_and_keeps_it(gallery):
         assert open_picture(gallery.ask("GET", one["url"])[2]).convert("RGBA").getchannel("A").getextrema()[0] < 20
 
 
+def test_what_moves_waits_for_no_avif(gallery):
+    frames = [draw(330, 200, seed) for seed in (11, 12)]
+    moving = write(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    before = len(json.loads(gallery.run("jobs", "list", "--json", "--kind", "image"))["jobs"])
+    image = gallery.settled(gallery.upload(moving, "a.gif")["id"])["image"]
+    assert (set(image["srcset"]), image["pending"]) == ({"webp", "png"}, [])
+    assert len(json.loads(gallery.run("jobs", "list", "--json", "--kind", "image"))["jobs"]) == before + 1
+
+
 def test_variants_of_a_signed_collection_want_a_signature(open_gallery):
     gallery = open_gallery(COLLECTIONS='[{"name": "private", "access": "signed"}]')
     upload = gallery.settled(gallery.upload(write(draw(320, 200, 9)), query="&collection=private")["id"])
