@@ -161,8 +161,8 @@ class SqlJobs:
             return complete_within(connection, lease, self._now(connection))
 
     def fail(self, lease: Lease, failure: Failure, retry_in_s: float) -> bool:
-        """Record that an attempt failed; see ``JobQueue.fail``."""
-        with self._database.write(alone=False) as connection:
+        """Record that an attempt failed; see ``JobQueue.fail``. Where a death means something, alone: others look at what it means."""
+        with self._database.write(alone=lease.job.kind in self._on_dead) as connection:
             return self._end_attempt(connection, lease, failure, self._now(connection), retry_in_s)
 
     def release(self, lease: Lease, *, was_begun: bool) -> bool:
@@ -180,7 +180,7 @@ class SqlJobs:
             dead = self._database.find_dead(ends)
             if not dead and min(ends.values()) >= self._now(connection):
                 return 0
-        with self._database.write(alone=False) as connection:
+        with self._database.write(alone=bool(self._on_dead)) as connection:
             over = _LEASED.where((jobs.c.lease_until < self._now(connection)) | jobs.c.worker.in_(dead))
             now = self._now(connection)
             return sum(

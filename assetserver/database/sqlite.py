@@ -40,6 +40,7 @@ PATIENCE_S = 5.0
 
 WAL_LIMIT_BYTES = 4 << 20
 _CONNECTIONS = 8
+_PAUSE_S = 0.01
 _WRITES = "assetserver_writes"
 
 
@@ -149,10 +150,24 @@ class SqliteDatabase:
 
     def _prepare(self, connection: Any, _: object) -> None:
         connection.isolation_level = None  # transactions begin where _begin says, not where the driver guesses
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        self._turn_to_wal(connection)
+        for pragma in ("synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}").close()
         if self.is_affected:
             connection.execute("PRAGMA wal_autocheckpoint=0").close()
+
+    def _turn_to_wal(self, connection: Any) -> None:
+        """Wait for others who turn a new file, too: SQLite itself has nobody wait who could wait for them in turn."""
+        deadline_s = time.monotonic() + self._patience_s
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode=WAL").close()
+            except self._driver.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() >= deadline_s:
+                    raise
+                time.sleep(_PAUSE_S)
+            else:
+                return
 
     def _checkpoint(self) -> None:
         """Move a WAL that has grown into the database, unless somebody else does: never two at once."""

@@ -290,7 +290,7 @@ def _count_held(size: int | None, offset: int) -> int:
 
 
 def _find(connection: Connection, upload_id: str) -> Upload:
-    row = connection.execute(_FIND, {"wanted": upload_id}).first()
+    row = None if "\0" in upload_id else connection.execute(_FIND, {"wanted": upload_id}).first()  # PostgreSQL takes no NUL
     if row is None:
         raise UploadMissingError(f"there is no upload {upload_id}")
     if row.gone is not None:

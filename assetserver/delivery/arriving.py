@@ -37,10 +37,13 @@ def offer_body(scope: Scope, exchange: Any) -> None:
 def give_piece(exchange: Any, piece: bytes) -> bytes:
     """Make ``piece`` what is known of a body of which nothing waits, and return what is left to be appended.
 
-    Uvicorn appends to an array, and copies that for ASGI: of what is bytes already, neither takes a copy.
+    Uvicorn appends to an array, and copies that for ASGI: of what is bytes already, neither takes a copy. What comes next is
+    appended to an array again, since bytes would be copied for each piece.
     """
     known: Exchange = exchange
     if known.body or known.response_complete:
+        if isinstance(known.body, bytes):
+            known.body = bytearray(known.body)
         return piece
     known.body = piece
     return b""

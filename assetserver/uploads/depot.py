@@ -234,13 +234,14 @@ class Depot:
             hashes = hash_whole(upload.expected)
             hashes.update([content])
             done = self._finish(upload, hashes, len(content), sniff(content[:HEAD_BYTES], upload.media_type))
+            recorded = self._with_jobs(change(done))
             with told_errors():
                 self._staging.store(upload.id, content, Digest(done.sha256))
                 self._blobs.confirm([Digest(done.sha256)])
         except BaseException as error:  # noqa: BLE001 - on this thread nobody else would hear of it
             outcome.set_exception(error)
         else:
-            self.commits.submit(self._with_jobs(change(done)), outcome, done)
+            self.commits.submit(recorded, outcome, done)
 
     def _with_jobs(self, change: Complete) -> Complete:
         picture = self._picture_of(change.upload)

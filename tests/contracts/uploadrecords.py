@@ -82,6 +82,8 @@ class UploadRecordsContract:
             self.make(records, Remove(upload(1).id, 6.0))
         with pytest.raises(UploadMissingError):
             records.find(upload(2).id)
+        with pytest.raises(UploadMissingError):
+            records.find(upload(2).id + "\0")
         assert records.forget_gone(5.0) == 0
         assert records.forget_gone(5.1) == 1
         with pytest.raises(UploadMissingError):

@@ -12,7 +12,7 @@ from assetserver.database import schema
 from assetserver.database.jobs import SqlJobs
 from assetserver.database.postgres import PostgresDatabase
 from assetserver.errors import BusyError, SchemaError, SettingsError, StorageError
-from assetserver.jobs.job import NewJob
+from assetserver.jobs.job import Failure, NewJob
 from assetserver.settings import load_settings
 
 NEW = [NewJob(kind="a", payload="{}")]
@@ -64,6 +64,24 @@ def test_a_reader_sees_one_moment_and_waits_for_nobody(postgresql):
         with postgresql.write() as connection:
             connection.execute(insert(schema.versions).values(version=7))
         assert versions(reader) == [schema.CURRENT]
+
+
+def test_what_a_dead_job_means_is_recorded_while_nobody_else_writes_alone(postgres):
+    """Else an upload of the same picture, which looks at it at that moment, would be told of nothing."""
+    first, second = (PostgresDatabase(url, patience_s=0.3) for url in [postgres.create_database()] * 2)
+    first.open()
+    queue = SqlJobs(second, on_dead={"a": lambda *_: ()})
+    queue.enqueue([*NEW, NewJob(kind="b", payload="{}")])
+    with_meaning, without = queue.claim("w", {"a": 1, "b": 1}, 0.0)
+    with first.write():
+        assert queue.fail(without, Failure("no", is_permanent=True), 0.0)
+        with pytest.raises(BusyError):
+            queue.fail(with_meaning, Failure("no", is_permanent=True), 0.0)
+        with pytest.raises(BusyError):
+            queue.sweep()
+    assert queue.fail(with_meaning, Failure("no", is_permanent=True), 0.0)
+    first.close()
+    second.close()
 
 
 def test_who_waits_too_long_for_another_that_writes_alone_is_told_to_come_again(postgres):

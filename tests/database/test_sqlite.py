@@ -143,6 +143,26 @@ def test_processes_that_start_together_migrate_once(path):
         assert process.returncode == 0, complaint
 
 
+def test_a_new_file_that_another_process_turns_to_wal_is_waited_for(path, monkeypatch, tmp_path):
+    (tmp_path / "data").mkdir()
+    other = choose_driver().connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    monkeypatch.setattr("assetserver.database.sqlite.time.sleep", lambda _: other.close())
+    database = SqliteDatabase(path)
+    database.open()
+    assert pragma(database, "journal_mode") == "wal"
+    database.close()
+
+
+def test_a_new_file_that_another_program_keeps_is_busy(path, tmp_path):
+    (tmp_path / "data").mkdir()
+    other = choose_driver().connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(BusyError, match="locked"):
+        SqliteDatabase(path, patience_s=0.1).open()
+    other.close()
+
+
 def test_who_waits_too_long_for_another_writer_is_told_to_come_again(database, path):
     other = SqliteDatabase(path)
     with other.write(), pytest.raises(BusyError) as caught, database.write():

@@ -5,11 +5,13 @@ import socket
 import threading
 import time
 from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 import uvicorn
 
 from assetserver.bodies import ARRIVING, Pace, RequestBody
+from assetserver.delivery.arriving import give_piece
 from assetserver.delivery.protocol import AssetProtocol
 from assetserver.errors import RateError
 
@@ -104,6 +106,18 @@ def test_body_that_pauses_for_a_moment_goes_on(client):
         time.sleep(0.05)
         client.sendall(piece)
     assert read_answers(client, 1) == [b"pieces:hello!"]
+
+
+def test_pieces_that_come_together_are_not_copied_again_for_each_one():
+    exchange = SimpleNamespace(body=bytearray(), response_complete=False)
+    bodies = []
+    for piece in (b"a", b"b", b"c"):
+        rest = give_piece(exchange, piece)  # as Uvicorn does next:
+        exchange.body += rest
+        bodies.append(exchange.body)
+    assert bodies[0] == b"a"
+    assert isinstance(bodies[0], bytes)
+    assert bodies[1] is bodies[2] == b"abc"
 
 
 def test_other_servers_offer_nothing():

@@ -695,6 +695,19 @@ def test_a_disk_that_refuses_a_file_that_is_all_here_is_told_and_nothing_stays(s
     assert store.staged() == {}
 
 
+def test_whatever_is_wrong_with_the_jobs_of_a_file_that_is_all_here_is_told_and_nothing_stays(store):
+    def refuse(_):
+        raise ZeroDivisionError
+
+    async def work():
+        store.service._depot._follow_up = refuse
+        with anyio.fail_after(10), pytest.raises(ZeroDivisionError):
+            await store.service.store(new(b"x"), b"x")
+
+    run(store, work)
+    assert (store.stored(), store.staged()) == (set(), {})
+
+
 def test_files_that_are_all_here_share_their_transactions_and_keep_their_order(store):
     commits, real = [], store.service._depot._write
 
