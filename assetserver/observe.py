@@ -34,8 +34,9 @@ FLUSH_S = 0.5
 TURN_LINES = 32
 PATIENCE_S = 2.0
 _FAILED = 500
-LIMIT_TURNS = 2048
-"""Most batches of lines that wait to be written; those beyond are dropped and counted, for the log must not eat the memory."""
+LIMIT_TURNS, LIMIT_WAITING = 2048, 32 << 20
+"""Most batches of lines that wait to be written, and characters in them: clients may send 64 KiB of what is logged with each
+request. Those beyond are dropped and counted, for the log must not eat the memory."""
 
 _MANY_TURNS = LIMIT_TURNS // 8
 """So many batches are not kept waiting for the next time to write."""
@@ -162,7 +163,8 @@ class LogWriter:
             self._stream.reconfigure(errors="backslashreplace")
         self._records: deque[Record | Brief] = deque()
         self._turns: deque[str] = deque()
-        self._dropped = 0
+        self._formatted = self._written = 0  # characters so far, each counted by one thread at a time
+        self._dropped = self._dropped_told = 0  # records, likewise
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
@@ -183,17 +185,18 @@ class LogWriter:
         with self._writing:
             with self._formatting:
                 self._format_records()
-            if self._dropped:
-                logger.warning("access log: %d records dropped; it is not read fast enough", self._dropped)
-                self._dropped = 0
+            if dropped := self._dropped - self._dropped_told:
+                logger.warning("access log: %d records dropped; it is not read fast enough", dropped)
+                self._dropped_told += dropped
             while turns := self._take_turns():
                 with suppress(OSError, ValueError), _alone(self._stream):  # the reader of a pipe is gone: serving goes on
                     self._stream.write(turns)
                     self._stream.flush()
+                self._written += len(turns)
 
     def _take_turn(self) -> None:
         """Format what has been taken, unless the writing thread is at it."""
-        if len(self._turns) >= LIMIT_TURNS:
+        if len(self._turns) >= LIMIT_TURNS or self._formatted - self._written >= LIMIT_WAITING:
             self._dropped += len(self._records)
             self._records.clear()
         elif self._formatting.acquire(blocking=False):
@@ -212,7 +215,9 @@ class LogWriter:
                 record = records.popleft()
                 lines.append(self._format(record) if isinstance(record, Record) else self._format_brief(record, prefix))
         if lines:
-            self._turns.append("\n".join(lines) + "\n")
+            turn = "\n".join(lines) + "\n"
+            self._formatted += len(turn)
+            self._turns.append(turn)
 
     def _take_turns(self) -> str:
         """Return the next lines to write, not too many: other processes wait meanwhile."""
@@ -326,10 +331,7 @@ def _format_brief_combined(brief: Brief, prefix: str) -> str:
     """Return what ``format_combined`` makes of ``_expand``, in less time where nothing has to be escaped."""
     started, client, told, describe, asked_of, _ = brief
     line, _, referer, agent = describe(asked_of)
-    if referer is None:
-        referer = b"-"
-    if agent is None:
-        agent = b"-"
+    referer, agent = b"-" if referer is None else referer, b"-" if agent is None else agent
     seen, said = line + referer, line + referer + agent
     is_plain = said.translate(_ESCAPED) == said and line[0] != _HEAD and line[-1] != _MARK
     if not is_plain or b"grant=" in seen or b"signature=" in seen:
@@ -340,7 +342,6 @@ def _format_brief_combined(brief: Brief, prefix: str) -> str:
 
 _ESCAPED = bytes(0 if byte in b'"\\\t' or byte > 126 else byte for byte in range(256))  # noqa: PLR2004 - beyond ASCII
 _HEAD, _MARK = b"H?"
-
 
 _BRIEF_FORMATS: Mapping[str, Callable[[Brief, str], str]] = {
     "combined": _format_brief_combined,

@@ -9,17 +9,13 @@ from typing import Any
 
 from .images.transform import LIMIT_TEXT
 from .ondemandurls import MOUNT
+from .problems import SCHEMA
 
 Json = dict[str, Any]
 
 _TEXT: Json = {"type": "string"}
 _KINDS = ("image/avif", "image/webp", "image/jpeg", "image/png", "image/gif")
 _PICTURE: Json = {"content": {kind: {} for kind in _KINDS}}
-_PROBLEM: Json = {
-    "type": "object",
-    "required": ["type", "title", "status", "detail"],
-    "properties": {"type": _TEXT, "title": _TEXT, "status": {"type": "integer"}, "detail": _TEXT},
-}
 _ANSWERS: dict[str, str] = {
     "400": "The options are not offered, or not without a signature; the detail names the option and what would do.",
     "403": "The signature is missing, not of this URL, or over.",
@@ -62,4 +58,4 @@ def describe_pictures() -> Json:
 
 
 def _describe_problem(text: str) -> Json:
-    return {"description": text, "content": {"application/problem+json": {"schema": _PROBLEM}}}
+    return {"description": text, "content": {"application/problem+json": {"schema": SCHEMA}}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from . import errors
 from .errors import AssetServerError
@@ -11,6 +12,14 @@ from .errors import AssetServerError
 TYPES = "urn:assetserver:problem:"
 NO_TYPE = "about:blank"
 """Where the status says all there is (RFC 9457 §4.2.1)."""
+
+_TEXT: dict[str, Any] = {"type": "string"}
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {"type": _TEXT, "title": _TEXT, "status": {"type": "integer"}, "detail": _TEXT},
+}
+"""What they are in descriptions for programs (OpenAPI)."""
 
 NAMES: Mapping[type[AssetServerError], str] = MappingProxyType(
     {

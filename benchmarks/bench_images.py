@@ -10,21 +10,20 @@ done, 1 something did not work.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import median
 
-from bench_publish import Row
-from machine import EX_INVALID, MIB, BenchError, choose_cores, clean_environment, describe_machine, pinned, say
+import values
+from machine import MIB, BenchError, choose_cores, clean_environment, pinned, say
 from peers import NODE, PHOTOGRAPH, VENV
 from PIL import Image, ImageChops
-from tables import format_table
+from values import Row
 
 from assetserver.images.geometry import choose_widths
 from assetserver.images.plan import LADDER, Plan, split_plan
@@ -149,41 +148,15 @@ def measure_quality(studio: Studio, source: str) -> Iterator[Row]:
         yield Row(f"SSIMULACRA2 at {width} pixels of width", score, "", "≥ 95", score >= 95)
 
 
-def read_arguments() -> argparse.Namespace:
-    """Return the command line's arguments."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--json", default="", metavar="PATH", help="where the numbers go [benchmarks/results/images.json]")
-    parser.add_argument("--quick", action="store_true", help="see that it works: small pictures, one round; into results/quick")
-    arguments = parser.parse_args()
-    arguments.json = arguments.json or os.path.join(HERE, "results", "quick" * arguments.quick, "images.json")
-    return arguments
-
-
-def main() -> int:
-    """Run the benchmark; return the exit code."""
-    arguments = read_arguments()
-    extent = QUICK if arguments.quick else Extent()
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="bench_images-") as folder, Studio() as studio, pinned({choose_cores().server}):
+def measure(folder: str, extent: Extent) -> Iterator[Row]:
+    """Measure everything of two photographs, on one core."""
+    with Studio() as studio, pinned({choose_cores().server}):
         large = make_photograph(os.path.join(folder, "large.jpg"), extent.large)
         usual = make_photograph(os.path.join(folder, "usual.jpg"), extent.usual)
-        rows += measure_ladder(studio, large, extent)
-        rows += measure_phases(studio, usual, extent)
-        rows += measure_quality(studio, large)
-    os.makedirs(os.path.dirname(os.path.abspath(arguments.json)), exist_ok=True)
-    machine = {key: value for key, value in describe_machine().items() if key != "wrk"}
-    results = {"machine": machine, "settings": asdict(extent), "rows": [asdict(row) for row in rows]}
-    print(*format_table(results), sep="\n")
-    with open(arguments.json, "w", encoding="utf-8") as file:
-        json.dump(results, file, indent=2)
-        file.write("\n")
-    say(f"numbers in {arguments.json}")
-    return 0
+        yield from measure_ladder(studio, large, extent)
+        yield from measure_phases(studio, usual, extent)
+        yield from measure_quality(studio, large)
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except BenchError as error:
-        say(str(error))
-        sys.exit(EX_INVALID)
+    sys.exit(values.run("images", __doc__, Extent(), QUICK, measure))

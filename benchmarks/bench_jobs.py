@@ -8,7 +8,6 @@ Prints Markdown on stdout, progress on stderr, and writes JSON. Needs Linux. Exi
 
 from __future__ import annotations
 
-import argparse
 import getpass
 import json
 import os
@@ -25,10 +24,10 @@ from dataclasses import asdict, dataclass
 from glob import glob
 from statistics import median, quantiles
 
-from bench_publish import Row
-from machine import EX_INVALID, BenchError, describe_machine, read_cpu_s, say
+import values
+from machine import BenchError, read_cpu_s, say
 from sqlalchemy import text
-from tables import format_table
+from values import Row
 
 from assetserver.database.connections import Database
 from assetserver.database.jobs import SqlJobs, enqueue_within
@@ -312,47 +311,15 @@ def apart(measure: Callable[[], list[Row]]) -> list[Row]:
     return [Row(**row) for row in json.loads(content)]
 
 
-# --- Telling -----------------------------------------------------------------------------------------------------------------
-
-
-def read_arguments() -> argparse.Namespace:
-    """Return the command line's arguments."""
-    results = os.path.join(os.path.dirname(os.path.abspath(__file__)), "results")
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--json", default="", metavar="PATH", help="where the numbers go [benchmarks/results/jobs.json]")
-    parser.add_argument("--quick", action="store_true", help="see that it works: a few jobs; into results/quick")
-    parser.add_argument("--folder", default=None, metavar="DIR", help="where to work, on the disk in question")
-    arguments = parser.parse_args()
-    arguments.json = arguments.json or os.path.join(results, "quick" * arguments.quick, "jobs.json")
-    return arguments
-
-
-def main() -> int:
-    """Run the benchmark; return the exit code."""
-    arguments = read_arguments()
-    plan = QUICK if arguments.quick else Plan()
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="bench_jobs-", dir=arguments.folder) as folder:
-        rows += measure_all(open_sqlite(folder), "SQLite", plan)
+def measure(folder: str, plan: Plan) -> Iterator[Row]:
+    """Measure everything in SQLite, and in PostgreSQL where that can be had."""
+    yield from measure_all(open_sqlite(folder), "SQLite", plan)
     try:
         with postgresql() as open_database:
-            rows += measure_all(open_database, "PostgreSQL", plan)
+            yield from measure_all(open_database, "PostgreSQL", plan)
     except BenchError as error:
         say(str(error))
-    os.makedirs(os.path.dirname(os.path.abspath(arguments.json)), exist_ok=True)
-    machine = {key: value for key, value in describe_machine().items() if key != "wrk"}
-    results = {"machine": machine, "settings": asdict(plan), "rows": [asdict(row) for row in rows]}
-    print(*format_table(results), sep="\n")
-    with open(arguments.json, "w", encoding="utf-8") as file:
-        json.dump(results, file, indent=2)
-        file.write("\n")
-    say(f"numbers in {arguments.json}")
-    return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except BenchError as error:
-        say(str(error))
-        sys.exit(EX_INVALID)
+    sys.exit(values.run("jobs", __doc__, Plan(), QUICK, measure))

@@ -8,7 +8,6 @@ Prints Markdown on stdout, progress on stderr, and writes JSON. Needs Linux. Exi
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import http.client
 import json
@@ -17,29 +16,27 @@ import random
 import resource
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import median, quantiles
 
+import values
 from machine import (
-    EX_INVALID,
     KIB,
     MIB,
     BenchError,
     choose_cores,
     clean_environment,
-    describe_machine,
     free_port,
     pinned,
     read_private_bytes,
     say,
     stop,
 )
-from tables import format_table
+from values import Row
 
 START_LIMIT_S = 60.0
 WATCH_S = 3.0
@@ -62,17 +59,6 @@ class Plan:
 
 
 QUICK = Plan(files=200, release=400, text_mib=1, hashed_mib=16, rounds=1)
-
-
-@dataclass(frozen=True)
-class Row:
-    """A measurement: ``goal`` in words, ``is_met`` where that can be told."""
-
-    what: str
-    value: float
-    unit: str
-    goal: str = ""
-    is_met: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -338,42 +324,11 @@ def ask_all(port: int, numbers: Iterable[int], *, until: bool = False) -> None:
                 time.sleep(POLL_S)
 
 
-# --- Telling -----------------------------------------------------------------------------------------------------------------
-
-
-def read_arguments() -> argparse.Namespace:
-    """Return the command line's arguments."""
-    results = os.path.join(os.path.dirname(os.path.abspath(__file__)), "results")
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--json", default="", metavar="PATH", help="where the numbers go [benchmarks/results/publish.json]")
-    parser.add_argument("--quick", action="store_true", help="see that it works: a few hundred files; into results/quick")
-    arguments = parser.parse_args()
-    arguments.json = arguments.json or os.path.join(results, "quick" * arguments.quick, "publish.json")
-    return arguments
-
-
-def main() -> int:
-    """Run the benchmark; return the exit code."""
-    arguments = read_arguments()
-    plan = QUICK if arguments.quick else Plan()
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="bench_publish-") as folder:
-        for measure in (measure_publishing, measure_cores, measure_hashing, measure_release):
-            rows += measure(folder, plan)
-    os.makedirs(os.path.dirname(os.path.abspath(arguments.json)), exist_ok=True)
-    machine = {key: value for key, value in describe_machine().items() if key != "wrk"}
-    results = {"machine": machine, "settings": asdict(plan), "rows": [asdict(row) for row in rows]}
-    print(*format_table(results), sep="\n")
-    with open(arguments.json, "w", encoding="utf-8") as file:
-        json.dump(results, file, indent=2)
-        file.write("\n")
-    say(f"numbers in {arguments.json}")
-    return 0
+def measure(folder: str, plan: Plan) -> Iterator[Row]:
+    """Measure everything, one after the other."""
+    for part in (measure_publishing, measure_cores, measure_hashing, measure_release):
+        yield from part(folder, plan)
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except BenchError as error:
-        say(str(error))
-        sys.exit(EX_INVALID)
+    sys.exit(values.run("publish", __doc__, Plan(), QUICK, measure))

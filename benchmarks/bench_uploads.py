@@ -10,10 +10,8 @@ Exit codes: 0 done, 1 something did not work.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import http.client
-import json
 import os
 import re
 import shutil
@@ -26,14 +24,14 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import median, quantiles
 
+import values
 from bench_publish import (
     POLL_S,
     PROGRAM,
     START_LIMIT_S,
-    Row,
     Watcher,
     minimal_files,
     run,
@@ -41,12 +39,10 @@ from bench_publish import (
     write,
 )
 from machine import (
-    EX_INVALID,
     MIB,
     BenchError,
     choose_cores,
     clean_environment,
-    describe_machine,
     free_port,
     pinned,
     read_cpu_s,
@@ -54,7 +50,7 @@ from machine import (
     stop,
 )
 from peers import PATH
-from tables import format_table
+from values import Row
 
 SETTINGS = {"ASSETSERVER_UPLOADS__RESERVE_BYTES": "0", "ASSETSERVER_UPLOADS__UNFINISHED_BYTES": str(1 << 40)}
 SETTINGS["ASSETSERVER_UPLOADS__TOKEN_UNFINISHED_BYTES"] = str(1 << 40)
@@ -369,46 +365,14 @@ def p99(times: list[float]) -> float:
     return quantiles(times, n=100)[98] if len(times) > 1 else times[0]
 
 
-# --- Telling -----------------------------------------------------------------------------------------------------------------
-
-
-def read_arguments() -> argparse.Namespace:
-    """Return the command line's arguments."""
-    results = os.path.join(os.path.dirname(os.path.abspath(__file__)), "results")
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--json", default="", metavar="PATH", help="where the numbers go [benchmarks/results/uploads.json]")
-    parser.add_argument("--quick", action="store_true", help="see that it works: a few small files; into results/quick")
-    parser.add_argument("--folder", default=None, metavar="DIR", help="where to work, on the disk in question")
-    arguments = parser.parse_args()
-    arguments.json = arguments.json or os.path.join(results, "quick" * arguments.quick, "uploads.json")
-    return arguments
-
-
-def main() -> int:
-    """Run the benchmark; return the exit code."""
-    arguments = read_arguments()
-    plan = QUICK if arguments.quick else Plan()
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="bench_uploads-", dir=arguments.folder) as folder:
-        data = os.path.join(folder, "data")
-        run("publish", write(os.path.join(folder, "site"), minimal_files(400)), "--data", data, "--prod", "--json")
-        for measure in (measure_large, measure_many, measure_small, measure_others):
-            say(measure.__doc__ or "")
-            rows += measure(folder, data, plan)
-    os.makedirs(os.path.dirname(os.path.abspath(arguments.json)), exist_ok=True)
-    machine = {key: value for key, value in describe_machine().items() if key != "wrk"}
-    results = {"machine": machine, "settings": asdict(plan), "rows": [asdict(row) for row in rows]}
-    print(*format_table(results), sep="\n")
-    with open(arguments.json, "w", encoding="utf-8") as file:
-        json.dump(results, file, indent=2)
-        file.write("\n")
-    say(f"numbers in {arguments.json}")
-    return 0
+def measure(folder: str, plan: Plan) -> Iterator[Row]:
+    """Measure everything, one after the other, on a server of a site with some files."""
+    data = os.path.join(folder, "data")
+    run("publish", write(os.path.join(folder, "site"), minimal_files(400)), "--data", data, "--prod", "--json")
+    for part in (measure_large, measure_many, measure_small, measure_others):
+        say(part.__doc__ or "")
+        yield from part(folder, data, plan)
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except BenchError as error:
-        say(str(error))
-        sys.exit(EX_INVALID)
+    sys.exit(values.run("uploads", __doc__, Plan(), QUICK, measure))

@@ -101,6 +101,24 @@ def test_a_log_that_nobody_reads_drops_records_and_says_so(monkeypatch: Any, cap
     assert len(stream.getvalue().splitlines()) == 25
 
 
+def test_long_lines_that_nobody_reads_fill_no_memory(monkeypatch: Any, caplog: Any) -> None:
+    monkeypatch.setattr("assetserver.observe.LIMIT_WAITING", 1 << 20)
+    monkeypatch.setattr(LogWriter, "_start", lambda _: None)  # whoever writes is stuck
+    stream = io.StringIO()
+    writer = LogWriter("combined", stream)
+    for _ in range(20 * TURN_LINES):
+        writer.append(record(headers=[(b"referer", b"x" * (32 << 10))]))
+    writer.flush()
+    assert len(stream.getvalue()) < 3 << 20
+    assert f"{19 * TURN_LINES} records dropped" in caplog.text
+    for _ in range(TURN_LINES):
+        writer.append(record(headers=[(b"referer", b"x" * (32 << 10))]))
+    caplog.clear()
+    writer.flush()
+    assert stream.getvalue().count("\n") == 2 * TURN_LINES, "what was written makes room"
+    assert not caplog.text
+
+
 def test_lines_wait_no_longer_when_there_are_many(monkeypatch: Any) -> None:
     monkeypatch.setattr("assetserver.observe.FLUSH_S", 60)
     stream = io.StringIO()

@@ -1,4 +1,4 @@
-"""Rendered answers, ready to write: what the slow path sent for a request, repeated for the next ones like it (invariant 5).
+"""Rendered answers, ready to write: what the slow path sent for a request, repeated for the next ones like it (invariant 4).
 
 Two ways lead to an answer. The bytes of a whole request, seen before: the same bytes are the same request. Or its target, Host
 and deciding fields, once they have been read (``leanrequest``). Either way the answer stands only as long as its ``Claim``

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from assetserver.problems import SCHEMA
+
 Json = dict[str, Any]
 
 _TEXT: Json = {"type": "string"}
@@ -50,12 +52,7 @@ _READY: Json = {
     "type": "object",
     "properties": {"id": _DIGEST, "existed": {"type": "boolean"}, "missing": {"type": "array", "items": _DIGEST}},
 }
-_PROBLEM: Json = {
-    "type": "object",
-    "required": ["type", "title", "status", "detail"],
-    "properties": {"type": _TEXT, "title": _TEXT, "status": {"type": "integer"}, "detail": _TEXT},
-}
-_MISSING: Json = {**_PROBLEM, "properties": {**_PROBLEM["properties"], "missing": {"type": "array", "items": _DIGEST}}}
+_MISSING: Json = {**SCHEMA, "properties": {**SCHEMA["properties"], "missing": {"type": "array", "items": _DIGEST}}}
 
 _PROBLEMS = {
     "400": "The request makes no sense.",
@@ -95,7 +92,7 @@ def _problems(*statuses: str) -> Json:
     return {
         status: {
             "description": _PROBLEMS[status],
-            "content": {"application/problem+json": {"schema": _MISSING if status == "409" else _PROBLEM}},
+            "content": {"application/problem+json": {"schema": _MISSING if status == "409" else SCHEMA}},
         }
         for status in sorted({*statuses, *_ANY})
     }

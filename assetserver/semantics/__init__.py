@@ -1,4 +1,4 @@
 """HTTP as values: parse fields, select a representation, evaluate preconditions, cut ranges, plan the response.
 
-Pure by invariant 4: nothing here awaits, opens, sleeps or reads the clock; the architecture test holds it.
+Pure by invariant 3: nothing here awaits, opens, sleeps or reads the clock; the architecture test holds it.
 """

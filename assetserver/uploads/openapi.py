@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from assetserver.access.grants import GrantRequest
+from assetserver.problems import SCHEMA
 
 from .answers import PROBLEM_TYPE
 from .pictureschema import IMAGE
@@ -80,11 +81,6 @@ _UPLOAD: Json = {
         "image": IMAGE,
     },
 }
-_PROBLEM: Json = {
-    "type": "object",
-    "required": ["type", "title", "status", "detail"],
-    "properties": {"type": _TEXT, "title": _TEXT, "status": {"type": "integer"}, "detail": _TEXT},
-}
 
 
 def describe_api(public_url: str = "", version: str = "1") -> Json:
@@ -117,7 +113,7 @@ def describe_api(public_url: str = "", version: str = "1") -> Json:
             "/-/api/collections": {"get": _COLLECTIONS},
         },
         "components": {
-            "schemas": {"Upload": _UPLOAD, "Problem": _PROBLEM, **_GRANT_SCHEMAS},
+            "schemas": {"Upload": _UPLOAD, "Problem": SCHEMA, **_GRANT_SCHEMAS},
             "responses": {status: _describe_problem(text) for status, text in _PROBLEMS.items()},
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "description": "assetserver token create"}},
         },

@@ -19,6 +19,9 @@ from assetserver.jobs.retry import RetryPolicy
 
 START = 1_800_000_000.0
 LEASE_S = 10.0
+NEVER_S = 600.0
+"""Longer than a test may take: one that nobody wakes fails."""
+
 WAITS = RetryPolicy(first_s=100.0, factor=10.0, longest_s=1e6)
 
 
@@ -365,9 +368,9 @@ class JobQueueContract:
         with self.living(queue, "w1") as listener:
             self.settle(listener)
             listener.ring()
-            listener.wait(60)
+            listener.wait(NEVER_S)
             threading.Timer(0.05, listener.ring).start()
-            listener.wait(60)
+            listener.wait(NEVER_S)
 
     def settle(self, listener) -> None:
         """Take what rang before."""
@@ -377,7 +380,7 @@ class JobQueueContract:
     def wait_until(self, listener, condition: Callable[[], bool]) -> None:
         """Return once the condition holds, woken and not by polling: the test's own time limit ends a wait for nothing."""
         for _ in range(10):
-            listener.wait(60)
+            listener.wait(NEVER_S)
             if condition():
                 return
         pytest.fail("it was woken, and for nothing")

@@ -52,6 +52,8 @@ def test_whatever_is_killed_every_upload_ends_once(killed):
         killed.wait(lambda: chance.random() < 0.2)
         kill_one(killed, chance)
         killed.wait(lambda: can_answer(killed))
+    assert good
+    assert bad
     for upload_id in good:
         image = killed.settled(upload_id)["image"]
         assert image["state"] == "ready", image

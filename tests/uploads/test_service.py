@@ -588,15 +588,20 @@ def test_nothing_is_opened_before_something_is_uploaded(store, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_many_small_files_share_their_transactions(store):
-    commits, real = [], store.service._depot._write
+@pytest.fixture
+def commits(store):
+    """How many changes each transaction had."""
+    sizes, real = [], store.service._depot._write
 
     def write(changes):
-        commits.append(len(changes))
+        sizes.append(len(changes))
         return real(changes)
 
     store.service._depot.commits._write = write
+    return sizes
 
+
+def test_many_small_files_share_their_transactions(store, commits):
     async def work():
         async with anyio.create_task_group() as tasks:
             for number in range(100):
@@ -708,15 +713,7 @@ def test_whatever_is_wrong_with_the_jobs_of_a_file_that_is_all_here_is_told_and_
     assert (store.stored(), store.staged()) == (set(), {})
 
 
-def test_files_that_are_all_here_share_their_transactions_and_keep_their_order(store):
-    commits, real = [], store.service._depot._write
-
-    def write(changes):
-        commits.append(len(changes))
-        return real(changes)
-
-    store.service._depot.commits._write = write
-
+def test_files_that_are_all_here_share_their_transactions_and_keep_their_order(store, commits):
     async def work():
         async with anyio.create_task_group() as tasks:
             for number in range(100):
