@@ -161,7 +161,7 @@ class SqlJobs:
             return complete_within(connection, lease, self._now(connection))
 
     def fail(self, lease: Lease, failure: Failure, retry_in_s: float) -> bool:
-        """Record that an attempt failed; see ``JobQueue.fail``. Where a death means something, alone: others look at what it means."""
+        """Record that an attempt failed; see ``JobQueue.fail``. Alone where a death means something: others look at that."""
         with self._database.write(alone=lease.job.kind in self._on_dead) as connection:
             return self._end_attempt(connection, lease, failure, self._now(connection), retry_in_s)
 
