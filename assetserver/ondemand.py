@@ -40,7 +40,7 @@ from .errors import (
 )
 from .images.headers import Facts
 from .images.studio import Studio
-from .ondemandjobs import Order, Pool, order_picture
+from .ondemandjobs import Order, Pool, Subject, order_picture
 from .ondemandorders import Workshop
 from .ondemandurls import MOUNT, PictureUrls, Wanted
 from .semantics.picturetypes import PictureClass, select_picture_class
@@ -114,7 +114,7 @@ class PictureFiles(AssetFiles):
     """Serves pictures made of what ``find_files`` finds.
 
     Args:
-        urls: Which options there are.
+        urls: Which options there are, and what is so of every picture.
         find_files: Says who serves the source.
         workshop: Where pictures are got.
         studio: Looks at headers; makes nothing here.
@@ -229,8 +229,8 @@ class PictureFiles(AssetFiles):
     async def _choose(self, asked: _Request, source: PictureSource) -> Order:
         """Return what has to be made. Raises ``PictureRefusedError`` for what the header already shows."""
         facts = await self._look(source)
-        is_animated = facts.frames > 1
-        return order_picture(source.pool, source.digest.hex(), asked.wanted.transform, asked.kind, is_animated=is_animated)
+        subject = Subject(source.pool, source.digest.hex(), facts.frames > 1)
+        return order_picture(self._urls.common, subject, asked.wanted.transform, asked.kind)
 
     async def _look(self, source: PictureSource) -> Facts:
         """Return what the header of a source says, looked at once for each content."""

@@ -7,14 +7,14 @@ with the order's key; a worker that finds its picture there has nothing to do, s
 from __future__ import annotations
 
 import os
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from .data import data_folder, open_library, open_media_blobs
 from .delivery.variantstore import VariantStore
 from .errors import ChildFailedError, JobFailedError, JobRefusedError, PictureRefusedError
-from .images.plan import Plan, PlanFormat
+from .images.plan import Plan, PlanFormat, Qualities
 from .images.studio import Studio
 from .images.transform import Transform
 from .jobs.attempt import Attempt, Kind, Outcome
@@ -53,11 +53,35 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.plan.digest(self.source)
 
 
-def order_picture(pool: Pool, source: str, transform: Transform, accepted: PictureClass, *, is_animated: bool) -> Order:
-    """Return the order of what ``transform`` means for clients of a class, of a blob that is animated or not."""
-    kind, moves = choose_format(transform, accepted, is_animated=is_animated)
-    transform = msgspec.structs.replace(transform, format="auto", onerror="", anim=moves or not is_animated)
-    return Order(pool, source, Plan(transform=transform, widths=(), formats=(kind,), has_placeholder=False))
+class Subject(NamedTuple):
+    """What a picture is made of: the blob ``source`` (its SHA-256) of ``pool``, and whether it moves."""
+
+    pool: Pool
+    source: str
+    is_animated: bool = False
+
+
+def order_picture(common: Plan, subject: Subject, transform: Transform, accepted: PictureClass) -> Order:
+    """Return the order of what ``transform`` means for clients of a class, made as the settings say (``common_plan``).
+
+    Of those only what counts for the picture is part of its key: another quality of AVIF makes no JPEG anew.
+    """
+    kind, moves = choose_format(transform, accepted, is_animated=subject.is_animated)
+    plan = msgspec.structs.replace(
+        common,
+        transform=msgspec.structs.replace(
+            transform,
+            format="auto",
+            onerror="",
+            anim=moves or not subject.is_animated,
+            metadata="copyright" if "copyright" in (transform.metadata, common.transform.metadata) else "none",
+        ),
+        widths=(),
+        formats=(kind,),
+        qualities=Qualities() if transform.quality else common.qualities.only(kind),
+        has_placeholder=False,
+    )
+    return Order(subject.pool, subject.source, plan)
 
 
 def choose_format(transform: Transform, accepted: PictureClass, *, is_animated: bool) -> tuple[PlanFormat, bool]:

@@ -22,7 +22,7 @@ import schemathesis
 from click.testing import CliRunner
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance
@@ -564,6 +564,31 @@ def test_pictures_of_a_release_are_made_before_anybody_asks(start):
     assert site.list_jobs() == []
     call(site.folder, "publish", site.folder / "site", "--prod", "--images")
     assert len(site.list_jobs("ladder")) == 10  # but for what was refused, nothing is made again
+
+
+def test_what_the_settings_say_of_all_pictures_is_so_on_demand_and_ahead(start):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Artist] = "Ada"
+    qualities = {"JPEG": 31, "WEBP": 12, "AVIF": 13}
+    env = {f"ASSETSERVER_IMAGES__{name}_QUALITY": str(value) for name, value in qualities.items()}
+    env["ASSETSERVER_IMAGES__KEEP_COPYRIGHT"] = "true"
+    site = start(env)
+    (site.folder / "site" / "ada.jpg").write_bytes(encode(make_photo(700, 500), "JPEG", exif=exif))
+    call(site.folder, "publish", site.folder / "site", "--prod")
+    wait_for(lambda: site.get("/ada.jpg").status == 200, "the new release")
+    asked = {kind: f"/image/width=640,format={kind.lower()}/ada.jpg" for kind in qualities}
+    got = {kind: site.get(path) for kind, path in asked.items()}
+    assert {one.open().getexif()[ExifTags.Base.Artist] for one in got.values()} == {"Ada"}
+    assert got["JPEG"].open().quantization == Image.open(io.BytesIO(encode(make_photo(8, 8), "JPEG", quality=31))).quantization
+    for kind in ("WEBP", "AVIF"):  # their files do not tell: nearly as small as with this quality, and not as with the default
+        again = got["JPEG"].open()
+        assert len(got[kind].content) < len(encode(again, kind, quality=40))
+    call(site.folder, "publish", site.folder / "site", "--prod", "--images", env=env)
+    wait_for(lambda: {state for state, _ in site.list_jobs("ladder")} <= {"done", "dead"}, "the end of all ladders")
+    before = len(site.list_jobs())
+    for fields in (CHROMIUM, SAFARI, OLD):
+        assert site.get("/image/width=320/ada.jpg", fields).open().getexif()[ExifTags.Base.Artist] == "Ada"
+    assert len(site.list_jobs()) == before
 
 
 def test_larger_pictures_than_the_settings_let_in_are_not_made_smaller(start):
