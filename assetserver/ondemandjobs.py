@@ -95,24 +95,24 @@ def choose_format(transform: Transform, accepted: PictureClass, *, is_animated: 
 
 
 def open_variants(settings: Settings) -> VariantStore:
-    """Return where pictures made on demand are kept; nothing is opened yet."""
+    """Return where pictures made on demand are kept: one for each process, which counts what it adds. Opens nothing yet."""
     folder = settings.images.cache_directory or os.path.join(data_folder(settings), "cache", "images")
     return VariantStore(folder, settings.images.cache_limit_bytes)
 
 
-def picture_kind(settings: Settings, studio: Studio) -> Kind:
-    """Return what makes pictures in a worker, in ``studio``."""
-    maker = _PictureMaker(settings, studio)
+def picture_kind(settings: Settings, studio: Studio, store: VariantStore) -> Kind:
+    """Return what makes pictures in a worker, in ``studio``, for ``store``."""
+    maker = _PictureMaker(settings, studio, store)
     return Kind(maker.make, retry=RETRY, at_once=settings.images.at_once, limit_s=longest_job_s(studio))
 
 
 class _PictureMaker:
     """Makes what is ordered, in child processes."""
 
-    def __init__(self, settings: Settings, studio: Studio) -> None:
+    def __init__(self, settings: Settings, studio: Studio, store: VariantStore) -> None:
         library, media = open_library(settings), open_media_blobs(settings)
         self._blobs = {"releases": library.blobs, "media": media}
-        self._store = open_variants(settings)
+        self._store = store
         self._studio = studio
 
     def make(self, attempt: Attempt) -> Outcome:
@@ -136,14 +136,14 @@ class _PictureMaker:
             except FileNotFoundError as error:
                 raise JobRefusedError("the picture that it is to be made of is not there any more") from error
             except PictureRefusedError as error:
-                self._store.refuse(order.key, error.reason, REFUSED_S)
+                self._store.refuse(order.key, error.reason, REFUSED_S, order.source)
                 raise JobRefusedError(error.reason) from error
             except ChildFailedError as error:
                 if attempt.job.attempts >= attempt.job.max_attempts:
-                    self._store.refuse(order.key, error.reason, FAILED_S)
+                    self._store.refuse(order.key, error.reason, FAILED_S, order.source)
                 raise JobFailedError(error.reason, signal=error.signal) from error
             (variant,) = made.picture.variants
-            self._store.keep(order.key, os.path.join(folder, variant.file), MEDIA_TYPES[variant.format])
+            self._store.keep(order.key, os.path.join(folder, variant.file), MEDIA_TYPES[variant.format], order.source)
 
 
 def job_of(order: Order) -> NewJob:

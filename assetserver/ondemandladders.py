@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 
 import msgspec
 
@@ -19,7 +20,7 @@ from .images.transform import Transform
 from .jobs.attempt import Attempt, Kind, Outcome
 from .jobs.job import LATER, NewJob, content_key
 from .kindnames import LADDER
-from .ondemandjobs import MEDIA_TYPES, RETRY, Subject, open_variants, order_picture
+from .ondemandjobs import FAILED_S, MEDIA_TYPES, REFUSED_S, RETRY, Subject, open_variants, order_picture
 from .releases.library import Library
 from .releases.manifest import ReleaseId
 from .semantics.mediatypes import media_type_of
@@ -57,15 +58,15 @@ def list_ladder_jobs(settings: Settings, library: Library, release: ReleaseId) -
     return [_to_job(ladder, priority) for ladder, priority in ladders if not _is_begun(store, ladder)]
 
 
-def ladder_kind(settings: Settings, library: Library, studio: Studio) -> Kind:
-    """Return what makes ladders in a worker, in ``studio``."""
-    return Kind(_LadderMaker(settings, library, studio).make, retry=RETRY, limit_s=longest_job_s(studio))
+def ladder_kind(library: Library, studio: Studio, store: VariantStore) -> Kind:
+    """Return what makes ladders in a worker, in ``studio``, for ``store``."""
+    return Kind(_LadderMaker(library, studio, store).make, retry=RETRY, limit_s=longest_job_s(studio))
 
 
 class _LadderMaker:
-    def __init__(self, settings: Settings, library: Library, studio: Studio) -> None:
+    def __init__(self, library: Library, studio: Studio, store: VariantStore) -> None:
         self._library = library
-        self._store = open_variants(settings)
+        self._store = store
         self._studio = studio
 
     def make(self, attempt: Attempt) -> Outcome:
@@ -83,16 +84,24 @@ class _LadderMaker:
                 plan = _plan_of(ladder, moves=moves)
                 made = self._studio.make(source, plan, folder, is_wanted=lambda: not attempt.is_lost)
                 for key, variant in assign_variants(ladder, made.picture):
-                    self._store.keep(key, os.path.join(folder, variant.file), MEDIA_TYPES[variant.format])
+                    self._store.keep(key, os.path.join(folder, variant.file), MEDIA_TYPES[variant.format], ladder.source)
         except PictureRefusedError as error:
+            self._remember(ladder, error.reason, REFUSED_S)
             raise JobRefusedError(error.reason) from error
         except ChildFailedError as error:
+            if attempt.job.attempts >= attempt.job.max_attempts:
+                self._remember(ladder, error.reason, FAILED_S)
             raise JobFailedError(error.reason, signal=error.signal) from error
         except FileNotFoundError as error:
             raise JobRefusedError("the picture is not there any more; its release was removed") from error
         except OSError as error:
             raise JobFailedError(f"the pictures cannot be kept: {error.strerror}: {error.filename}") from error
         return Outcome.DONE
+
+    def _remember(self, ladder: Ladder, reason: str, keep_s: float) -> None:
+        """Note why there is no ladder: visitors are told for ``keep_s``, and it counts as begun."""
+        with suppress(OSError):  # then it is tried again
+            self._store.refuse(_first_key_of(ladder, moves=False), reason, keep_s, ladder.source)
 
 
 def assign_variants(ladder: Ladder, picture: Picture) -> Iterator[tuple[str, Variant]]:
@@ -129,9 +138,12 @@ def _key_of(ladder: Ladder, accepted: PictureClass, width: int, *, moves: bool) 
 
 
 def _is_begun(store: VariantStore, ladder: Ladder) -> bool:
-    """Tell whether there is anything of a ladder: then it was made before, and what the cache lost is made on demand."""
-    first = ladder.classes[0], ladder.widths[0]
-    return any(store.is_known(_key_of(ladder, *first, moves=moves)) for moves in (False, True))
+    """Tell whether there is anything of a ladder, if only why there is none: what the cache lost is made on demand."""
+    return any(store.is_known(_first_key_of(ladder, moves=moves)) for moves in (False, True))
+
+
+def _first_key_of(ladder: Ladder, *, moves: bool) -> str:
+    return _key_of(ladder, ladder.classes[0], ladder.widths[0], moves=moves)
 
 
 def _to_job(ladder: Ladder, priority: int) -> NewJob:

@@ -255,6 +255,32 @@ def test_what_moves_moves_as_webp_and_stands_still_elsewhere(start):
     assert site.get(f"/image/width=320,format=avif{path}").open().format == "AVIF"
 
 
+@pytest.mark.parametrize("by", ["id", "name"])
+def test_nothing_is_served_of_an_upload_that_was_removed_and_nothing_of_it_stays(start, photo, by):
+    site = start({"ASSETSERVER_SERVER__WORKERS": "2"})
+    token = make_token(site.folder)
+    other = site.upload(token, "other.jpg", photo)
+    fields = {"Authorization": f"Bearer {token}", "Tus-Resumable": "1.0.0"}
+    got = site.get("/uploads/by-name/photo.jpg", fields, method="PUT", body=encode(make_photo(blue=1), "JPEG"))
+    (upload,) = json.loads(got.content)["uploads"]
+    path = upload["url"] if by == "id" else "/media/by-name/photo.jpg"
+    asked = [f"/image/{options}{path}" for options in ("width=320,format=jpeg", "width=640,format=webp")]
+    for _ in range(5):  # in both workers, and from their memory
+        assert [site.get(one).status for one in asked] == [200, 200]
+    assert site.get(f"/image/width=320,format=jpeg{other}").status == 200
+    assert site.get(f"/uploads/{upload['id']}", fields, method="DELETE").status == 204
+    for _ in range(5):
+        for one in asked:
+            assert site.get(one).status == 404
+            assert site.get(one, method="HEAD").status == 404
+            assert site.get(one, {"Range": "bytes=0-9"}).status == 404
+    for worker in job_workers_of(site):
+        os.kill(worker, signal.SIGKILL)  # the next one looks when it begins, and needs not be waited for
+    wait_for(lambda: sum(one.is_file() for one in site.cache().rglob("*")) == 2, "the end of two pictures of three")
+    assert site.get(f"/image/width=320,format=jpeg{other}").status == 200
+    assert site.get(other).status == 200
+
+
 # What is asked
 
 
@@ -563,7 +589,9 @@ def test_pictures_of_a_release_are_made_before_anybody_asks(start):
         assert site.get("/image/width=320/small.png", fields).open().size == (100, 50)
     assert site.list_jobs() == []
     call(site.folder, "publish", site.folder / "site", "--prod", "--images")
-    assert len(site.list_jobs("ladder")) == 10  # but for what was refused, nothing is made again
+    assert len(site.list_jobs("ladder")) == 8  # nothing is tried again, not what was refused either
+    got = site.get("/image/width=320/text.jpg", OLD)
+    assert (got.status, got.problem()["type"]) == (422, "urn:assetserver:problem:picture-refused")
 
 
 def test_what_the_settings_say_of_all_pictures_is_so_on_demand_and_ahead(start):

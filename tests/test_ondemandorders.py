@@ -2,11 +2,13 @@
 
 import pytest
 
+from assetserver.delivery.variantstore import VariantStore
 from assetserver.errors import OverloadedError
 from assetserver.images.plan import Plan, Qualities
 from assetserver.images.transform import Transform
 from assetserver.ondemandjobs import Order, Subject, order_picture
 from assetserver.ondemandorders import Orders
+from assetserver.ondemandsweep import CacheSweep
 from assetserver.picturejobs import choose_plan
 from assetserver.settingtables import ImageSettings
 from assetserver.studios import common_plan
@@ -52,6 +54,31 @@ def test_what_is_on_its_way_for_long_is_ordered_again_though_the_queue_is_full()
     queue.keys = ["another"]
     orders.place(order(1))
     assert queue.keys == ["another", order(1).key]
+
+
+def test_the_cache_is_looked_through_after_removals_and_once_an_hour(tmp_path):
+    store, sources, mark, now_s = VariantStore(str(tmp_path), 1 << 20), {"ab" * 32, "cd" * 32}, b"1", 0.0
+    sweep = CacheSweep(store, lambda digest: digest in sources, lambda: mark, lambda: now_s)
+
+    def refuse(source: str) -> None:
+        store.refuse(source, "it is broken", 3600.0, source)
+
+    for source in sources:
+        refuse(source)
+    assert [sweep.look() for _ in range(3)] == [0, 0, 0]
+    sources.remove("cd" * 32)
+    assert sweep.look() == 0  # nobody told
+    mark = b"2"
+    assert [sweep.look(), sweep.look()] == [1, 0]
+    mark = b"3"
+    assert sweep.look() == 0
+    refuse("cd" * 32)  # the job was at work meanwhile, or the blob not gone yet
+    assert [sweep.look(), sweep.look()] == [1, 0]
+    refuse("cd" * 32)
+    now_s += 3599.0
+    assert sweep.look() == 0
+    now_s += 2.0
+    assert sweep.look() == 1
 
 
 def test_orders_are_made_as_the_settings_say_of_all_pictures():
