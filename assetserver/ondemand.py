@@ -30,6 +30,7 @@ from .delivery.livefolder import Entry
 from .delivery.mediafiles import ADMITTED
 from .delivery.requests import encoded_prefix, query_suffix, raw_path, read_request
 from .delivery.variantfolder import VARY, VariantEntry, VariantFolder, dress, make_entry
+from .delivery.variantstore import StoredPicture
 from .errors import (
     AssetServerError,
     ForbiddenError,
@@ -255,9 +256,9 @@ class PictureFiles(AssetFiles):
     # The answer
 
     async def _deliver(self, asked: _Request, source: PictureSource, order: Order) -> Response:
-        path = AssetPath(f"{id(source.files)}/{order.key}/{asked.varies:d}/{source.entry.path}")
+        path = _path_of(asked, source, order)
         for _ in range(_ATTEMPTS):
-            entry = self.folder.recall(path, source.entry) or await self._take(path, asked, source, order)
+            entry = self.folder.recall(path, source.entry) or await self._take(asked, source, order)
             if entry is None:
                 return await self._stand_in(asked, source, order)
             if response := await self._open_now(entry, entry.responses, asked):
@@ -266,12 +267,14 @@ class PictureFiles(AssetFiles):
             self.folder.distrust(path)
         raise OverloadedError("pictures are removed faster than they can be read; give images.cache_limit_bytes more room")
 
-    async def _take(self, path: AssetPath, asked: _Request, source: PictureSource, order: Order) -> VariantEntry | None:
+    async def _take(self, asked: _Request, source: PictureSource, order: Order) -> VariantEntry | None:
         """Return the entry of a picture that is there, or comes in time."""
         found = await self._workshop.obtain(order)
-        if found is None:
-            return None
-        entry = make_entry(path, found, dress(source.asset, varies=asked.varies), self.folder.clock_s())
+        return found and self._add_entry(found, asked, source, order)
+
+    def _add_entry(self, found: StoredPicture, asked: _Request, source: PictureSource, order: Order) -> VariantEntry:
+        asset = dress(source.asset, varies=asked.varies)
+        entry = make_entry(_path_of(asked, source, order), found, asset, self.folder.clock_s())
         entry.key, entry.source, entry.folder = order.key, source.entry, source.files.folder
         self.folder.add(entry)
         return entry
@@ -281,18 +284,29 @@ class PictureFiles(AssetFiles):
         late = PictureLateError("the picture is being made; ask again in a moment")
         if source.is_private:
             raise late
-        asset = dress(source.asset, varies=asked.varies, cache_control=source.stand_in)
-        if (found := await self._workshop.find_first(list_wider(order, self._urls.ladder))) is not None:
-            wider = make_entry(AssetPath(order.key), found, asset, 0.0)
-            if response := await self._open_now(wider, wider.responses, asked):
+        wider = await self._find_wider(asked, source, order)
+        if wider is not None and wider.responses is not None:
+            asset = dress(wider.responses.asset, cache_control=source.stand_in)
+            if response := await self._open_now(wider, AssetResponses(asset), asked):
                 return response
+            self.folder.distrust(wider.path)
         if (await self._look(source)).format not in _SHOWS[asked.kind]:
             raise late
         if source.pool == "media" and self._keeps_apart:
             return self._lead_to_source(asked)
+        asset = dress(source.asset, varies=asked.varies, cache_control=source.stand_in)
         if response := await self._open_now(source.entry, AssetResponses(asset), asked):
             return response
         raise late
+
+    async def _find_wider(self, asked: _Request, source: PictureSource, order: Order) -> VariantEntry | None:
+        """Return the nearest larger picture that is there: hashed for the first who needs it, and known to all others."""
+        for one in list_wider(order, self._urls.ladder):
+            if (entry := self.folder.recall(_path_of(asked, source, one), source.entry)) is not None:
+                return entry
+            if (found := await self._workshop.find(one)) is not None:
+                return self._add_entry(found, asked, source, one)
+        return None
 
     async def _open_now(self, entry: Entry, responses: AssetResponses | None, asked: _Request) -> Response | None:
         """Return the answer that ``responses`` give, with the bytes of ``entry``, or None if those are there no more."""
@@ -306,6 +320,11 @@ class PictureFiles(AssetFiles):
             return
         left_s = asked.admission.expires - time.time() if asked.admission else float("inf")
         offer(Claim(self.folder.get, entry.path, entry, self.folder.clock_s, self.folder.clock_s() + left_s, 0.0))
+
+
+def _path_of(asked: _Request, source: PictureSource, order: Order) -> AssetPath:
+    """Return where the entry of a picture is: what it is of, made how, and whether its answer varies."""
+    return AssetPath(f"{id(source.files)}/{order.key}/{asked.varies:d}/{source.entry.path}")
 
 
 def list_wider(order: Order, ladder: tuple[int, ...]) -> list[Order]:
