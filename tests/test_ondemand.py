@@ -69,7 +69,7 @@ class Site:
     def get(self, path: str, fields: dict[str, str] | None = None, *, method: str = "GET", body: bytes | None = None) -> Got:
         connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=LIMIT_S)
         try:
-            connection.putrequest(method, path, skip_accept_encoding=True)
+            connection.putrequest(method, path, skip_host="Host" in (fields or {}), skip_accept_encoding=True)
             for name, value in (fields or {}).items():
                 connection.putheader(name, value)
             if body is not None:
@@ -481,6 +481,19 @@ def test_a_signature_opens_every_width_until_it_ends(start):
     ended = locate(call(site.folder, "sign", "/image/width=333/photo.jpg", "--expires", "1s").strip())
     wait_for(lambda: site.get(ended).status == 403, "the end of a signature")
     assert "expired" in site.get(ended).problem()["detail"]
+
+
+def test_a_signature_counts_on_every_host_and_shows_that_hosts_own(start):
+    sites = [{"name": "default", "prefix": "/", "host": "a.example"}, {"name": "b", "prefix": "/", "host": "b.example"}]
+    env = {"ASSETSERVER_SITES": json.dumps(sites)}
+    site = start(env)
+    (site.folder / "site" / "photo.jpg").write_bytes(encode(make_photo(800, 800), "JPEG"))
+    call(site.folder, "publish", site.folder / "site", "--prod", "--site", "b", env=env)
+    url = locate(call(site.folder, "sign", "/image/width=400/photo.jpg", "--expires", "1h", env=env).strip())
+    wait_for(lambda: site.get("/photo.jpg", {"Host": "b.example"}).status == 200, "the second site")
+    for host, size in (("a.example", (400, 300)), ("b.example", (400, 400))):
+        assert site.get(url, {"Host": host}).open().size == size
+    assert site.get(url, {"Host": "c.example"}).status == 404
 
 
 def test_only_signed_urls_where_the_settings_want_that(start):
