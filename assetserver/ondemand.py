@@ -97,8 +97,8 @@ FindFiles = Callable[[Scope, Target], tuple[AssetFiles, Pool, Scope] | None]
 """(scope, target of the source) → who serves it, whose blobs those are, and the scope of a GET of it."""
 
 
-class _Request(NamedTuple):
-    """What is asked for, once it is clear that it may be."""
+class Asked(NamedTuple):
+    """What is asked for, once it is clear that it may be; ``kind`` is what the client shows."""
 
     scope: Scope
     wanted: Wanted
@@ -108,6 +108,7 @@ class _Request(NamedTuple):
 
     @property
     def varies(self) -> bool:
+        """Whether the answer depends on ``Accept``."""
         return self.wanted.transform.format == "auto"
 
 
@@ -180,12 +181,12 @@ class PictureFiles(AssetFiles):
         answer.headers["Vary"] = "Accept"
         return answer
 
-    def _lead_to_source(self, asked: _Request) -> Response:
+    def _lead_to_source(self, asked: Asked) -> Response:
         return self._lead_to(302, encoded_prefix(asked.scope).removesuffix(MOUNT) + asked.target.canonical, STAND_IN)
 
     # What is asked for
 
-    async def _read(self, scope: Scope) -> _Request:
+    async def _read(self, scope: Scope) -> Asked:
         """Return what the URL asks for, in its one spelling. Raises ``TransformError``, or for who may not."""
         segment, _, rest = raw_path(scope)[len(encoded_prefix(scope)) + 1 :].partition("/")
         wanted = self._urls.read(segment)
@@ -196,7 +197,7 @@ class PictureFiles(AssetFiles):
         if admission is None:
             wanted = self._urls.admit(wanted)
         kind = select_picture_class(", ".join(_values(scope, b"accept")))
-        return _Request(scope, wanted, target, admission, kind)
+        return Asked(scope, wanted, target, admission, kind)
 
     async def _admit(self, scope: Scope, path: str) -> Admission | None:
         """Return what a signature admits to, or None without one. Raises ``ForbiddenError``."""
@@ -208,7 +209,7 @@ class PictureFiles(AssetFiles):
             return found
         raise ForbiddenError(f"{found.value}; `assetserver sign {MOUNT}/…` makes one")
 
-    async def _find_source(self, asked: _Request) -> PictureSource:
+    async def _find_source(self, asked: Asked) -> PictureSource:
         """Return what the picture is made of. Raises ``PictureMissingError``, or ``ForbiddenError``."""
         nothing = PictureMissingError(f"there is no upload and no published file at {asked.target.canonical}")
         found = self._find_files(asked.scope, asked.target)
@@ -227,7 +228,7 @@ class PictureFiles(AssetFiles):
             raise nothing
         return PictureSource(files, pool, *source)
 
-    async def _choose(self, asked: _Request, source: PictureSource) -> Order:
+    async def _choose(self, asked: Asked, source: PictureSource) -> Order:
         """Return what has to be made. Raises ``PictureRefusedError`` for what the header already shows."""
         facts = await self._look(source)
         subject = Subject(source.pool, source.digest.hex(), facts.frames > 1)
@@ -255,7 +256,7 @@ class PictureFiles(AssetFiles):
 
     # The answer
 
-    async def _deliver(self, asked: _Request, source: PictureSource, order: Order) -> Response:
+    async def _deliver(self, asked: Asked, source: PictureSource, order: Order) -> Response:
         path = _path_of(asked, source, order)
         for _ in range(_ATTEMPTS):
             entry = self.folder.recall(path, source.entry) or await self._take(asked, source, order)
@@ -267,19 +268,23 @@ class PictureFiles(AssetFiles):
             self.folder.distrust(path)
         raise OverloadedError("pictures are removed faster than they can be read; give images.cache_limit_bytes more room")
 
-    async def _take(self, asked: _Request, source: PictureSource, order: Order) -> VariantEntry | None:
+    async def _take(self, asked: Asked, source: PictureSource, order: Order) -> VariantEntry | None:
         """Return the entry of a picture that is there, or comes in time."""
         found = await self._workshop.obtain(order)
         return found and self._add_entry(found, asked, source, order)
 
-    def _add_entry(self, found: StoredPicture, asked: _Request, source: PictureSource, order: Order) -> VariantEntry:
-        asset = dress(source.asset, varies=asked.varies)
+    def _add_entry(self, found: StoredPicture, asked: Asked, source: PictureSource, order: Order) -> VariantEntry:
+        asset = self._dress(source.asset, varies=asked.varies)
         entry = make_entry(_path_of(asked, source, order), found, asset, self.folder.clock_s())
         entry.key, entry.source, entry.folder = order.key, source.entry, source.files.folder
         self.folder.add(entry)
         return entry
 
-    async def _stand_in(self, asked: _Request, source: PictureSource, order: Order) -> Response:
+    def _dress(self, asset: Asset, *, varies: bool) -> Asset:
+        """Return what a picture made of ``asset`` says of itself."""
+        return dress(asset, varies=varies)
+
+    async def _stand_in(self, asked: Asked, source: PictureSource, order: Order) -> Response:
         """Answer with a larger picture, or with the source. Raises ``PictureLateError`` where neither is for who asks."""
         late = PictureLateError("the picture is being made; ask again in a moment")
         if source.is_private:
@@ -299,7 +304,7 @@ class PictureFiles(AssetFiles):
             return response
         raise late
 
-    async def _find_wider(self, asked: _Request, source: PictureSource, order: Order) -> VariantEntry | None:
+    async def _find_wider(self, asked: Asked, source: PictureSource, order: Order) -> VariantEntry | None:
         """Return the nearest larger picture that is there: hashed for the first who needs it, and known to all others."""
         for one in list_wider(order, self._urls.ladder):
             if (entry := self.folder.recall(_path_of(asked, source, one), source.entry)) is not None:
@@ -308,12 +313,12 @@ class PictureFiles(AssetFiles):
                 return self._add_entry(found, asked, source, one)
         return None
 
-    async def _open_now(self, entry: Entry, responses: AssetResponses | None, asked: _Request) -> Response | None:
+    async def _open_now(self, entry: Entry, responses: AssetResponses | None, asked: Asked) -> Response | None:
         """Return the answer that ``responses`` give, with the bytes of ``entry``, or None if those are there no more."""
         assert responses is not None  # noqa: S101 - it is a file's
         return await self._open(entry, respond(responses, read_request(asked.scope), now=int(time.time())))
 
-    def _offer_entry(self, asked: _Request, entry: VariantEntry) -> None:
+    def _offer_entry(self, asked: Asked, entry: VariantEntry) -> None:
         """Let the hot path repeat the answer, as long as its source stands, and its signature."""
         offer = asked.scope.get(OFFER)
         if offer is None:
@@ -322,7 +327,7 @@ class PictureFiles(AssetFiles):
         offer(Claim(self.folder.get, entry.path, entry, self.folder.clock_s, self.folder.clock_s() + left_s, 0.0))
 
 
-def _path_of(asked: _Request, source: PictureSource, order: Order) -> AssetPath:
+def _path_of(asked: Asked, source: PictureSource, order: Order) -> AssetPath:
     """Return where the entry of a picture is: what it is of, made how, and whether its answer varies."""
     return AssetPath(f"{id(source.files)}/{order.key}/{asked.varies:d}/{source.entry.path}")
 

@@ -143,7 +143,8 @@ class _PictureMaker:
                     self._store.refuse(order.key, error.reason, FAILED_S, order.source)
                 raise JobFailedError(error.reason, signal=error.signal) from error
             (variant,) = made.picture.variants
-            self._store.keep(order.key, os.path.join(folder, variant.file), MEDIA_TYPES[variant.format], order.source)
+            file, seen = os.path.join(folder, variant.file), (made.picture.width, made.picture.height)
+            self._store.keep(order.key, file, MEDIA_TYPES[variant.format], order.source, seen)
 
 
 def job_of(order: Order) -> NewJob:

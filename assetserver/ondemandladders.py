@@ -84,7 +84,8 @@ class _LadderMaker:
                 plan = _plan_of(ladder, moves=moves)
                 made = self._studio.make(source, plan, folder, is_wanted=lambda: not attempt.is_lost)
                 for key, variant in assign_variants(ladder, made.picture):
-                    self._store.keep(key, os.path.join(folder, variant.file), MEDIA_TYPES[variant.format], ladder.source)
+                    file, seen = os.path.join(folder, variant.file), (made.picture.width, made.picture.height)
+                    self._store.keep(key, file, MEDIA_TYPES[variant.format], ladder.source, seen)
         except PictureRefusedError as error:
             self._remember(ladder, error.reason, REFUSED_S)
             raise JobRefusedError(error.reason) from error

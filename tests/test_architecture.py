@@ -37,6 +37,7 @@ ROWS = (
     | {
         "ondemand",
         "ondemandapi",
+        "ondemandiiif",
         "ondemandjobs",
         "ondemandladders",
         "ondemandorders",

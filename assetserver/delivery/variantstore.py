@@ -51,12 +51,16 @@ _KEY = re.compile(r"[0-9a-f]{64}")
 
 
 class StoredPicture(NamedTuple):
-    """A picture that is there, and whole: where, and what. ``digest`` is its SHA-256."""
+    """A picture that is there, and whole: where, and what. ``digest`` is its SHA-256.
+
+    ``seen`` is the width and height of what it is made of, the right way up, as who decoded it found.
+    """
 
     path: str
     signature: Signature
     digest: bytes
     media_type: str
+    seen: tuple[int, int]
 
 
 class Refusal(NamedTuple):
@@ -75,6 +79,7 @@ class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     media_type: str = ""
     sha256: str = ""
     size: int = 0
+    seen: tuple[int, int] = (0, 0)
     refusal: str = ""
     until: float = 0.0
 
@@ -116,6 +121,8 @@ class VariantStore:
                 record = msgspec.json.decode(file.read(_LIMIT_RECORD), type=_Record)
             if record.refusal:
                 return Refusal(record.refusal) if self._clock() < record.until else None
+            if 0 in record.seen:  # it was written by an earlier version
+                return None
             descriptor, status = open_regular(path)
         except (msgspec.DecodeError, UnicodeDecodeError, FileNotFoundError):
             return None
@@ -130,22 +137,25 @@ class VariantStore:
         finally:
             os.close(descriptor)
         self.touch(key)
-        return StoredPicture(path, sign(status), digest, record.media_type)
+        return StoredPicture(path, sign(status), digest, record.media_type, record.seen)
 
     def touch(self, key: str) -> None:
         """Note that a picture is used."""
         with suppress(OSError):
             os.utime(self._path_of(key) + _SUFFIX)
 
-    def keep(self, key: str, file: str, media_type: str, source: str) -> None:
-        """Take ``file``, made of ``source`` in a folder of ``making``, as the picture of ``key``. Raises ``OSError``."""
+    def keep(self, key: str, file: str, media_type: str, source: str, seen: tuple[int, int]) -> None:
+        """Take ``file``, made of ``source`` in a folder of ``making``, as the picture of ``key``. Raises ``OSError``.
+
+        ``seen`` is the size of the source.
+        """
         descriptor, _ = open_regular(file)
         try:
             digest, size = hash_pieces(read_pieces(descriptor))
         finally:
             os.close(descriptor)
         self._place(file, self._path_of(key))
-        self._record(key, _Record(source=source, media_type=media_type, sha256=digest.hex(), size=size))
+        self._record(key, _Record(source=source, media_type=media_type, sha256=digest.hex(), size=size, seen=seen))
         self._account(_on_disk(size) + _BLOCK)
 
     def refuse(self, key: str, reason: str, keep_s: float, source: str) -> None:

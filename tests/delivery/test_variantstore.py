@@ -24,7 +24,7 @@ def keep(store: VariantStore, number: int, content: bytes, source: str = "") -> 
     with store.making() as folder:
         path = Path(folder, "a.jpg")
         path.write_bytes(content)
-        store.keep(key_of(number), str(path), "image/jpeg", source or SOURCE)
+        store.keep(key_of(number), str(path), "image/jpeg", source or SOURCE, (4, 3))
     return key_of(number)
 
 
@@ -116,7 +116,7 @@ def test_the_limit_holds_for_several_processes_together(tmp_path):
             with store.making() as folder:
                 with open(folder + "/a", "wb") as file:
                     file.write(os.urandom(100_000))
-                store.keep(os.urandom(32).hex(), folder + "/a", "image/jpeg", "")
+                store.keep(os.urandom(32).hex(), folder + "/a", "image/jpeg", "", (4, 3))
     """
     command = [sys.executable, "-c", textwrap.dedent(program), str(tmp_path / "cache")]
     processes = [subprocess.Popen(command) for _ in range(3)]
