@@ -8,8 +8,11 @@ from __future__ import annotations
 import itertools
 import json
 import random
+from urllib.parse import quote
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageStat
 
 from assetserver.app import create_app
@@ -126,6 +129,18 @@ def test_what_is_no_request_is_told_so(site, what, status):
 def test_an_identifier_that_names_nothing_is_missing(site, name):
     assert ask(site, "full/max/0/default.jpg", name=name).status in (400, 404)
     assert ask(site, "info.json", name=name).status in (400, 404)
+
+
+PARTS = st.text("0123456789,:.!^%pctfulmaxsqre-/é\x00", max_size=12)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.tuples(PARTS, PARTS, PARTS, PARTS), st.sampled_from(["squares%2Fa%20b.png", "text.jpg", "none"]))
+def test_whatever_is_asked_for_the_answer_is_none_of_a_broken_server(site, parts, name):
+    what = "/".join(quote(part, safe="%,:.!^/") for part in parts)
+    got = ask(site, what, name=name)
+    assert got.status in (200, 303, 308, 400, 404, 422), (what, got.content)
+    assert "Traceback" not in site.program.read_log()
 
 
 def test_identifiers_may_be_encoded_more_than_they_need(site):

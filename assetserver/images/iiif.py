@@ -26,11 +26,11 @@ TILE = 512
 _FORMATS: dict[str, Format] = {"jpg": "jpeg", "png": "png", "webp": "webp", "avif": "avif"}
 _TONES: dict[str, Tone] = {"default": "", "color": "", "gray": "gray", "bitonal": "bitonal"}
 _TURNS = {str(degrees): degrees for degrees in (0, 90, 180, 270)}
-_NUMBER = r"([0-9]{1,5})"
+_NUMBER = r"([0-9]{1,9})"
 _SHARE = r"([0-9]{1,3}(?:\.[0-9]{1,10})?)"
 _PIXELS = re.compile(",".join([_NUMBER] * 4))
 _SHARES = re.compile("pct:" + ",".join([_SHARE] * 4))
-_BOX = re.compile(r"(!?)([0-9]{0,5}),([0-9]{0,5})")
+_BOX = re.compile(r"(!?)([0-9]{0,9}),([0-9]{0,9})")
 _PERCENT = re.compile("pct:" + _SHARE)
 _WHOLE = 100
 

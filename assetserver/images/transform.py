@@ -40,7 +40,7 @@ SIDES = {"center": (0.5, 0.5), "left": (0.0, 0.5), "right": (1.0, 0.5), "top": (
 
 _SAME_FIT = {"contain": "scale-down", "crop": "cover"}
 _SHORT = {"w": "width", "h": "height", "q": "quality", "f": "format", "g": "gravity"}
-_REGION = re.compile(r"(0|[1-9][0-9]{0,4})x(0|[1-9][0-9]{0,4})x([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
+_REGION = re.compile(r"(?:0|[1-9][0-9]{0,8})x(?:0|[1-9][0-9]{0,8})x[1-9][0-9]{0,8}x[1-9][0-9]{0,8}")
 _TURNS = (0, 90, 180, 270)
 _POINT = re.compile(r"(0(?:\.[0-9]{1,6})?|1(?:\.0{1,6})?)x(0(?:\.[0-9]{1,6})?|1(?:\.0{1,6})?)")
 _HEX = re.compile(r"#?([0-9a-fA-F]{6}|[0-9a-fA-F]{3})")
