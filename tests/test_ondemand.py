@@ -272,6 +272,9 @@ OPTIONS = (
     "dpr",
     "background",
     "blur",
+    "region",
+    "rotate",
+    "tone",
     "metadata",
     "anim",
     "onerror",
@@ -294,7 +297,26 @@ VALUES = (
     "webp",
     "avif",
 )
-VALUES += ("png", "rgb(1%2C2%2C3)", "fff", "none", "true", "false", "redirect", "%00", "%ff", "%", "%2f", "", "\u00e9", "\n")
+VALUES += (
+    "png",
+    "squeeze",
+    "0x0x9x9",
+    "90",
+    "gray",
+    "rgb(1%2C2%2C3)",
+    "fff",
+    "none",
+    "true",
+    "false",
+    "redirect",
+    "%00",
+    "%ff",
+    "%",
+    "%2f",
+    "",
+    "\u00e9",
+    "\n",
+)
 
 
 @given(
