@@ -35,7 +35,8 @@ def main() -> None:
 @click.option("--workers", type=int, help="Worker processes.  [1]")
 @click.option("--access-log", metavar="FORM", help="combined, json or off.  [combined]")
 @click.option("--reload", is_flag=True, help="Restart when the program's own code changes, for development.")
-def serve(directory: str | None, config: str | None, data: str | None, reload: bool, **flags: Any) -> None:
+@click.option("--check", "is_check", is_flag=True, help="Only check whether that could be served; exit with 78 if not.")
+def serve(directory: str | None, config: str | None, data: str | None, reload: bool, is_check: bool, **flags: Any) -> None:
     """Serve the folder DIR, or the active releases.
 
     With DIR, that folder at /; without, what the settings say, or else the active release of the data folder.
@@ -48,12 +49,35 @@ def serve(directory: str | None, config: str | None, data: str | None, reload: b
         overrides |= {"uploads.enabled": False, "publish.remote": False}
     overrides |= data_path(data)
     with told_kindly():
-        if directory is not None:
-            check_directory(directory)
-        from .serving import serve_settings  # noqa: PLC0415 - `version` and `--help` must not wait for Uvicorn
+        from .reloading import still_served  # noqa: PLC0415 - `version` and `--help` must not wait for Uvicorn
 
-        settings = load(config, overrides)
-        raise SystemExit(serve_settings(settings, _as_environment(config, overrides), reload=reload))
+        with still_served() as handover:
+            if directory is not None:
+                check_directory(directory)
+            from .serving import check_server, prepare_server  # noqa: PLC0415 - as above
+
+            settings = load(config, overrides)
+            if is_check:
+                check_server(settings)
+                return
+            run = prepare_server(settings, _as_environment(config, overrides), reload=reload, handover=handover)
+        raise SystemExit(run())
+
+
+@main.command("reload")
+@CONFIG
+@DATA
+@click.option("--pid", type=click.IntRange(1), metavar="N", help="Which server, where several share a data folder.")
+def reload_command(config: str | None, data: str | None, pid: int | None) -> None:
+    """Have the running server read its settings anew.
+
+    It checks them first, starts new workers, and lets the old ones go when the new ones are ready; no request is lost. If
+    anything is wrong, this says so and exits with 1, and what ran before goes on.
+    """
+    with told_kindly():
+        from .reloading import reload_server  # noqa: PLC0415 - as in `serve`
+
+        click.echo(reload_server(load(config, data_path(data)), pid))
 
 
 @main.command()

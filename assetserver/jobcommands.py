@@ -12,14 +12,13 @@ import click
 
 from .announcing import announcements
 from .data import data_folder, open_records
-from .endings import with_options
+from .endings import tell_stopped, with_options
 from .errors import JobError, JobMissingError, SettingsError
 from .jobkinds import kind_names
 from .jobs.job import STATES, Job, State
 from .jobs.queue import JobDesk
 from .settings import Settings
 from .wording import escape, in_utc, plural, short_path
-from .workers import tell_stopped
 from .working import work
 
 _DEAD: tuple[State, ...] = ("dead",)

@@ -123,6 +123,7 @@ class ServerSettings(Table, frozen=True, kw_only=True):
     access_log: Annotated[Literal["combined", "json", "off"], _about("Form of the access log.")] = "combined"
     keep_alive_s: Annotated[int, _about("How long an idle connection is kept open.", ge=1, le=3600)] = 75
     graceful_shutdown_s: Annotated[int, _about("How long a stop waits for running requests.", ge=0, le=3600)] = 30
+    stuck_s: Annotated[int, _about("A worker that hangs for so long is replaced; 0 for never.", ge=0, le=3600)] = 30
     connection_limit: Annotated[
         int, _about("Most connections at once, per worker; further ones are answered 503.", ge=1, le=_MIB)
     ] = 16_384

@@ -20,7 +20,7 @@ from .jobs.worker import Worker
 from .picturejobs import PictureMaker
 from .settings import Settings
 from .studios import open_studio
-from .workers import READY
+from .supervision.words import READY, beat
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +72,7 @@ class _Process:
                 grace_s=self._settings.server.graceful_shutdown_s,
                 keep_done_s=jobs.keep_done_s,
                 keep_dead_s=jobs.keep_dead_s,
+                on_turn=lambda: beat(self._channel),
             )
             return 0 if self._is_stopping or self._worker.run() else EX_FAILURE
         finally:
@@ -106,6 +107,7 @@ class _Process:
         """Return the jobs once there are records, or None if we are to end before."""
         pause_s = _LOOK_S
         while not self._is_stopping:
+            beat(self._channel)
             if records.are_there():
                 try:
                     return records.jobs()

@@ -15,7 +15,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "assetserver"
 
 ROWS = (
-    {"semantics", "storage", "settings", "settingtables", "tomllines", "errors", "observe", "bodies", "problems", "complaints"},
+    {"semantics", "storage", "settings", "settingtables", "tomllines", "errors", "observe", "bodies", "problems", "complaints"}
+    | {"supervision"},
     {"releases", "jobs", "access", "pictures"},
     {"delivery", "uploads", "images", "console", "remote", "webhooks"},
     {"database"},
@@ -32,7 +33,7 @@ ROWS = (
         "tokencli",
         "tokencommands",
     }
-    | {"admission", "firststart", "mediaroutes", "uploading", "workers", "origin", "descriptors"}
+    | {"admission", "firststart", "mediaroutes", "uploading", "listening", "origin", "reloading", "descriptors"}
     | {"jobcli", "jobcommands", "jobkinds", "kindnames", "picturejobs", "studios", "working"}
     | {"ondemand", "ondemandapi", "ondemandjobs", "ondemandladders", "ondemandorders", "ondemandroutes", "ondemandurls"},
 )

@@ -23,8 +23,9 @@ REDIRECT = "import os, sys; os.dup2(int(sys.argv[1]), 1); os.execv(sys.argv[2], 
 
 PRELUDE = """
 import os, signal, sys, time
-from assetserver import workers
-from assetserver.workers import READY, run_workers
+from assetserver.supervision import crew, master
+from assetserver.supervision.master import Plan, run_master
+from assetserver.supervision.words import READY
 
 def say(text):
     os.write(1, (text + "\\n").encode())  # at once: lines of several processes must not mix
@@ -64,7 +65,7 @@ def master(start_program):
     """``master(code, count, grace_s)`` runs workers that do what ``serve`` in ``code`` says; the log names each of them."""
 
     def start(code: str = "", count: int = 2, grace_s: float = 5.0):
-        line = f"\nsys.exit(run_workers({count}, serve, {grace_s}))"
+        line = f"\nsys.exit(run_master(Plan(serve=serve, count={count}, grace_s={grace_s})))"
         return start_program("master", [sys.executable, "-c", PRELUDE + code + line])
 
     return start
@@ -118,7 +119,7 @@ def test_a_worker_that_dies_is_replaced_and_the_others_go_on(master):
 def test_who_dies_again_and_again_is_replaced_ever_more_slowly(master):
     program = master(
         """
-workers.LONGEST_PAUSE_S = 0.4
+crew.LONGEST_PAUSE_S = 0.4
 def serve(channel):
     channel.send(READY)
     say("worker %d" % os.getpid())
@@ -139,7 +140,7 @@ def master_with_jobs(start_program):
     """As ``master``, with one worker that serves and one that does what ``work`` in ``code`` says."""
 
     def start(code: str):
-        line = "\nsys.exit(run_workers(1, serve, 5.0, jobs=1, work=work))"
+        line = "\nsys.exit(run_master(Plan(serve=serve, grace_s=5.0, jobs=1, work=work)))"
         return start_program("master", [sys.executable, "-c", PRELUDE + code + line])
 
     return start
@@ -193,7 +194,7 @@ def serve(channel):
 def test_a_long_life_forgives_short_ones(master):
     program = master(
         """
-workers.STEADY_S = 0.0
+master.STEADY_S = 0.0
 def serve(channel):
     channel.send(READY)
     say("worker %d" % os.getpid())
@@ -219,7 +220,7 @@ def test_a_server_none_of_whose_workers_can_start_ends(master, end, told, code):
 
 def test_a_successor_that_cannot_start_does_not_end_those_that_serve(master, tmp_path):
     program = master(f"""
-workers.LONGEST_PAUSE_S = 0.2
+crew.LONGEST_PAUSE_S = 0.2
 def serve(channel):
     if os.path.exists({str(tmp_path / "broken")!r}):
         sys.exit(78)
@@ -247,11 +248,11 @@ def serve(channel):
 
 
 def test_who_does_not_end_in_time_is_killed(master):
-    program = master(STUBBORN + "workers.MARGIN_S = 0.2\n", grace_s=0.1)
+    program = master(STUBBORN + "crew.MARGIN_S = 0.2\n", grace_s=0.1)
     stubborn = wait_pids(program, 2)
     program.process.send_signal(signal.SIGTERM)
     assert program.process.wait(LIMIT_S) == 0
-    assert "the workers do not end; they are killed" in program.read_log()
+    assert "does not end; it is killed" in program.read_log()
     assert not any(map(is_alive, stubborn))
 
 
