@@ -30,7 +30,7 @@ from .releases.manifest import SHORT
 from .reloading import check_command, control_folder
 from .settings import Settings
 from .settingtables import SiteSettings
-from .supervision.control import close_control, open_control
+from .supervision.control import Control, open_control
 from .supervision.handover import Handover, Listener
 from .supervision.master import Plan, run_master
 from .supervision.notices import Notifier
@@ -222,8 +222,7 @@ def _run_workers(app: Starlette, settings: Settings, listeners: Sequence[Listene
 
     _load_all(_config(app, settings))
     _tune_memory()  # which forks inherit
-    folder = control_folder(settings)
-    control = handover.control if handover else _open_control(folder)
+    control = handover.control if handover else _open_control(control_folder(settings))
     plan = Plan(
         serve=serve,
         count=settings.server.workers,
@@ -236,14 +235,10 @@ def _run_workers(app: Starlette, settings: Settings, listeners: Sequence[Listene
         control=control,
         notifier=Notifier(os.environ),
     )
-    try:
-        return run_master(plan, handover)
-    finally:
-        if control is not None:
-            close_control(control, folder)
+    return run_master(plan, handover)
 
 
-def _open_control(folder: str) -> socket.socket | None:
+def _open_control(folder: str) -> Control | None:
     """Return where ``assetserver reload`` comes in; that there is no such place is no reason not to serve."""
     if not folder:
         return None

@@ -11,6 +11,7 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import NamedTuple
 
 import msgspec
 
@@ -34,10 +35,23 @@ class Outcome(msgspec.Struct):
     message: str
 
 
-def open_control(folder: str) -> socket.socket:
-    """Return a listening socket in ``folder``, which is made if it is not there; what dead masters left there is removed.
+class Control(NamedTuple):
+    """A socket where commands come in, and the folder in which this process has it."""
 
-    Raises ``OSError`` if there can be none.
+    socket: socket.socket
+    folder: str
+
+    def close(self) -> None:
+        """Close the socket, and remove its name."""
+        self.socket.close()
+        with suppress(OSError):
+            os.unlink(_path(self.folder, os.getpid()))
+
+
+def open_control(folder: str) -> Control:
+    """Return where commands come in, in ``folder``, which is made if it is not there; what dead masters left there goes.
+
+    Raises ``OSError`` if there can be no such place.
     """
     os.makedirs(folder, 0o700, exist_ok=True)
     for pid in find_masters(folder):
@@ -53,14 +67,7 @@ def open_control(folder: str) -> socket.socket:
     except OSError:
         made.close()
         raise
-    return made
-
-
-def close_control(control: socket.socket, folder: str) -> None:
-    """Close the socket, and remove its name."""
-    control.close()
-    with suppress(OSError):
-        os.unlink(_path(folder, os.getpid()))
+    return Control(made, folder)
 
 
 def find_masters(folder: str) -> list[int]:

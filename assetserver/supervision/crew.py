@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import selectors
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -198,8 +197,3 @@ def postpone(worker: Worker, now_s: float) -> float:
     pause_s = min(FIRST_PAUSE_S * (1 << min(worker.short_lives - 1, 10)), LONGEST_PAUSE_S)
     worker.due_s = now_s + pause_s
     return pause_s
-
-
-def sockets_of(*known: socket.socket | None) -> list[socket.socket]:
-    """Return those that there are."""
-    return [one for one in known if one is not None]

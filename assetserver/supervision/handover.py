@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from .control import Control
 from .worker import NEVER, TOLD, Worker
 
 _VARIABLE = "_ASSETSERVER_HANDOVER"
@@ -52,6 +53,7 @@ class _State(msgspec.Struct):
     workers: list[_Process]
     leaving: list[_Process]
     control: int
+    control_folder: str
     client: int
 
 
@@ -61,7 +63,8 @@ class Handover:
     def __init__(self, state: _State) -> None:
         self._state = state
         self.listeners = [Listener(one.role, one.place, _adopt(one.descriptor)) for one in state.sockets]
-        self.control = _take(state.control)
+        control = _take(state.control)
+        self.control = Control(control, state.control_folder) if control else None
         self.client = _take(state.client)
 
     def take_workers(self, like: Callable[[bool], Worker]) -> list[Worker]:
@@ -83,17 +86,18 @@ def hand_over(
     listeners: Sequence[Listener],
     workers: Sequence[Worker],
     leaving: Sequence[Worker],
-    control: socket.socket | None,
+    control: Control | None,
     client: socket.socket | None,
 ) -> None:
     """Become the next master. Returns only by raising ``OSError``: then nothing has changed."""
     kept = [one.socket for one in listeners] + [one.channel for one in (*workers, *leaving) if one.channel is not None]
-    kept += [one for one in (control, client) if one is not None]
+    kept += [one for one in (control and control.socket, client) if one is not None]
     state = _State(
         [_Socket(one.role, one.place, one.socket.fileno()) for one in listeners],
         [_describe(one) for one in workers],
         [_describe(one) for one in leaving],
-        _number(control),
+        _number(control and control.socket),
+        control.folder if control else "",
         _number(client),
     )
     os.environ[_VARIABLE] = msgspec.json.encode(state).decode()

@@ -27,8 +27,8 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from .check import Check
-from .control import RELOAD, Outcome, answer, read_command
-from .crew import TURN_S, Crew, postpone, sockets_of
+from .control import RELOAD, Control, Outcome, answer, read_command
+from .crew import TURN_S, Crew, postpone
 from .handover import Handover, Listener, hand_over
 from .notices import Notifier
 from .words import say
@@ -56,7 +56,7 @@ class Plan:
     stuck_s: float = 0.0
     check: Sequence[str] = ()
     listeners: Sequence[Listener] = ()
-    control: socket.socket | None = None
+    control: Control | None = None
     notifier: Notifier = field(default_factory=lambda: Notifier({}))
 
     def make_worker(self, serves: bool) -> Worker:
@@ -114,6 +114,8 @@ class _Master:
                 self._turn()
         finally:
             self._crew.kill()
+            if self._plan.control is not None:
+                self._plan.control.close()
         if self._is_interrupted:
             say("stopped")
         return self._code
@@ -121,7 +123,7 @@ class _Master:
     def _turn(self) -> None:
         now_s = time.monotonic()
         if self._code is None:
-            self._crew.start_due(now_s, sockets_of(self._bell, self._ring, self._plan.control, self._client))
+            self._crew.start_due(now_s, self._sockets())
         self._crew.look_after(now_s)
         self._notifier.beat(now_s)
         self._wait(now_s)
@@ -132,6 +134,12 @@ class _Master:
         if self._code is None:
             self._tell_ready()
             self._go_on_reloading()
+
+    def _sockets(self) -> list[socket.socket]:
+        """Return what is open here and no worker's."""
+        control = self._plan.control
+        known = [self._bell, self._ring, control and control.socket, self._client]
+        return [one for one in known if one is not None]
 
     def _wait(self, now_s: float) -> None:
         """Wait until something happens or is due."""
@@ -234,7 +242,7 @@ class _Master:
     def _on_client(self) -> None:
         assert self._plan.control is not None  # noqa: S101 - or nobody could come
         try:
-            client, _ = self._plan.control.accept()
+            client, _ = self._plan.control.socket.accept()
         except OSError:  # who came is gone again
             return
         command = read_command(client)
@@ -253,8 +261,8 @@ class _Master:
             one.settimeout(0)
         register(self._bell, selectors.EVENT_READ, lambda: self._bell.recv(1024))
         if self._plan.control is not None:
-            self._plan.control.settimeout(0)
-            register(self._plan.control, selectors.EVENT_READ, self._on_client)
+            self._plan.control.socket.settimeout(0)
+            register(self._plan.control.socket, selectors.EVENT_READ, self._on_client)
         for worker in self._crew:
             self._crew.hear(worker)
         for number in TOLD:

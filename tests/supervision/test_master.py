@@ -11,73 +11,20 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from .conftest import is_alive, pids, wait_for, wait_pids
 
 LIMIT_S = 15.0
 PIDFD_GETFD = 438
 
 REDIRECT = "import os, sys; os.dup2(int(sys.argv[1]), 1); os.execv(sys.argv[2], sys.argv[2:])"
 
-PRELUDE = """
-import os, signal, sys, time
-from assetserver.supervision import crew, master
-from assetserver.supervision.master import Plan, run_master
-from assetserver.supervision.words import READY
-
-def say(text):
-    os.write(1, (text + "\\n").encode())  # at once: lines of several processes must not mix
-
-def until_master_is_gone(channel):
-    while channel.recv(1):
-        pass
-
-def serve(channel):
-    channel.send(READY)
-    say("worker %d" % os.getpid())
-    until_master_is_gone(channel)
-"""
-
-
-def wait_for(condition: Callable[[], object], what: str, limit_s: float = LIMIT_S) -> None:
-    deadline_s = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline_s, f"{what} did not happen within {limit_s} s"
-        time.sleep(0.01)
-
-
-def is_alive(pid: int) -> bool:
-    """Tell whether a process runs; one that only waits to be reaped does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
 
 def children(pid: int) -> list[int]:
     return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split() if is_alive(int(one))]
-
-
-@pytest.fixture
-def master(start_program):
-    """``master(code, count, grace_s)`` runs workers that do what ``serve`` in ``code`` says; the log names each of them."""
-
-    def start(code: str = "", count: int = 2, grace_s: float = 5.0):
-        line = f"\nsys.exit(run_master(Plan(serve=serve, count={count}, grace_s={grace_s})))"
-        return start_program("master", [sys.executable, "-c", PRELUDE + code + line])
-
-    return start
-
-
-def pids(program) -> list[int]:
-    return [int(one) for one in re.findall(r"^worker (\d+)$", program.read_log(), re.MULTILINE)]
-
-
-def wait_pids(program, count: int) -> list[int]:
-    program.wait_log(r"(?m)^worker \d+$", times=count)
-    return pids(program)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 0)])
@@ -133,17 +80,6 @@ def serve(channel):
     assert program.process.poll() is None
     program.process.send_signal(signal.SIGTERM)
     assert program.process.wait(LIMIT_S) == 0
-
-
-@pytest.fixture
-def master_with_jobs(start_program):
-    """As ``master``, with one worker that serves and one that does what ``work`` in ``code`` says."""
-
-    def start(code: str):
-        line = "\nsys.exit(run_master(Plan(serve=serve, grace_s=5.0, jobs=1, work=work)))"
-        return start_program("master", [sys.executable, "-c", PRELUDE + code + line])
-
-    return start
 
 
 DIES = """
