@@ -15,6 +15,7 @@ import click
 from .endings import EX_FAILURE, told_kindly
 from .jobcli import jobs, worker
 from .options import CONFIG, DATA, JSON, SITE, Commands, check_directory, data_path, load
+from .servicecli import reload_server
 from .tokencli import sign, token
 
 
@@ -62,22 +63,6 @@ def serve(directory: str | None, config: str | None, data: str | None, reload: b
                 return
             run = prepare_server(settings, _as_environment(config, overrides), reload=reload, handover=handover)
         raise SystemExit(run())
-
-
-@main.command("reload")
-@CONFIG
-@DATA
-@click.option("--pid", type=click.IntRange(1), metavar="N", help="Which server, where several share a data folder.")
-def reload_command(config: str | None, data: str | None, pid: int | None) -> None:
-    """Have the running server read its settings anew.
-
-    It checks them first, starts new workers, and lets the old ones go when the new ones are ready; no request is lost. If
-    anything is wrong, this says so and exits with 1, and what ran before goes on.
-    """
-    with told_kindly():
-        from .reloading import reload_server  # noqa: PLC0415 - as in `serve`
-
-        click.echo(reload_server(load(config, data_path(data)), pid))
 
 
 @main.command()
@@ -319,6 +304,7 @@ main.add_command(token)
 main.add_command(sign)
 main.add_command(worker)
 main.add_command(jobs)
+main.add_command(reload_server)
 
 
 @main.command()

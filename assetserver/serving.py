@@ -69,6 +69,9 @@ def prepare_server(
     is_first = handover is None and is_first_start(settings)
     by_role = take_sockets(settings, os.environ, handover.listeners if handover else ())
     listeners = [one for group in by_role.values() for one in group]
+    has_master = not reload and (handover is not None or _has_master(settings, listeners))
+    if has_master:  # from here on it means something; until there is a master, it waits
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     if handover is None:
         _introduce(settings, listeners, reload=reload, is_first=is_first)
     mark = identify(settings.server.uds)
@@ -77,7 +80,7 @@ def prepare_server(
         try:
             if reload:
                 os.environ.update(variables)
-            elif handover is not None or _has_master(settings, listeners):
+            elif has_master:
                 return _run_workers(app, settings, listeners, handover)
             return _run(_config(_APP if reload else app, settings, reload=reload), listeners)
         finally:

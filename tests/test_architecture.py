@@ -33,7 +33,7 @@ ROWS = (
         "tokencli",
         "tokencommands",
     }
-    | {"admission", "firststart", "mediaroutes", "uploading", "listening", "origin", "reloading", "descriptors"}
+    | {"admission", "firststart", "mediaroutes", "uploading", "listening", "origin", "reloading", "servicecli", "descriptors"}
     | {"jobcli", "jobcommands", "jobkinds", "kindnames", "picturejobs", "studios", "working"}
     | {"ondemand", "ondemandapi", "ondemandjobs", "ondemandladders", "ondemandorders", "ondemandroutes", "ondemandurls"},
 )
