@@ -221,7 +221,7 @@ def _run_workers(app: Starlette, settings: Settings, listeners: Sequence[Listene
     def do_jobs(channel: socket.socket) -> None:
         close_listeners(listeners, None)
         with told_kindly():
-            sys.exit(work(settings, channel))
+            sys.exit(work(settings, kind_names(settings), channel))
 
     _load_all(_config(app, settings))
     _tune_memory()  # which forks inherit

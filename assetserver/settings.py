@@ -42,6 +42,7 @@ from assetserver.settingtables import (
     WebhookSettings,
 )
 from assetserver.tomllines import (
+    NOT_SHOWN,
     Layer,
     Location,
     format_bytes,
@@ -54,8 +55,13 @@ from assetserver.tomllines import (
 )
 
 _VARIABLE = "ASSETSERVER_"
+_CREDENTIALS = "CREDENTIALS_DIRECTORY"
+"""Set by systemd for what a unit loads with ``LoadCredential=``; see systemd.exec(5)."""
 _CONFIG_VARIABLE = "ASSETSERVER_CONFIG"  # names the file; not itself a setting
 _NO_SETTINGS = frozenset((_CONFIG_VARIABLE, "ASSETSERVER_TOKEN", "ASSETSERVER_SIGN_PASSWORD"))  # the last two: of `publish`
+
+_SECRETS = frozenset(("access.keys", "webhooks.secrets", "database.url"))
+"""What no message shows; the last may have a password in it."""
 
 _IN_BYTES = ("_bytes", ".max_size")
 
@@ -133,6 +139,11 @@ class _Setting(NamedTuple):
             return f"be between {self.write(self.meta.ge)} and {self.write(self.meta.le)}"
         return self.form.must
 
+    @property
+    def is_secret(self) -> bool:
+        """Tell whether values are never shown."""
+        return self.name in _SECRETS
+
     def write(self, value: object) -> str:
         """Format a value or a limit; bytes also in a larger unit."""
         return format_bytes(value) if isinstance(value, int) and self.name.endswith(_IN_BYTES) else format_value(value)
@@ -179,7 +190,7 @@ def load_settings(
     environ: Mapping[str, str] = _NOTHING,
     overrides: Mapping[str, object] = _NOTHING,
 ) -> Settings:
-    """Return the settings of a TOML file, overridden by the environment, overridden by flags.
+    """Return the settings of a TOML file, overridden by credentials, by the environment, and by flags.
 
     An array of tables is replaced as a whole. Relative paths resolve against the folder of the file that has them, else
     against the working directory.
@@ -194,7 +205,7 @@ def load_settings(
     """
     tables: dict[str, Any] = {}
     sources: dict[Location, str] = {}
-    for layer in (_read_file(path, environ), _read_environment(environ), _read_flags(overrides)):
+    for layer in (_read_file(path, environ), _read_credentials(environ), _read_environment(environ), _read_flags(overrides)):
         for name, value in layer.tree.items():
             if name in ARRAYS:
                 tables[name] = _check_array(layer, name, value)
@@ -247,7 +258,8 @@ def _read_environment(environ: Mapping[str, str]) -> Layer:
             table, key = location[0], location[-1]
             setting = None if table in ARRAYS else _FIELDS[table][key]
             kind, item = (setting.kind, setting.item) if setting else (list, str)
-            layer.put_text(location, variable, kind, environ[variable], item)
+            shows = not (setting and setting.is_secret)
+            layer.put_text(location, variable, kind, environ[variable], item=item, shows=shows)
         elif variable.startswith(_VARIABLE) and variable not in _NO_SETTINGS:
             raise SettingsError(f"{format_key((variable,))}: unknown setting; {_suggest_variable(variable)}")
     return layer
@@ -260,6 +272,46 @@ def _suggest_variable(variable: str) -> str:
     if table in _FIELDS:
         return suggest(key, _FIELDS[table], lambda name: _to_variable(f"{table}.{name}"))
     return suggest(f"{table}.{key}" if key else table, _NAMES, _to_variable)
+
+
+def _read_credentials(environ: Mapping[str, str]) -> Layer:
+    """Return what the service manager has decrypted for us alone: a file for each setting, named as it is.
+
+    An array is a line each. An empty file is none, so that a unit may name what is not there.
+    """
+    layer = Layer({}, {})
+    folder = environ.get(_CREDENTIALS, "")
+    for name in sorted(_list_folder(folder)) if folder else ():
+        location = _NAMES.get(name)
+        table, _, key = name.partition(".")
+        if location is None and table in _FIELDS and table not in ARRAYS:
+            known = suggest(key, _FIELDS[table], lambda one, table=table: f"{table}.{one}")  # type: ignore[misc]
+            raise SettingsError(f"credential {format_value(name)}: unknown setting; {known}")
+        if location is None or not (text := _read_text(os.path.join(folder, name))):
+            continue  # another program's, or not there
+        setting = None if table in ARRAYS else _FIELDS[table][key]
+        kind, item = (setting.kind, setting.item) if setting else (list, str)
+        if kind is tuple and item is str:
+            layer.put(location, f"credential {name}", text.splitlines())
+        else:
+            layer.put_text(location, f"credential {name}", kind, text, item=item, shows=False)
+    return layer
+
+
+def _list_folder(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError as error:
+        raise SettingsError(f"{_CREDENTIALS}: {folder} cannot be read ({error.strerror})") from None
+
+
+def _read_text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise SettingsError(f"credential {os.path.basename(path)}: cannot be read ({reason})") from None
 
 
 def _read_flags(overrides: Mapping[str, object]) -> Layer:
@@ -308,7 +360,10 @@ def _check_value(layer: Layer, location: Location, setting: _Setting, value: Any
     except msgspec.ValidationError:
         accepted = False
     if not accepted:
-        raise layer.error(location, f"{format_key(location)} is {format_value(value)}; it must {setting.limits}")
+        raise layer.error(
+            location,
+            f"{format_key(location)} is {NOT_SHOWN if setting.is_secret else format_value(value)}; it must {setting.limits}",
+        )
     if setting.form.is_path:
         return layer.resolve(location, checked)
     return checked.lower() if setting.form.is_name else checked

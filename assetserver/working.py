@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 from .announcing import announcements
@@ -17,9 +18,11 @@ from .errors import AssetServerError
 from .jobkinds import job_kinds
 from .jobs.queue import JobQueue
 from .jobs.worker import Worker
+from .kindnames import IMAGE
 from .picturejobs import PictureMaker
 from .settings import Settings
 from .studios import open_studio
+from .supervision.notices import Notifier
 from .supervision.words import READY, beat
 
 logger = logging.getLogger(__name__)
@@ -31,12 +34,14 @@ _LOOK_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 
 
-def work(settings: Settings, channel: socket.socket | None = None) -> int:
-    """Work until SIGTERM, SIGINT, or the end of the master behind ``channel``; return the exit code.
+def work(settings: Settings, kinds: Sequence[str], channel: socket.socket | None = None) -> int:
+    """Do jobs of these kinds until SIGTERM, SIGINT, or the end of the master behind ``channel``; return the exit code.
 
-    To be called in the main thread.
+    Without one, the service manager is told. To be called in the main thread.
     """
-    process = _Process(settings, channel)
+    notifier = Notifier(os.environ if channel is None else {})
+    process = _Process(settings, kinds, channel, notifier)
+    notifier.ready(f"doing jobs ({', '.join(kinds)})")
     signal.signal(signal.SIGTERM, process.on_signal)
     if channel is None:
         signal.signal(signal.SIGINT, process.on_signal)
@@ -49,9 +54,11 @@ def work(settings: Settings, channel: socket.socket | None = None) -> int:
 
 
 class _Process:
-    def __init__(self, settings: Settings, channel: socket.socket | None) -> None:
+    def __init__(self, settings: Settings, kinds: Sequence[str], channel: socket.socket | None, notifier: Notifier) -> None:
         self._settings = settings
+        self._kinds = kinds
         self._channel = channel
+        self._notifier = notifier
         self._worker: Worker | None = None
         self._maker: PictureMaker | None = None
         self._studio = open_studio(settings.images)
@@ -67,12 +74,12 @@ class _Process:
             self._maker = self._open_maker(records)
             self._worker = Worker(
                 queue,
-                job_kinds(self._settings, self._studio, self._maker),
+                job_kinds(self._settings, self._studio, self._maker, self._kinds),
                 lease_s=jobs.lease_s,
                 grace_s=self._settings.server.graceful_shutdown_s,
                 keep_done_s=jobs.keep_done_s,
                 keep_dead_s=jobs.keep_dead_s,
-                on_turn=lambda: beat(self._channel),
+                on_turn=self._beat,
             )
             return 0 if self._is_stopping or self._worker.run() else EX_FAILURE
         finally:
@@ -83,6 +90,7 @@ class _Process:
 
     def on_signal(self, *_: object) -> None:
         """End soon."""
+        self._notifier.stopping()
         self._is_stopping = True
         if self._worker is not None:
             self._worker.stop()
@@ -97,8 +105,13 @@ class _Process:
             pass
         self.on_signal()
 
+    def _beat(self) -> None:
+        """Say that it is alive, to whoever started it."""
+        beat(self._channel)
+        self._notifier.beat(time.monotonic())
+
     def _open_maker(self, records: Records) -> PictureMaker | None:
-        if not self._settings.images.enabled:
+        if IMAGE not in self._kinds:
             return None
         blobs, scratch = open_media_blobs(self._settings), studio_folder(self._settings)
         return PictureMaker(self._studio, blobs, scratch, records.pictures, self._settings.images.concurrent)
@@ -107,7 +120,7 @@ class _Process:
         """Return the jobs once there are records, or None if we are to end before."""
         pause_s = _LOOK_S
         while not self._is_stopping:
-            beat(self._channel)
+            self._beat()
             if records.are_there():
                 try:
                     return records.jobs()
