@@ -15,6 +15,7 @@ import click
 from .endings import EX_FAILURE, told_kindly
 from .jobcli import jobs, worker
 from .options import CONFIG, DATA, JSON, SITE, Commands, check_directory, data_path, load
+from .purgecli import purge
 from .tokencli import sign, token
 
 
@@ -295,6 +296,7 @@ main.add_command(token)
 main.add_command(sign)
 main.add_command(worker)
 main.add_command(jobs)
+main.add_command(purge)
 
 
 @main.command()

@@ -14,7 +14,7 @@ from .announcing import announcements
 from .data import data_folder, open_records
 from .endings import with_options
 from .errors import JobError, JobMissingError, SettingsError
-from .jobkinds import kind_names
+from .jobkinds import choose_kinds
 from .jobs.job import STATES, Job, State
 from .jobs.queue import JobDesk
 from .settings import Settings
@@ -27,14 +27,17 @@ _MANY = 10_000
 _WIDEST = 100
 
 
-def work_alone(settings: Settings) -> int:
-    """Do jobs until stopped; return the exit code. Raises ``SettingsError`` if these settings know no kind of job."""
-    kinds = kind_names(settings)
+def work_alone(settings: Settings, wanted: str) -> int:
+    """Do jobs until stopped, of the kinds that are ``wanted``; return the exit code.
+
+    Raises ``SettingsError`` if these settings know no such kind of job.
+    """
+    kinds = choose_kinds(settings, wanted)
     if not kinds:
-        causes = "set images.enabled, images.on_demand or webhooks.url"
+        causes = "set images.enabled, images.on_demand, webhooks.url or [[purge]]"
         raise SettingsError(f"there is nothing to do: these settings cause no jobs; {causes}")
     click.echo(f"doing jobs ({', '.join(kinds)}) of {_place(settings)} (stop with Ctrl+C)", err=True)
-    code = work(settings)
+    code = work(settings, kinds=wanted)
     tell_stopped()
     return code
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from .baseurl import base_url
 from .data import open_library
+from .errors import SettingsError
 from .jobs.attempt import Kind
 from .jobs.job import NewJob
 from .kindnames import IMAGE, LADDER, ON_DEMAND
+from .purging.orders import KIND as PURGE
 from .settings import Settings
 from .uploads.answers import describe_upload
 from .uploads.records import Upload
@@ -34,6 +36,7 @@ def kind_names(settings: Settings) -> list[str]:
         WEBHOOK: bool(settings.webhooks.url),
         ON_DEMAND: settings.images.on_demand,
         LADDER: settings.images.on_demand,
+        PURGE: bool(settings.purge),
     }
     return [name for name, is_known in kinds.items() if is_known]
 
@@ -51,7 +54,24 @@ def job_kinds(settings: Settings, studio: Studio, maker: PictureMaker | None) ->
 
         kinds[ON_DEMAND] = ondemandjobs.picture_kind(settings, studio)
         kinds[LADDER] = ondemandladders.ladder_kind(settings, open_library(settings), studio)
+    if settings.purge:
+        from .purgejobs import purge_jobs  # noqa: PLC0415 - as above
+
+        kinds[PURGE] = purge_jobs(settings)
     return kinds
+
+
+def choose_kinds(settings: Settings, wanted: str) -> list[str]:
+    """Return the kinds that ``wanted`` names, separated by commas, or all that ``settings`` cause.
+
+    Raises ``SettingsError`` for one that they do not cause: a worker would wait for ever for what never comes.
+    """
+    known = kind_names(settings)
+    chosen = list(dict.fromkeys(filter(None, (name.strip() for name in wanted.split(","))))) or known
+    if missing := [name for name in chosen if name not in known]:
+        there = f"they cause {', '.join(known)}" if known else "they cause none"
+        raise SettingsError(f"--kinds: these settings cause no jobs of the kind {missing[0]!r}; {there}")
+    return chosen
 
 
 def follow_ups(settings: Settings) -> FollowUp:

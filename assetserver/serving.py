@@ -146,7 +146,7 @@ def count_job_workers(settings: Settings) -> int:
 
 
 def _has_jobs(settings: Settings) -> bool:
-    return (settings.uploads.enabled or settings.images.on_demand) and bool(kind_names(settings))
+    return (settings.uploads.enabled or settings.images.on_demand or bool(settings.purge)) and bool(kind_names(settings))
 
 
 def _describe_workers(settings: Settings, *, reload: bool) -> str:

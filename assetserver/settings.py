@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from assetserver.errors import SettingsError
+from assetserver.settingforms import Form, Table
 from assetserver.settingtables import (
     ARRAYS,
     TABLES,
@@ -27,7 +28,6 @@ from assetserver.settingtables import (
     CompressionSettings,
     DatabaseSettings,
     DataSettings,
-    Form,
     HeadersSettings,
     ImageSettings,
     JobSettings,
@@ -35,9 +35,9 @@ from assetserver.settingtables import (
     MountSettings,
     PreviewSettings,
     PublishSettings,
+    PurgeSettings,
     ServerSettings,
     SiteSettings,
-    Table,
     UploadSettings,
     WebhookSettings,
 )
@@ -84,6 +84,7 @@ class Settings:
     access: AccessSettings = field(default_factory=AccessSettings)
     jobs: JobSettings = field(default_factory=JobSettings)
     webhooks: WebhookSettings = field(default_factory=WebhookSettings)
+    purge: tuple[PurgeSettings, ...] = ()
     sources: Mapping[Location, str] = field(default_factory=dict, compare=False, repr=False)
 
     def locate(self, *location: str | int) -> str:
@@ -207,6 +208,7 @@ def load_settings(
     settings = Settings(**tables, sources=sources)
     _check_places(settings)
     _check_webhooks(settings)
+    _check_purge(settings)
     return settings
 
 
@@ -230,6 +232,30 @@ def _check_webhooks(settings: Settings) -> None:
         place = settings.locate("webhooks", "url")
         remedy = 'webhooks.secrets = ["whsec_…"], of which `echo whsec_$(openssl rand -base64 32)` makes one'
         raise SettingsError(f"{place}: webhooks.url is set, and nothing signs what is sent there; add {remedy}")
+
+
+def _check_purge(settings: Settings) -> None:
+    """Raise ``SettingsError`` for a cache in front that could not be purged as it is described."""
+    names: dict[str, int] = {}
+    known = {one.name for one in settings.sites} or {SiteSettings().name}
+    for index, one in enumerate(settings.purge):
+        first = names.setdefault(one.name, index)
+        problem, key = "", "service"
+        if first != index:
+            problem, key = f"is also the name of purge[{first}]; choose another", "name"
+        elif one.service in {"cloudflare", "fastly"} and not one.zone:
+            problem = "needs a zone: the id of " + ("the zone" if one.service == "cloudflare" else "the service")
+        elif one.service in {"varnish", "webhook"} and not one.url:
+            problem = "needs a url: where to send it"
+        elif one.service == "webhook" and not one.secrets:
+            problem = 'needs secrets = ["whsec_…"], of which `echo whsec_$(openssl rand -base64 32)` makes one'
+        elif unknown := sorted(set(one.sites) - known):
+            problem, key = f"names {format_value(unknown[0])}; there are {', '.join(sorted(known))}", "sites"
+        elif not (one.origins or settings.server.public_url or all(site.host for site in settings.sites or (SiteSettings(),))):
+            problem = 'needs origins = ["https://…"], or server.public_url: what visitors ask it for'
+        if problem:
+            value = format_value(getattr(one, key)) if key != "sites" else "sites"
+            raise SettingsError(f"{settings.locate('purge', index, key)}: purge[{index}] ({value}) {problem}")
 
 
 def _read_file(path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Layer:
@@ -308,7 +334,8 @@ def _check_value(layer: Layer, location: Location, setting: _Setting, value: Any
     except msgspec.ValidationError:
         accepted = False
     if not accepted:
-        raise layer.error(location, f"{format_key(location)} is {format_value(value)}; it must {setting.limits}")
+        shown = "…" if setting.form.is_secret else format_value(value)
+        raise layer.error(location, f"{format_key(location)} is {shown}; it must {setting.limits}")
     if setting.form.is_path:
         return layer.resolve(location, checked)
     return checked.lower() if setting.form.is_name else checked

@@ -15,9 +15,10 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "assetserver"
 
 ROWS = (
-    {"semantics", "storage", "settings", "settingtables", "tomllines", "errors", "observe", "bodies", "problems", "complaints"},
+    {"semantics", "storage", "settings", "settingforms", "settingtables", "tomllines"}
+    | {"errors", "observe", "bodies", "problems", "complaints"},
     {"releases", "jobs", "access", "pictures"},
-    {"delivery", "uploads", "images", "console", "remote", "webhooks"},
+    {"delivery", "uploads", "images", "console", "remote", "webhooks", "purging"},
     {"database"},
     {"app", "cli", "serving", "data", "publishing", "upkeep", "routes", "wording", "__main__", "__init__"}
     | {
@@ -34,10 +35,11 @@ ROWS = (
     }
     | {"admission", "firststart", "mediaroutes", "uploading", "workers", "origin", "descriptors"}
     | {"jobcli", "jobcommands", "jobkinds", "kindnames", "picturejobs", "studios", "working"}
+    | {"purgecli", "purgecommands", "purgejobs", "purgeorders"}
     | {"ondemand", "ondemandapi", "ondemandjobs", "ondemandladders", "ondemandorders", "ondemandroutes", "ondemandurls"},
 )
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
-SHARED_GROUND = {"semantics", "errors", "tomllines", "settingtables"}
+SHARED_GROUND = {"semantics", "errors", "tomllines", "settingforms", "settingtables"}
 """What others of the lowest row may import."""
 TOP = len(ROWS) - 1
 
