@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from .backupcli import backup, restore
 from .endings import EX_FAILURE, told_kindly
 from .jobcli import jobs, worker
 from .options import CONFIG, DATA, JSON, SITE, Commands, check_directory, data_path, load
@@ -297,6 +298,8 @@ main.add_command(sign)
 main.add_command(worker)
 main.add_command(jobs)
 main.add_command(purge)
+main.add_command(backup)
+main.add_command(restore)
 
 
 @main.command()

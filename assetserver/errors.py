@@ -91,6 +91,10 @@ class PurgeError(AssetServerError):
     status = 422
 
 
+class BackupError(AssetServerError):
+    """A backup cannot be made, or not be restored. The message names what is wrong, and what to do."""
+
+
 class AccessError(AssetServerError):
     """A token, a time or a path that a command was given is none. The message says what would be one."""
 

@@ -8,6 +8,7 @@ manual are made from the same table, by :func:`describe_settings`.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -173,6 +174,25 @@ def describe_settings() -> list[SettingRow]:
         about = (setting.limits.removeprefix("be "), str(setting.meta.description))
         rows.append(SettingRow(setting.name, kind, default, *about))
     return rows
+
+
+def redact(settings: Settings) -> dict[str, Any]:
+    """Return all settings as plain values for people to read, secrets and passwords replaced by "…"."""
+    tables: dict[str, Any] = {}
+    for name in TABLES:
+        value = getattr(settings, name)
+        tables[name] = [_redact(name, one) for one in value] if name in ARRAYS else _redact(name, value)
+    return tables
+
+
+def _redact(name: str, table: Table) -> dict[str, Any]:
+    values: dict[str, Any] = msgspec.to_builtins(table)
+    for key, setting in _FIELDS[name].items():
+        if setting.form.is_secret and values[key]:
+            values[key] = "…" if isinstance(values[key], str) else ["…"] * len(values[key])
+    if name == "database":
+        values["url"] = re.sub(r"(?<=//)[^@/]*@", "…@", values["url"])
+    return values
 
 
 def load_settings(

@@ -35,6 +35,7 @@ ROWS = (
     }
     | {"admission", "firststart", "mediaroutes", "uploading", "workers", "origin", "descriptors"}
     | {"jobcli", "jobcommands", "jobkinds", "kindnames", "picturejobs", "studios", "working"}
+    | {"backup", "backupcli", "restoring"}
     | {"purgecli", "purgecommands", "purgejobs", "purgeorders"}
     | {"ondemand", "ondemandapi", "ondemandjobs", "ondemandladders", "ondemandorders", "ondemandroutes", "ondemandurls"},
 )
@@ -43,7 +44,7 @@ SHARED_GROUND = {"semantics", "errors", "tomllines", "settingforms", "settingtab
 """What others of the lowest row may import."""
 TOP = len(ROWS) - 1
 
-STORAGE_GROUND = {"assetserver.storage." + name for name in ("blobs", "codecs", "durable", "pools", "signatures")}
+STORAGE_GROUND = {"assetserver.storage." + name for name in ("blobs", "bringing", "codecs", "durable", "pools", "signatures")}
 CHOOSE_ENGINES = {"assetserver.data", "assetserver.app", "assetserver.cli"}
 KNOW_UVICORN = {"assetserver.delivery.protocol", "assetserver.delivery.livesockets"}
 
