@@ -39,7 +39,7 @@ _REMEDIES = {
 _REPEATED = ("config", "data", "site")
 """Options that a hint needs, or it would speak of other releases."""
 _HINT = re.compile(
-    r"\bassetserver (publish|promote|rollback|releases|alias|diff|verify|gc|lock|unlock|token \w+|sign|worker|reload"
+    r"\bassetserver (publish|promote|rollback|releases|alias|diff|verify|gc|lock|unlock|purge|token \w+|sign|worker|reload"
     r"|jobs \w+)\b"
 )
 

@@ -85,6 +85,16 @@ class LockedError(AssetServerError):
     status = 423
 
 
+class PurgeError(AssetServerError):
+    """A purge that was asked for cannot be ordered. The message says why, and what could be."""
+
+    status = 422
+
+
+class BackupError(AssetServerError):
+    """A backup cannot be made, or not be restored. The message names what is wrong, and what to do."""
+
+
 class AccessError(AssetServerError):
     """A token, a time or a path that a command was given is none. The message says what would be one."""
 

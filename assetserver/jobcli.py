@@ -16,7 +16,8 @@ IDS = click.argument("job_ids", metavar="ID...", type=click.IntRange(1), nargs=-
 @click.command(cls=Command)
 @CONFIG
 @DATA
-def worker(config: str | None, data: str | None) -> None:
+@click.option("--kinds", default="", metavar="K,…", help="Only these, such as purge,webhook: those that open connections.")
+def worker(config: str | None, data: str | None, kinds: str) -> None:
     """Do background jobs until stopped.
 
     serve does them beside itself; run this on its own to have more hands, any number of times, with the same settings.
@@ -26,7 +27,7 @@ def worker(config: str | None, data: str | None) -> None:
     with told_kindly():
         from . import jobcommands  # noqa: PLC0415 - `version` and `--help` must not wait for Uvicorn
 
-        raise SystemExit(jobcommands.work_alone(load(config, data_path(data))))
+        raise SystemExit(jobcommands.work_alone(load(config, data_path(data)), kinds))
 
 
 @click.group(cls=Commands)

@@ -138,7 +138,7 @@ def count_job_workers(settings: Settings) -> int:
 
 
 def _has_jobs(settings: Settings) -> bool:
-    return (settings.uploads.enabled or settings.images.on_demand) and bool(kind_names(settings))
+    return (settings.uploads.enabled or settings.images.on_demand or bool(settings.purge)) and bool(kind_names(settings))
 
 
 def _describe_workers(settings: Settings, *, reload: bool) -> str:
@@ -221,7 +221,7 @@ def _run_workers(app: Starlette, settings: Settings, listeners: Sequence[Listene
     def do_jobs(channel: socket.socket) -> None:
         close_listeners(listeners, None)
         with told_kindly():
-            sys.exit(work(settings, kind_names(settings), channel))
+            sys.exit(work(settings, channel))
 
     _load_all(_config(app, settings))
     _tune_memory()  # which forks inherit

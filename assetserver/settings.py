@@ -8,6 +8,7 @@ manual are made from the same table, by :func:`describe_settings`.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -16,7 +17,9 @@ from typing import Annotated, Any, Literal, NamedTuple, cast, get_args, get_orig
 import msgspec
 from msgspec import Meta
 
+from assetserver.credentials import read_credentials
 from assetserver.errors import SettingsError
+from assetserver.settingforms import Form, Table
 from assetserver.settingtables import (
     ARRAYS,
     TABLES,
@@ -27,7 +30,6 @@ from assetserver.settingtables import (
     CompressionSettings,
     DatabaseSettings,
     DataSettings,
-    Form,
     HeadersSettings,
     ImageSettings,
     JobSettings,
@@ -35,9 +37,9 @@ from assetserver.settingtables import (
     MountSettings,
     PreviewSettings,
     PublishSettings,
+    PurgeSettings,
     ServerSettings,
     SiteSettings,
-    Table,
     UploadSettings,
     WebhookSettings,
 )
@@ -55,13 +57,8 @@ from assetserver.tomllines import (
 )
 
 _VARIABLE = "ASSETSERVER_"
-_CREDENTIALS = "CREDENTIALS_DIRECTORY"
-"""Set by systemd for what a unit loads with ``LoadCredential=``; see systemd.exec(5)."""
 _CONFIG_VARIABLE = "ASSETSERVER_CONFIG"  # names the file; not itself a setting
 _NO_SETTINGS = frozenset((_CONFIG_VARIABLE, "ASSETSERVER_TOKEN", "ASSETSERVER_SIGN_PASSWORD"))  # the last two: of `publish`
-
-_SECRETS = frozenset(("access.keys", "webhooks.secrets", "database.url"))
-"""What no message shows; the last may have a password in it."""
 
 _IN_BYTES = ("_bytes", ".max_size")
 
@@ -90,6 +87,7 @@ class Settings:
     access: AccessSettings = field(default_factory=AccessSettings)
     jobs: JobSettings = field(default_factory=JobSettings)
     webhooks: WebhookSettings = field(default_factory=WebhookSettings)
+    purge: tuple[PurgeSettings, ...] = ()
     sources: Mapping[Location, str] = field(default_factory=dict, compare=False, repr=False)
 
     def locate(self, *location: str | int) -> str:
@@ -139,11 +137,6 @@ class _Setting(NamedTuple):
             return f"be between {self.write(self.meta.ge)} and {self.write(self.meta.le)}"
         return self.form.must
 
-    @property
-    def is_secret(self) -> bool:
-        """Tell whether values are never shown."""
-        return self.name in _SECRETS
-
     def write(self, value: object) -> str:
         """Format a value or a limit; bytes also in a larger unit."""
         return format_bytes(value) if isinstance(value, int) and self.name.endswith(_IN_BYTES) else format_value(value)
@@ -185,6 +178,25 @@ def describe_settings() -> list[SettingRow]:
     return rows
 
 
+def redact(settings: Settings) -> dict[str, Any]:
+    """Return all settings as plain values for people to read, secrets and passwords replaced by "…"."""
+    tables: dict[str, Any] = {}
+    for name in TABLES:
+        value = getattr(settings, name)
+        tables[name] = [_redact(name, one) for one in value] if name in ARRAYS else _redact(name, value)
+    return tables
+
+
+def _redact(name: str, table: Table) -> dict[str, Any]:
+    values: dict[str, Any] = msgspec.to_builtins(table)
+    for key, setting in _FIELDS[name].items():
+        if setting.form.is_secret and values[key]:
+            values[key] = "…" if isinstance(values[key], str) else ["…"] * len(values[key])
+    if name == "database":
+        values["url"] = re.sub(r"(?<=//)[^@/]*@", "…@", values["url"])
+    return values
+
+
 def load_settings(
     path: str | os.PathLike[str] | None = None,
     environ: Mapping[str, str] = _NOTHING,
@@ -218,6 +230,7 @@ def load_settings(
     settings = Settings(**tables, sources=sources)
     _check_places(settings)
     _check_webhooks(settings)
+    _check_purge(settings)
     return settings
 
 
@@ -243,6 +256,30 @@ def _check_webhooks(settings: Settings) -> None:
         raise SettingsError(f"{place}: webhooks.url is set, and nothing signs what is sent there; add {remedy}")
 
 
+def _check_purge(settings: Settings) -> None:
+    """Raise ``SettingsError`` for a cache in front that could not be purged as it is described."""
+    names: dict[str, int] = {}
+    known = {one.name for one in settings.sites} or {SiteSettings().name}
+    for index, one in enumerate(settings.purge):
+        first = names.setdefault(one.name, index)
+        problem, key = "", "service"
+        if first != index:
+            problem, key = f"is also the name of purge[{first}]; choose another", "name"
+        elif one.service in {"cloudflare", "fastly"} and not one.zone:
+            problem = "needs a zone: the id of " + ("the zone" if one.service == "cloudflare" else "the service")
+        elif one.service in {"varnish", "webhook"} and not one.url:
+            problem = "needs a url: where to send it"
+        elif one.service == "webhook" and not one.secrets:
+            problem = 'needs secrets = ["whsec_…"], of which `echo whsec_$(openssl rand -base64 32)` makes one'
+        elif unknown := sorted(set(one.sites) - known):
+            problem, key = f"names {format_value(unknown[0])}; there are {', '.join(sorted(known))}", "sites"
+        elif not (one.origins or settings.server.public_url or all(site.host for site in settings.sites or (SiteSettings(),))):
+            problem = 'needs origins = ["https://…"], or server.public_url: what visitors ask it for'
+        if problem:
+            value = format_value(getattr(one, key)) if key != "sites" else "sites"
+            raise SettingsError(f"{settings.locate('purge', index, key)}: purge[{index}] ({value}) {problem}")
+
+
 def _read_file(path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Layer:
     if path is not None:
         return read_toml(os.fspath(path), "--config")
@@ -258,7 +295,7 @@ def _read_environment(environ: Mapping[str, str]) -> Layer:
             table, key = location[0], location[-1]
             setting = None if table in ARRAYS else _FIELDS[table][key]
             kind, item = (setting.kind, setting.item) if setting else (list, str)
-            shows = not (setting and setting.is_secret)
+            shows = not (setting and setting.form.is_secret)
             layer.put_text(location, variable, kind, environ[variable], item=item, shows=shows)
         elif variable.startswith(_VARIABLE) and variable not in _NO_SETTINGS:
             raise SettingsError(f"{format_key((variable,))}: unknown setting; {_suggest_variable(variable)}")
@@ -280,14 +317,13 @@ def _read_credentials(environ: Mapping[str, str]) -> Layer:
     An array is a line each. An empty file is none, so that a unit may name what is not there.
     """
     layer = Layer({}, {})
-    folder = environ.get(_CREDENTIALS, "")
-    for name in sorted(_list_folder(folder)) if folder else ():
+    for name, text in read_credentials(environ).items():
         location = _NAMES.get(name)
         table, _, key = name.partition(".")
         if location is None and table in _FIELDS and table not in ARRAYS:
-            known = suggest(key, _FIELDS[table], lambda one, table=table: f"{table}.{one}")  # type: ignore[misc]
-            raise SettingsError(f"credential {format_value(name)}: unknown setting; {known}")
-        if location is None or not (text := _read_text(os.path.join(folder, name))):
+            known = suggest(key, _FIELDS[table], format_value)
+            raise SettingsError(f"credential {format_value(name)}: {table} has no such setting; {known}")
+        if location is None or not text:
             continue  # another program's, or not there
         setting = None if table in ARRAYS else _FIELDS[table][key]
         kind, item = (setting.kind, setting.item) if setting else (list, str)
@@ -296,22 +332,6 @@ def _read_credentials(environ: Mapping[str, str]) -> Layer:
         else:
             layer.put_text(location, f"credential {name}", kind, text, item=item, shows=False)
     return layer
-
-
-def _list_folder(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except OSError as error:
-        raise SettingsError(f"{_CREDENTIALS}: {folder} cannot be read ({error.strerror})") from None
-
-
-def _read_text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise SettingsError(f"credential {os.path.basename(path)}: cannot be read ({reason})") from None
 
 
 def _read_flags(overrides: Mapping[str, object]) -> Layer:
@@ -360,10 +380,8 @@ def _check_value(layer: Layer, location: Location, setting: _Setting, value: Any
     except msgspec.ValidationError:
         accepted = False
     if not accepted:
-        raise layer.error(
-            location,
-            f"{format_key(location)} is {NOT_SHOWN if setting.is_secret else format_value(value)}; it must {setting.limits}",
-        )
+        shown = NOT_SHOWN if setting.form.is_secret else format_value(value)
+        raise layer.error(location, f"{format_key(location)} is {shown}; it must {setting.limits}")
     if setting.form.is_path:
         return layer.resolve(location, checked)
     return checked.lower() if setting.form.is_name else checked

@@ -8,18 +8,19 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 
 from .announcing import announcements
-from .data import Records, open_media_blobs, open_records, studio_folder
+from .data import Records, open_library, open_media_blobs, open_records, studio_folder
 from .endings import EX_FAILURE
 from .errors import AssetServerError
-from .jobkinds import job_kinds
+from .jobkinds import choose_kinds, job_kinds
 from .jobs.queue import JobQueue
 from .jobs.worker import Worker
 from .kindnames import IMAGE
 from .picturejobs import PictureMaker
+from .purgeorders import PurgeDebts
+from .purging.orders import KIND as PURGE
 from .settings import Settings
 from .studios import open_studio
 from .supervision.notices import Notifier
@@ -34,14 +35,15 @@ _LOOK_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 
 
-def work(settings: Settings, kinds: Sequence[str], channel: socket.socket | None = None) -> int:
-    """Do jobs of these kinds until SIGTERM, SIGINT, or the end of the master behind ``channel``; return the exit code.
+def work(settings: Settings, channel: socket.socket | None = None, kinds: str = "") -> int:
+    """Work until SIGTERM, SIGINT, or the end of the master behind ``channel``; return the exit code.
 
-    Without one, the service manager is told. To be called in the main thread.
+    Without a master, the service manager is told. ``kinds``: see ``choose_kinds``. To be called in the main thread.
     """
+    chosen = choose_kinds(settings, kinds)
     notifier = Notifier(os.environ if channel is None else {})
-    process = _Process(settings, kinds, channel, notifier)
-    notifier.ready(f"doing jobs ({', '.join(kinds)})")
+    process = _Process(settings, channel, chosen, notifier)
+    notifier.ready(f"doing jobs ({', '.join(chosen)})")
     signal.signal(signal.SIGTERM, process.on_signal)
     if channel is None:
         signal.signal(signal.SIGINT, process.on_signal)
@@ -54,11 +56,13 @@ def work(settings: Settings, kinds: Sequence[str], channel: socket.socket | None
 
 
 class _Process:
-    def __init__(self, settings: Settings, kinds: Sequence[str], channel: socket.socket | None, notifier: Notifier) -> None:
+    def __init__(self, settings: Settings, channel: socket.socket | None, kinds: list[str], notifier: Notifier) -> None:
         self._settings = settings
-        self._kinds = kinds
         self._channel = channel
         self._notifier = notifier
+        self._kinds = kinds
+        self._is_ending = threading.Event()
+        self._debts: threading.Thread | None = None
         self._worker: Worker | None = None
         self._maker: PictureMaker | None = None
         self._studio = open_studio(settings.images)
@@ -67,14 +71,17 @@ class _Process:
     def run(self) -> int:
         records = open_records(self._settings, announcements(self._settings))
         try:
+            if PURGE in self._kinds:
+                self._debts = self._watch_debts(records)
             queue = self._open_queue(records)
             if queue is None:
                 return 0
             jobs = self._settings.jobs
             self._maker = self._open_maker(records)
+            kinds = job_kinds(self._settings, self._studio, self._maker)
             self._worker = Worker(
                 queue,
-                job_kinds(self._settings, self._studio, self._maker, self._kinds),
+                {name: kinds[name] for name in self._kinds},
                 lease_s=jobs.lease_s,
                 grace_s=self._settings.server.graceful_shutdown_s,
                 keep_done_s=jobs.keep_done_s,
@@ -83,6 +90,9 @@ class _Process:
             )
             return 0 if self._is_stopping or self._worker.run() else EX_FAILURE
         finally:
+            self._is_ending.set()
+            if self._debts is not None:
+                self._debts.join(_LONGEST_PAUSE_S)
             self._studio.close()
             if self._maker is not None:
                 self._maker.close()
@@ -92,6 +102,7 @@ class _Process:
         """End soon."""
         self._notifier.stopping()
         self._is_stopping = True
+        self._is_ending.set()
         if self._worker is not None:
             self._worker.stop()
 
@@ -109,6 +120,12 @@ class _Process:
         """Say that it is alive, to whoever started it."""
         beat(self._channel)
         self._notifier.beat(time.monotonic())
+
+    def _watch_debts(self, records: Records) -> threading.Thread:
+        debts = PurgeDebts(self._settings, open_library(self._settings), records)
+        thread = threading.Thread(target=debts.watch, args=(self._is_ending,), name="assetserver-purges", daemon=True)
+        thread.start()
+        return thread
 
     def _open_maker(self, records: Records) -> PictureMaker | None:
         if IMAGE not in self._kinds:
