@@ -17,7 +17,7 @@ from .endings import EX_FAILURE, told_kindly
 from .jobcli import jobs, worker
 from .options import CONFIG, DATA, JSON, SITE, Commands, check_directory, data_path, load
 from .purgecli import purge
-from .servicecli import reload_server
+from .servicecli import reload_server, systemd
 from .tokencli import sign, token
 
 
@@ -307,6 +307,7 @@ main.add_command(sign)
 main.add_command(worker)
 main.add_command(jobs)
 main.add_command(reload_server)
+main.add_command(systemd)
 main.add_command(purge)
 main.add_command(backup)
 main.add_command(restore)

@@ -49,6 +49,13 @@ def work_alone(settings: Settings, wanted: str) -> int:
     return code
 
 
+def check_worker(settings: Settings, wanted: str) -> int:
+    """Raise ``SettingsError`` if a worker could not begin with these settings; changes nothing."""
+    choose_kinds(settings, wanted)
+    open_records(settings).close()
+    return 0
+
+
 def list_jobs(settings: Settings, options: dict[str, Any]) -> None:
     """List jobs, and below them on stderr how many there are of each state."""
     with _opened(settings) as desk:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from .data import data_folder, served_sites
@@ -21,20 +21,21 @@ PATIENCE_S = 180.0
 """How long a reload may take: the check, the start of the new workers, and what waits before them."""
 
 
-def control_folder(settings: Settings) -> str:
-    """Return where servers with these settings are reached: ``$RUNTIME_DIRECTORY``, else in the data folder; else ""."""
+def control_folder(settings: Callable[[], Settings]) -> str:
+    """Return where a server is reached: ``$RUNTIME_DIRECTORY``, else in the data folder of ``settings``; else ""."""
     runtime = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
     if runtime:
         return runtime
-    return os.path.join(data_folder(settings), CONTROL_FOLDER) if served_sites(settings) or settings.data.path else ""
+    known = settings()
+    return os.path.join(data_folder(known), CONTROL_FOLDER) if served_sites(known) or known.data.path else ""
 
 
-def check_command() -> list[str]:
-    """Return the command that checks what this process was started for: ``serve --check``; none if it is no ``serve``."""
+def check_command(name: str) -> list[str]:
+    """Return the command that checks what this process was started for, as ``serve --check``; none if not for ``name``."""
     words = sys.orig_argv[1:]
-    if "serve" not in words:
+    if name not in words:
         return []
-    place = words.index("serve") + 1
+    place = words.index(name) + 1
     return [sys.executable, *words[:place], "--check", *words[place:]]
 
 
@@ -51,16 +52,17 @@ def still_served() -> Iterator[Handover | None]:
         if handover is None:
             raise
         problem = str(error) or type(error).__name__
-        raise SystemExit(keep_serving(handover, problem, check_command())) from error
+        raise SystemExit(keep_serving(handover, problem, check_command("serve"))) from error
 
 
-def reload_server(settings: Settings, pid: int | None) -> str:
+def reload_server(settings: Callable[[], Settings], pid: int | None) -> str:
     """Have the server with these settings read them anew, and replace its workers; return what it says.
 
+    Where a service manager has a place for us, they are not looked at: the server does, and may see secrets that we may not.
     ``pid``: which one, where several share a data folder. Raises ``ControlError`` if it did not, or if none is found.
     """
     folder = control_folder(settings)
-    found = [one for one in find_masters(folder) if os.path.exists(f"/proc/{one}")] if folder else []
+    found = find_masters(folder) if folder else []
     if pid is not None and pid not in found:
         raise ControlError(f"no server of process {pid} is to be reached in {folder or 'any folder'}")
     if not found:

@@ -225,7 +225,7 @@ def _run_workers(app: Starlette, settings: Settings, listeners: Sequence[Listene
 
     _load_all(_config(app, settings))
     _tune_memory()  # which forks inherit
-    control = handover.control if handover else _open_control(control_folder(settings))
+    control = handover.control if handover else _open_control(control_folder(lambda: settings))
     plan = Plan(
         serve=serve,
         count=settings.server.workers,
@@ -233,7 +233,7 @@ def _run_workers(app: Starlette, settings: Settings, listeners: Sequence[Listene
         jobs=count_job_workers(settings),
         grace_s=settings.server.graceful_shutdown_s,
         stuck_s=settings.server.stuck_s,
-        check=check_command(),
+        check=check_command("serve"),
         listeners=listeners,
         control=control,
         notifier=Notifier(os.environ),

@@ -21,9 +21,11 @@ from .kindnames import IMAGE
 from .picturejobs import PictureMaker
 from .purgeorders import PurgeDebts
 from .purging.orders import KIND as PURGE
+from .reloading import check_command
 from .settings import Settings
 from .studios import open_studio
 from .supervision.notices import Notifier
+from .supervision.renewal import Renewal, run_anew
 from .supervision.words import READY, beat
 
 logger = logging.getLogger(__name__)
@@ -38,21 +40,26 @@ _LONGEST_PAUSE_S = 5.0
 def work(settings: Settings, channel: socket.socket | None = None, kinds: str = "") -> int:
     """Work until SIGTERM, SIGINT, or the end of the master behind ``channel``; return the exit code.
 
-    Without a master, the service manager is told. ``kinds``: see ``choose_kinds``. To be called in the main thread.
+    Without a master, the service manager is told, and SIGHUP has it read its settings anew. ``kinds``: see ``choose_kinds``. To
+    be called in the main thread.
     """
     chosen = choose_kinds(settings, kinds)
     notifier = Notifier(os.environ if channel is None else {})
     process = _Process(settings, channel, chosen, notifier)
-    notifier.ready(f"doing jobs ({', '.join(chosen)})")
     signal.signal(signal.SIGTERM, process.on_signal)
     if channel is None:
         signal.signal(signal.SIGINT, process.on_signal)
+        signal.signal(signal.SIGHUP, process.renewal.on_signal)
+        notifier.ready(f"doing jobs ({', '.join(chosen)})")
     else:
         with suppress(OSError):  # a sandbox may forbid it
             os.nice(NICENESS)
         channel.send(READY)
         threading.Thread(target=process.watch_master, name="assetserver-master", daemon=True).start()
-    return process.run()
+    code = process.run()
+    if process.renewal.is_due:
+        run_anew()
+    return code
 
 
 class _Process:
@@ -60,6 +67,7 @@ class _Process:
         self._settings = settings
         self._channel = channel
         self._notifier = notifier
+        self.renewal = Renewal(check_command("worker"), notifier, self.stop)
         self._kinds = kinds
         self._is_ending = threading.Event()
         self._debts: threading.Thread | None = None
@@ -99,8 +107,13 @@ class _Process:
             records.close()
 
     def on_signal(self, *_: object) -> None:
-        """End soon."""
+        """End soon: somebody said so."""
         self._notifier.stopping()
+        self.renewal.is_due = False
+        self.stop()
+
+    def stop(self) -> None:
+        """Finish what runs."""
         self._is_stopping = True
         self._is_ending.set()
         if self._worker is not None:
@@ -120,6 +133,7 @@ class _Process:
         """Say that it is alive, to whoever started it."""
         beat(self._channel)
         self._notifier.beat(time.monotonic())
+        self.renewal.turn()
 
     def _watch_debts(self, records: Records) -> threading.Thread:
         debts = PurgeDebts(self._settings, open_library(self._settings), records)

@@ -33,7 +33,18 @@ ROWS = (
         "tokencli",
         "tokencommands",
     }
-    | {"admission", "firststart", "mediaroutes", "uploading", "listening", "origin", "reloading", "servicecli", "descriptors"}
+    | {
+        "admission",
+        "firststart",
+        "mediaroutes",
+        "uploading",
+        "listening",
+        "origin",
+        "reloading",
+        "servicecli",
+        "units",
+        "descriptors",
+    }
     | {"jobcli", "jobcommands", "jobkinds", "kindnames", "picturejobs", "studios", "working"}
     | {"backup", "backupcli", "restoring"}
     | {"purgecli", "purgecommands", "purgejobs", "purgeorders"}

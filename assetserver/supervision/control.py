@@ -54,8 +54,9 @@ def open_control(folder: str) -> Control:
     Raises ``OSError`` if there can be no such place.
     """
     os.makedirs(folder, 0o700, exist_ok=True)
-    for pid in find_masters(folder):
-        if not os.path.exists(f"/proc/{pid}") or pid == os.getpid():
+    living = find_masters(folder)
+    for pid in _list_names(folder):
+        if pid not in living:
             with suppress(FileNotFoundError):
                 os.unlink(_path(folder, pid))
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -71,12 +72,24 @@ def open_control(folder: str) -> Control:
 
 
 def find_masters(folder: str) -> list[int]:
-    """Return the processes that have a socket in ``folder``, living or not."""
+    """Return the processes that can be reached in ``folder``. Not by their ids: sandboxes hide processes from each other."""
+    return [pid for pid in _list_names(folder) if _listens(folder, pid)]
+
+
+def _list_names(folder: str) -> list[int]:
     try:
         names = os.listdir(folder)
     except OSError:
         return []
     return sorted(int(found[1]) for name in names if (found := _NAME.fullmatch(name)))
+
+
+def _listens(folder: str, pid: int) -> bool:
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, _reachable(folder, pid) as address:
+        probe.settimeout(1.0)
+        probe.connect(address)
+        return True
+    return False
 
 
 def ask_master(folder: str, pid: int, command: str, timeout_s: float) -> Outcome:

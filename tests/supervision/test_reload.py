@@ -202,12 +202,15 @@ control = before.control if before else open_control({str(folder)!r})
 
 
 def test_what_a_dead_master_left_is_removed_and_a_living_one_is_not(tmp_path):
-    for pid in (os.getppid(), 4_194_305):  # one more than there may be
-        (tmp_path / f"master-{pid}.sock").touch()
-    control = open_control(str(tmp_path))
-    assert find_masters(str(tmp_path)) == sorted([os.getppid(), os.getpid()])
-    control.close()
-    assert find_masters(str(tmp_path)) == [os.getppid()]
+    with socket.socket(socket.AF_UNIX) as living, socket.socket(socket.AF_UNIX) as dead:
+        for number, one in ((1, living), (2, dead)):
+            one.bind(str(tmp_path / f"master-{number}.sock"))
+        living.listen()
+        control = open_control(str(tmp_path))
+        assert find_masters(str(tmp_path)) == [1, os.getpid()]
+        assert not (tmp_path / "master-2.sock").exists()
+        control.close()
+        assert find_masters(str(tmp_path)) == [1]
 
 
 @pytest.mark.parametrize(
