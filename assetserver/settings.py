@@ -60,6 +60,9 @@ _VARIABLE = "ASSETSERVER_"
 _CONFIG_VARIABLE = "ASSETSERVER_CONFIG"  # names the file; not itself a setting
 _NO_SETTINGS = frozenset((_CONFIG_VARIABLE, "ASSETSERVER_TOKEN", "ASSETSERVER_SIGN_PASSWORD"))  # the last two: of `publish`
 
+_PASSWORD = re.compile(r"(?<=//)[^@/]*(?=@)")
+"""In a URL, with the name that it belongs to."""
+
 _IN_BYTES = ("_bytes", ".max_size")
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})  # frozen: it is a default argument
@@ -193,7 +196,7 @@ def _redact(name: str, table: Table) -> dict[str, Any]:
         if setting.form.is_secret and values[key]:
             values[key] = "…" if isinstance(values[key], str) else ["…"] * len(values[key])
     if name == "database":
-        values["url"] = re.sub(r"(?<=//)[^@/]*@", "…@", values["url"])
+        values["url"] = _PASSWORD.sub(NOT_SHOWN, values["url"])
     return values
 
 
@@ -380,7 +383,7 @@ def _check_value(layer: Layer, location: Location, setting: _Setting, value: Any
     except msgspec.ValidationError:
         accepted = False
     if not accepted:
-        shown = NOT_SHOWN if setting.form.is_secret else format_value(value)
+        shown = NOT_SHOWN if setting.form.is_secret else _PASSWORD.sub(NOT_SHOWN, format_value(value))
         raise layer.error(location, f"{format_key(location)} is {shown}; it must {setting.limits}")
     if setting.form.is_path:
         return layer.resolve(location, checked)

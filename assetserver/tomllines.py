@@ -23,7 +23,7 @@ from assetserver.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-NOT_SHOWN = "a secret, which is not shown"
+NOT_SHOWN = "…"
 
 Location = tuple[str | int, ...]
 """The way to a value from the root: table and key names, and the index of an element in an array."""

@@ -215,7 +215,7 @@ def test_secrets_come_as_credentials_and_are_shown_nowhere(installed):
     code, _, _ = installed.try_to("systemctl", "restart", "assetserver")
     assert code != 0
     journal = installed.read_journal("assetserver")
-    assert "credential access.keys: access.keys[0] is a secret, which is not shown; it must be" in journal
+    assert "credential access.keys: access.keys[0] is …; it must be" in journal
     assert "too-short" not in journal
     installed.write("/etc/assetserver/credentials/access.keys", f"first:{'s' * 40}\n", "600")
     installed.run("systemctl", "reset-failed", "assetserver")
@@ -282,11 +282,24 @@ def test_the_worker_makes_a_picture_smaller(installed):
     deadline_s = time.monotonic() + LIMIT_S
     while True:
         told = json.loads(str(installed.ask(f"/uploads/{upload['id']}", "-H", f"Authorization: Bearer {token}")["text"]))
-        if told["picture"]["state"] == "ready":
+        if told["image"]["state"] == "ready":
             break
         assert time.monotonic() < deadline_s, f"{told}\n{installed.read_journal('assetserver-worker')}"
         time.sleep(0.1)
-    assert {one["width"] for one in told["picture"]["variants"]} >= {320, 640}
+    assert {one["width"] for one in told["image"]["variants"]} >= {320, 640}
+
+
+def test_the_worker_reloads_with_the_server_unless_its_settings_are_wrong(installed):
+    pid = installed.show("assetserver-worker", "MainPID")
+    installed.write(CONFIG, SETTINGS + "[images]\nconcurrent = 0\n")
+    installed.run("systemctl", "reload", "assetserver-worker")
+    wrong = "sh", "-c", "systemctl show -P StatusText assetserver-worker | grep 'goes on: .*images.concurrent is 0'"
+    installed.wait_for(*wrong, what="a status")
+    installed.write(CONFIG, SETTINGS + "[images]\non_demand = true\n")
+    installed.run("systemctl", "reload", "assetserver")
+    installed.wait_value("assetserver-worker", "StatusText", "doing jobs (image, picture, ladder)")
+    assert installed.show("assetserver-worker", "MainPID") == pid
+    assert installed.show("assetserver-worker", "NRestarts") == "0"
 
 
 def test_the_timer_has_old_releases_removed(installed):
