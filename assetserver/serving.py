@@ -16,7 +16,6 @@ from pathlib import Path
 import click
 import uvicorn
 from starlette.applications import Starlette
-from uvicorn.supervisors import ChangeReload
 
 from .app import create_app
 from .data import check_data_folder, open_library, served_sites
@@ -203,6 +202,8 @@ def _run(config: uvicorn.Config, listeners: Sequence[Listener]) -> int:
     _tune_memory()
     try:
         if config.should_reload:
+            from uvicorn.supervisors import ChangeReload  # noqa: PLC0415 - for development alone
+
             ChangeReload(config, target=server.run, sockets=sockets).run()
         else:
             server.run(sockets=sockets)
