@@ -72,12 +72,14 @@ def check(config: str | None, data: str | None, wants_list: bool) -> None:
         return
     with told_kindly():
         from .app import create_app  # noqa: PLC0415 - as in `serve`
+        from .certificates import open_certificates  # noqa: PLC0415
         from .data import check_data_folder, warn_of_records  # noqa: PLC0415
         from .serving import describe_jobs, describe_mounts  # noqa: PLC0415
 
         settings = load(config, data_path(data))
         create_app(settings)
         check_data_folder(settings)
+        open_certificates(settings)
         warning = warn_of_records(settings) if settings.uploads.enabled else ""
     for line in (*describe_mounts(settings), *describe_jobs(settings)):
         click.echo(line)

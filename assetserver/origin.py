@@ -16,6 +16,7 @@ from typing import Any
 
 import uvicorn
 
+from .certificates import Certificates
 from .delivery.gate import GATE, Gate
 from .descriptors import Descriptors
 from .uploading import ON_STOP
@@ -24,13 +25,18 @@ from .workers import READY
 logger = logging.getLogger(__name__)
 
 TELL_EVERY_S = 60.0
+LOOK_AT_CERTIFICATES_TICKS = 10
+"""Uvicorn's main loop turns ten times a second."""
 
 
 class OriginServer(uvicorn.Server):
     """A server that accepts on ``sockets``; ``channel`` leads to the master, if there is one."""
 
-    def __init__(self, config: uvicorn.Config, channel: socket.socket | None = None) -> None:
+    def __init__(
+        self, config: uvicorn.Config, channel: socket.socket | None = None, certificates: Certificates | None = None
+    ) -> None:
         super().__init__(config)
+        self._certificates = certificates
         self._channel = channel
         self._listeners: list[socket.socket] = []
         self._descriptors = Descriptors()
@@ -62,6 +68,8 @@ class OriginServer(uvicorn.Server):
             await self._accept_again()
         elif self._descriptors.are_scarce():
             self._pause()
+        if self._certificates is not None and counter % LOOK_AT_CERTIFICATES_TICKS == 0:
+            self._certificates.refresh()
         return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -121,7 +129,9 @@ class OriginServer(uvicorn.Server):
                 self._gate.press(loop.time())
             return
         for listener in self._listeners:
-            server = await loop.create_server(self._make_protocol, sock=listener.dup(), backlog=self.config.backlog)
+            server = await loop.create_server(
+                self._make_protocol, sock=listener.dup(), ssl=self.config.ssl, backlog=self.config.backlog
+            )
             self.servers.append(server)
         self._is_paused = False
 

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import gc
 import importlib
+import importlib.util
 import os
 import signal
 import socket
@@ -21,9 +22,11 @@ from starlette.applications import Starlette
 from uvicorn.supervisors import ChangeReload
 
 from .app import create_app
+from .certificates import Certificates, open_certificates
 from .data import check_data_folder, open_library, served_sites
 from .descriptors import raise_limit
 from .endings import told_kindly, with_options
+from .errors import SettingsError
 from .firststart import is_first_start, welcome
 from .jobkinds import kind_names
 from .origin import OriginServer
@@ -47,6 +50,7 @@ LIMIT_MESSAGE_BYTES = 4096
 
 _APP = "assetserver.app:app"
 _PROTOCOL = "assetserver.delivery.protocol:AssetProtocol"
+_EITHER = "assetserver.delivery.http2:EitherProtocol"
 _WEBSOCKETS = "assetserver.delivery.livesockets:LiveSocket"
 _NEEDED_LATER = ("anyio._backends._asyncio",)
 """What would be imported by the first request, in every worker."""
@@ -61,6 +65,7 @@ def serve_settings(settings: Settings, variables: Mapping[str, str], *, reload: 
     raise_limit()
     app = create_app(settings)
     check_data_folder(settings)
+    open_certificates(settings)
     is_first = is_first_start(settings)
     try:
         listener = open_listener(settings)
@@ -69,7 +74,7 @@ def serve_settings(settings: Settings, variables: Mapping[str, str], *, reload: 
         click.echo(_explain(settings, error), err=True)
         return EX_UNAVAILABLE
     mark = _identity(settings.server.uds)
-    address = address_of(listener)
+    address = address_of(listener, "https" if settings.server.tls_certificate else "http")
     for line in (
         *describe_mounts(settings),
         *describe_jobs(settings, reload=reload),
@@ -82,7 +87,8 @@ def serve_settings(settings: Settings, variables: Mapping[str, str], *, reload: 
             os.environ.update(variables)
         elif settings.server.workers > 1 or count_job_workers(settings):
             return _run_workers(app, settings, listener)
-        return _run(_config(_APP if reload else app, settings, reload=reload), listener)
+        certificates = open_certificates(settings)
+        return _run(_config(_APP if reload else app, settings, certificates, reload=reload), listener, certificates)
     finally:
         listener.close()
         if mark is not None and _identity(settings.server.uds) == mark:  # not the socket of whoever came after us
@@ -115,13 +121,13 @@ def open_listener(settings: Settings) -> socket.socket:
     return listener
 
 
-def address_of(listener: socket.socket) -> str:
+def address_of(listener: socket.socket, scheme: str = "http") -> str:
     """Return where ``listener`` can be reached, as a URL or a path."""
     name = listener.getsockname()
     if listener.family == socket.AF_UNIX:
         return f"unix:{name}"
     host = f"[{name[0]}]" if ":" in name[0] else name[0]
-    return f"http://{host}:{name[1]}"
+    return f"{scheme}://{host}:{name[1]}"
 
 
 def describe_mounts(settings: Settings) -> Iterator[str]:
@@ -201,10 +207,10 @@ def _keep_heap() -> None:
         mallopt(_M_TRIM_THRESHOLD, HEAP_KEPT_BYTES)
 
 
-def _run(config: uvicorn.Config, listener: socket.socket) -> int:
+def _run(config: uvicorn.Config, listener: socket.socket, certificates: Certificates | None) -> int:
     # Uvicorn raises the signal that stopped it once more at the end; as an exit, what is open gets closed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    server = OriginServer(config)
+    server = OriginServer(config, certificates=certificates)
     _tune_memory()
     try:
         if config.should_reload:
@@ -221,14 +227,16 @@ def _run_workers(app: Starlette, settings: Settings, listener: socket.socket) ->
 
     def serve(channel: socket.socket) -> None:
         with told_kindly():
-            OriginServer(_config(create_app(settings), settings), channel).run(sockets=[listener])
+            certificates = open_certificates(settings)
+            config = _config(create_app(settings), settings, certificates)
+            OriginServer(config, channel, certificates).run(sockets=[listener])
 
     def do_jobs(channel: socket.socket) -> None:
         listener.close()
         with told_kindly():
             sys.exit(work(settings, channel))
 
-    _load_all(_config(app, settings))
+    _load_all(_config(app, settings, None))
     _tune_memory()  # which forks inherit
     server = settings.server
     jobs = count_job_workers(settings)
@@ -243,13 +251,15 @@ def _load_all(config: uvicorn.Config) -> None:
         importlib.import_module(name)
 
 
-def _config(app: Starlette | str, settings: Settings, *, reload: bool = False) -> uvicorn.Config:
+def _config(
+    app: Starlette | str, settings: Settings, certificates: Certificates | None, *, reload: bool = False
+) -> uvicorn.Config:
     server = settings.server
-    protocol = _http_protocol()
+    protocol = _http_protocol(settings)
     return uvicorn.Config(
         app,
         http=protocol,
-        ws=_WEBSOCKETS if protocol == _PROTOCOL and settings.uploads.enabled else "none",
+        ws=_WEBSOCKETS if protocol in (_PROTOCOL, _EITHER) and settings.uploads.enabled else "none",
         ws_max_size=LIMIT_MESSAGE_BYTES,
         ws_per_message_deflate=False,
         backlog=BACKLOG,
@@ -263,11 +273,12 @@ def _config(app: Starlette | str, settings: Settings, *, reload: bool = False) -
         reload=reload,
         reload_dirs=[str(Path(__file__).parent)] if reload else None,
         lifespan="on",
+        ssl_context_factory=(lambda *_: certificates.context) if certificates is not None else None,
     )
 
 
-def _http_protocol() -> str:
-    """Return the protocol to speak: ours, or where this Uvicorn is not the one that we know, its own.
+def _http_protocol(settings: Settings) -> str:
+    """Return the protocol to speak: ours, beside HTTP/2 if that is wanted, or Uvicorn's own where it is not the one we know.
 
     httptools has the strictest framing of Uvicorn's parsers; "auto" would fall back on h11 silently.
     """
@@ -276,7 +287,12 @@ def _http_protocol() -> str:
     if missing := protocol.what_is_missing():
         click.echo(f"this Uvicorn has no {missing}; serving without the hot path, deadlines and limits", err=True)
         return "httptools"
-    return _PROTOCOL
+    if not settings.server.http2:
+        return _PROTOCOL
+    if importlib.util.find_spec("zttp") is None:
+        place = settings.locate("server", "http2")
+        raise SettingsError(f"{place}: HTTP/2 needs zttp, which is missing: pip install 'assetserver[http2]'")
+    return _EITHER
 
 
 def _open_unix(path: str) -> socket.socket:

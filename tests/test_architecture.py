@@ -35,7 +35,7 @@ ROWS = (
     }
     | {"admission", "firststart", "mediaroutes", "uploading", "workers", "origin", "descriptors"}
     | {"jobcli", "jobcommands", "jobkinds", "kindnames", "picturejobs", "studios", "working"}
-    | {"backup", "backupcli", "restoring"}
+    | {"backup", "backupcli", "certificates", "restoring"}
     | {"purgecli", "purgecommands", "purgejobs", "purgeorders"}
     | {"ondemand", "ondemandapi", "ondemandjobs", "ondemandladders", "ondemandorders", "ondemandroutes", "ondemandurls"},
 )
@@ -46,7 +46,7 @@ TOP = len(ROWS) - 1
 
 STORAGE_GROUND = {"assetserver.storage." + name for name in ("blobs", "bringing", "codecs", "durable", "pools", "signatures")}
 CHOOSE_ENGINES = {"assetserver.data", "assetserver.app", "assetserver.cli"}
-KNOW_UVICORN = {"assetserver.delivery.protocol", "assetserver.delivery.livesockets"}
+KNOW_UVICORN = {"assetserver.delivery.protocol", "assetserver.delivery.livesockets", "assetserver.delivery.http2"}
 
 IMPURE_MODULES = {
     "aiofiles",
