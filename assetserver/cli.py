@@ -17,6 +17,7 @@ from .endings import EX_FAILURE, told_kindly
 from .jobcli import jobs, worker
 from .options import CONFIG, DATA, JSON, SITE, Commands, check_directory, data_path, load
 from .purgecli import purge
+from .shellcli import completion, manual
 from .tokencli import sign, token
 
 
@@ -302,6 +303,8 @@ main.add_command(jobs)
 main.add_command(purge)
 main.add_command(backup)
 main.add_command(restore)
+main.add_command(completion)
+main.add_command(manual)
 
 
 @main.command()

@@ -35,7 +35,7 @@ ROWS = (
     }
     | {"admission", "firststart", "mediaroutes", "uploading", "workers", "origin", "descriptors"}
     | {"jobcli", "jobcommands", "jobkinds", "kindnames", "picturejobs", "studios", "working"}
-    | {"backup", "backupcli", "certificates", "restoring"}
+    | {"backup", "backupcli", "certificates", "manual", "restoring", "shellcli"}
     | {"purgecli", "purgecommands", "purgejobs", "purgeorders"}
     | {"ondemand", "ondemandapi", "ondemandjobs", "ondemandladders", "ondemandorders", "ondemandroutes", "ondemandurls"},
 )
