@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import click
 import uvicorn
@@ -273,8 +274,17 @@ def _config(
         reload=reload,
         reload_dirs=[str(Path(__file__).parent)] if reload else None,
         lifespan="on",
-        ssl_context_factory=(lambda *_: certificates.context) if certificates is not None else None,
+        **_tls(settings, certificates, reload=reload),
     )
+
+
+def _tls(settings: Settings, certificates: Certificates | None, *, reload: bool) -> dict[str, Any]:
+    """Return what Uvicorn is told of TLS; processes that ``--reload`` starts read the files themselves."""
+    if certificates is None:
+        return {}
+    if reload:
+        return {"ssl_certfile": settings.server.tls_certificate, "ssl_keyfile": settings.server.tls_key or None}
+    return {"ssl_context_factory": lambda *_: certificates.context}
 
 
 def _http_protocol(settings: Settings) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import socket
 import ssl
@@ -54,12 +55,12 @@ def pair(make_pair, tmp_path):
 def serve(start_program, free_port, site, pair, tmp_path):
     """``serve(**variables)`` serves the site with the pair; returns its port and the program."""
 
-    def start(**more):
+    def start(directory=site, **more):
         port = free_port()
         tls = {"ASSETSERVER_SERVER__TLS_CERTIFICATE": str(pair[0]), "ASSETSERVER_SERVER__TLS_KEY": str(pair[1])}
         kept = {name: value for name, value in os.environ.items() if not name.startswith("ASSETSERVER_")}
         environment = {**kept, **tls, "PYTHONUNBUFFERED": "1", "TMPDIR": str(tmp_path), **more}
-        command = [sys.executable, "-m", "assetserver", "serve", site, "--port", port]
+        command = [sys.executable, "-m", "assetserver", "serve", *([directory] if directory else []), "--port", port]
         program = start_program("assetserver", command, env=environment, cwd=tmp_path)
         program.wait_port(port)
         return port, program
@@ -169,6 +170,34 @@ def test_http_2_is_spoken_if_it_is_wanted(serve, require, scheme, tmp_path, site
             ]
             done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
             assert (done.stdout, (tmp_path / "got").read_bytes()) == (spoken, content)
+    assert "Traceback" not in program.read_log()
+
+
+def test_http_2_takes_uploads(serve, require, tmp_path):
+    curl = require("curl")
+    made = CliRunner().invoke(main, ["token", "create", "--scope", "upload", "--data", str(tmp_path / "data")])
+    mounts = {"ASSETSERVER_MOUNTS": "[]", "ASSETSERVER_DATA": str(tmp_path / "data")}
+    port, program = serve(None, ASSETSERVER_SERVER__HTTP2="true", **mounts)
+    (tmp_path / "large.bin").write_bytes(LARGE)
+    command = [curl, "-sk", "--http2", "-H", f"Authorization: Bearer {made.stdout.split()[-1]}", "-w", "%{http_version}"]
+    command += ["-F", f"file=@{tmp_path}/large.bin", f"https://127.0.0.1:{port}/uploads"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout[-1], hashlib.sha256(LARGE).hexdigest() in done.stdout) == ("2", True)
+    assert "Traceback" not in program.read_log()
+
+
+def test_hypercorn_speaks_http_2_with_the_same_application(start_program, free_port, require, pair, site, tmp_path):
+    curl, port = require("curl"), free_port()
+    mounts = json.dumps([{"prefix": "/", "directory": str(site)}])
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ASSETSERVER_")}
+    command = [sys.executable, "-m", "hypercorn", "assetserver.app:app", "--bind", f"127.0.0.1:{port}"]
+    command += ["--certfile", pair[0], "--keyfile", pair[1]]
+    program = start_program("hypercorn", command, env={**kept, "ASSETSERVER_MOUNTS": mounts}, cwd=tmp_path)
+    program.wait_port(port)
+    for path, content in {"large.bin": LARGE, "small.txt": b"hello over TLS"}.items():
+        command = [curl, "-sk", "--http2", "-w", "%{http_version}", "-o", tmp_path / "got", f"https://127.0.0.1:{port}/{path}"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        assert (done.stdout, (tmp_path / "got").read_bytes()) == ("2", content)
     assert "Traceback" not in program.read_log()
 
 
