@@ -211,7 +211,7 @@ def _keep_heap() -> None:
 def _run(config: uvicorn.Config, listener: socket.socket, certificates: Certificates | None) -> int:
     # Uvicorn raises the signal that stopped it once more at the end; as an exit, what is open gets closed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    server = OriginServer(config, certificates=certificates)
+    server = OriginServer(config, certificates=None if config.should_reload else certificates)
     _tune_memory()
     try:
         if config.should_reload:
