@@ -313,3 +313,11 @@ class ChildFailedError(AssetServerError):
         super().__init__(reason)
         self.reason = reason
         self.signal = signal
+
+
+class ControlError(AssetServerError):
+    """A running server cannot be asked to do something, or did not say what came of it. The message says what to do."""
+
+
+class ListenError(AssetServerError):
+    """An address cannot be listened on: it is taken, or is not to be had. The message says what to do."""

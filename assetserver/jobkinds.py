@@ -31,14 +31,17 @@ UPLOAD_COMPLETED = "upload.completed"
 
 def kind_names(settings: Settings) -> list[str]:
     """Return which kinds of jobs these settings cause, and a worker with them can do."""
-    kinds = {
+    return [name for name, is_caused in _kinds(settings).items() if is_caused]
+
+
+def _kinds(settings: Settings) -> dict[str, bool]:
+    return {
         IMAGE: settings.images.enabled,
         WEBHOOK: bool(settings.webhooks.url),
         ON_DEMAND: settings.images.on_demand,
         LADDER: settings.images.on_demand,
         PURGE: bool(settings.purge),
     }
-    return [name for name, is_known in kinds.items() if is_known]
 
 
 def job_kinds(settings: Settings, studio: Studio, maker: PictureMaker | None) -> dict[str, Kind]:
@@ -62,16 +65,14 @@ def job_kinds(settings: Settings, studio: Studio, maker: PictureMaker | None) ->
 
 
 def choose_kinds(settings: Settings, wanted: str) -> list[str]:
-    """Return the kinds that ``wanted`` names, separated by commas, or all that ``settings`` cause.
+    """Return those of the kinds that ``wanted`` names, separated by commas, that ``settings`` cause; all if it names none.
 
-    Raises ``SettingsError`` for one that they do not cause: a worker would wait for ever for what never comes.
+    Raises ``SettingsError`` for a name that is no kind's.
     """
-    known = kind_names(settings)
-    chosen = list(dict.fromkeys(filter(None, (name.strip() for name in wanted.split(","))))) or known
-    if missing := [name for name in chosen if name not in known]:
-        there = f"they cause {', '.join(known)}" if known else "they cause none"
-        raise SettingsError(f"--kinds: these settings cause no jobs of the kind {missing[0]!r}; {there}")
-    return chosen
+    names = [name for name in map(str.strip, wanted.split(",")) if name]
+    if unknown := [name for name in names if name not in _kinds(settings)]:
+        raise SettingsError(f"--kinds: there is no kind of job {unknown[0]!r}; there are {', '.join(_kinds(settings))}")
+    return [name for name in kind_names(settings) if not names or name in names]
 
 
 def follow_ups(settings: Settings) -> FollowUp:

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, NamedTuple, cast, get_args, get_orig
 import msgspec
 from msgspec import Meta
 
+from assetserver.credentials import read_credentials
 from assetserver.errors import SettingsError
 from assetserver.settingforms import Form, Table
 from assetserver.settingtables import (
@@ -43,6 +44,7 @@ from assetserver.settingtables import (
     WebhookSettings,
 )
 from assetserver.tomllines import (
+    NOT_SHOWN,
     Layer,
     Location,
     format_bytes,
@@ -57,6 +59,9 @@ from assetserver.tomllines import (
 _VARIABLE = "ASSETSERVER_"
 _CONFIG_VARIABLE = "ASSETSERVER_CONFIG"  # names the file; not itself a setting
 _NO_SETTINGS = frozenset((_CONFIG_VARIABLE, "ASSETSERVER_TOKEN", "ASSETSERVER_SIGN_PASSWORD"))  # the last two: of `publish`
+
+_PASSWORD = re.compile(r"(?<=//)[^@/]*(?=@)")
+"""In a URL, with the name that it belongs to."""
 
 _IN_BYTES = ("_bytes", ".max_size")
 
@@ -191,7 +196,7 @@ def _redact(name: str, table: Table) -> dict[str, Any]:
         if setting.form.is_secret and values[key]:
             values[key] = "…" if isinstance(values[key], str) else ["…"] * len(values[key])
     if name == "database":
-        values["url"] = re.sub(r"(?<=//)[^@/]*@", "…@", values["url"])
+        values["url"] = _PASSWORD.sub(NOT_SHOWN, values["url"])
     return values
 
 
@@ -200,7 +205,7 @@ def load_settings(
     environ: Mapping[str, str] = _NOTHING,
     overrides: Mapping[str, object] = _NOTHING,
 ) -> Settings:
-    """Return the settings of a TOML file, overridden by the environment, overridden by flags.
+    """Return the settings of a TOML file, overridden by credentials, by the environment, and by flags.
 
     An array of tables is replaced as a whole. Relative paths resolve against the folder of the file that has them, else
     against the working directory.
@@ -215,7 +220,7 @@ def load_settings(
     """
     tables: dict[str, Any] = {}
     sources: dict[Location, str] = {}
-    for layer in (_read_file(path, environ), _read_environment(environ), _read_flags(overrides)):
+    for layer in (_read_file(path, environ), _read_credentials(environ), _read_environment(environ), _read_flags(overrides)):
         for name, value in layer.tree.items():
             if name in ARRAYS:
                 tables[name] = _check_array(layer, name, value)
@@ -301,7 +306,8 @@ def _read_environment(environ: Mapping[str, str]) -> Layer:
             table, key = location[0], location[-1]
             setting = None if table in ARRAYS else _FIELDS[table][key]
             kind, item = (setting.kind, setting.item) if setting else (list, str)
-            layer.put_text(location, variable, kind, environ[variable], item)
+            shows = not (setting and setting.form.is_secret)
+            layer.put_text(location, variable, kind, environ[variable], item=item, shows=shows)
         elif variable.startswith(_VARIABLE) and variable not in _NO_SETTINGS:
             raise SettingsError(f"{format_key((variable,))}: unknown setting; {_suggest_variable(variable)}")
     return layer
@@ -314,6 +320,29 @@ def _suggest_variable(variable: str) -> str:
     if table in _FIELDS:
         return suggest(key, _FIELDS[table], lambda name: _to_variable(f"{table}.{name}"))
     return suggest(f"{table}.{key}" if key else table, _NAMES, _to_variable)
+
+
+def _read_credentials(environ: Mapping[str, str]) -> Layer:
+    """Return what the service manager has decrypted for us alone: a file for each setting, named as it is.
+
+    An array is a line each. An empty file is none, so that a unit may name what is not there.
+    """
+    layer = Layer({}, {})
+    for name, text in read_credentials(environ).items():
+        location = _NAMES.get(name)
+        table, _, key = name.partition(".")
+        if location is None and table in _FIELDS and table not in ARRAYS:
+            known = suggest(key, _FIELDS[table], format_value)
+            raise SettingsError(f"credential {format_value(name)}: {table} has no such setting; {known}")
+        if location is None or not text:
+            continue  # another program's, or not there
+        setting = None if table in ARRAYS else _FIELDS[table][key]
+        kind, item = (setting.kind, setting.item) if setting else (list, str)
+        if kind is tuple and item is str:
+            layer.put(location, f"credential {name}", text.splitlines())
+        else:
+            layer.put_text(location, f"credential {name}", kind, text, item=item, shows=False)
+    return layer
 
 
 def _read_flags(overrides: Mapping[str, object]) -> Layer:
@@ -362,7 +391,7 @@ def _check_value(layer: Layer, location: Location, setting: _Setting, value: Any
     except msgspec.ValidationError:
         accepted = False
     if not accepted:
-        shown = "…" if setting.form.is_secret else format_value(value)
+        shown = NOT_SHOWN if setting.form.is_secret else _PASSWORD.sub(NOT_SHOWN, format_value(value))
         raise layer.error(location, f"{format_key(location)} is {shown}; it must {setting.limits}")
     if setting.form.is_path:
         return layer.resolve(location, checked)

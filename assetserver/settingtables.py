@@ -62,6 +62,7 @@ class ServerSettings(Table, frozen=True, kw_only=True):
     access_log: Annotated[Literal["combined", "json", "off"], about("Form of the access log.")] = "combined"
     keep_alive_s: Annotated[int, about("How long an idle connection is kept open.", ge=1, le=3600)] = 75
     graceful_shutdown_s: Annotated[int, about("How long a stop waits for running requests.", ge=0, le=3600)] = 30
+    stuck_s: Annotated[int, about("A worker that hangs for so long is replaced; 0 for never.", ge=0, le=3600)] = 30
     connection_limit: Annotated[
         int, about("Most connections at once, per worker; further ones are answered 503.", ge=1, le=MIB)
     ] = 16_384

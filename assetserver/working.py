@@ -21,9 +21,12 @@ from .kindnames import IMAGE
 from .picturejobs import PictureMaker
 from .purgeorders import PurgeDebts
 from .purging.orders import KIND as PURGE
+from .reloading import check_command
 from .settings import Settings
 from .studios import open_studio
-from .workers import READY
+from .supervision.notices import Notifier
+from .supervision.renewal import Renewal, run_anew
+from .supervision.words import READY, beat
 
 logger = logging.getLogger(__name__)
 
@@ -37,24 +40,34 @@ _LONGEST_PAUSE_S = 5.0
 def work(settings: Settings, channel: socket.socket | None = None, kinds: str = "") -> int:
     """Work until SIGTERM, SIGINT, or the end of the master behind ``channel``; return the exit code.
 
-    ``kinds``: see ``choose_kinds``. To be called in the main thread.
+    Without a master, the service manager is told, and SIGHUP has it read its settings anew. ``kinds``: see ``choose_kinds``. To
+    be called in the main thread.
     """
-    process = _Process(settings, channel, choose_kinds(settings, kinds))
+    chosen = choose_kinds(settings, kinds)
+    notifier = Notifier(os.environ if channel is None else {})
+    process = _Process(settings, channel, chosen, notifier)
     signal.signal(signal.SIGTERM, process.on_signal)
     if channel is None:
         signal.signal(signal.SIGINT, process.on_signal)
+        signal.signal(signal.SIGHUP, process.renewal.on_signal)
+        notifier.ready(f"doing jobs ({', '.join(chosen)})")
     else:
         with suppress(OSError):  # a sandbox may forbid it
             os.nice(NICENESS)
         channel.send(READY)
         threading.Thread(target=process.watch_master, name="assetserver-master", daemon=True).start()
-    return process.run()
+    code = process.run()
+    if process.renewal.is_due:
+        run_anew()
+    return code
 
 
 class _Process:
-    def __init__(self, settings: Settings, channel: socket.socket | None, kinds: list[str]) -> None:
+    def __init__(self, settings: Settings, channel: socket.socket | None, kinds: list[str], notifier: Notifier) -> None:
         self._settings = settings
         self._channel = channel
+        self._notifier = notifier
+        self.renewal = Renewal(check_command("worker"), notifier, self.stop)
         self._kinds = kinds
         self._is_ending = threading.Event()
         self._debts: threading.Thread | None = None
@@ -81,6 +94,7 @@ class _Process:
                 grace_s=self._settings.server.graceful_shutdown_s,
                 keep_done_s=jobs.keep_done_s,
                 keep_dead_s=jobs.keep_dead_s,
+                on_turn=self._beat,
             )
             return 0 if self._is_stopping or self._worker.run() else EX_FAILURE
         finally:
@@ -93,7 +107,13 @@ class _Process:
             records.close()
 
     def on_signal(self, *_: object) -> None:
-        """End soon."""
+        """End soon: somebody said so."""
+        self._notifier.stopping()
+        self.renewal.is_due = False
+        self.stop()
+
+    def stop(self) -> None:
+        """Finish what runs."""
         self._is_stopping = True
         self._is_ending.set()
         if self._worker is not None:
@@ -108,6 +128,12 @@ class _Process:
         except OSError:
             pass
         self.on_signal()
+
+    def _beat(self) -> None:
+        """Say that it is alive, to whoever started it."""
+        beat(self._channel)
+        self._notifier.beat(time.monotonic())
+        self.renewal.turn()
 
     def _watch_debts(self, records: Records) -> threading.Thread:
         debts = PurgeDebts(self._settings, open_library(self._settings), records)
@@ -125,6 +151,7 @@ class _Process:
         """Return the jobs once there are records, or None if we are to end before."""
         pause_s = _LOOK_S
         while not self._is_stopping:
+            self._beat()
             if records.are_there():
                 try:
                     return records.jobs()

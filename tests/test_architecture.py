@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[1] / "assetserver"
 
 ROWS = (
     {"semantics", "storage", "settings", "settingforms", "settingtables", "tomllines"}
-    | {"errors", "observe", "bodies", "problems", "complaints"},
+    | {"errors", "observe", "bodies", "problems", "complaints", "supervision", "credentials"},
     {"releases", "jobs", "access", "pictures"},
     {"delivery", "uploads", "images", "console", "remote", "webhooks", "purging"},
     {"database"},
@@ -33,14 +33,25 @@ ROWS = (
         "tokencli",
         "tokencommands",
     }
-    | {"admission", "firststart", "mediaroutes", "uploading", "workers", "origin", "descriptors"}
+    | {
+        "admission",
+        "firststart",
+        "mediaroutes",
+        "uploading",
+        "listening",
+        "origin",
+        "reloading",
+        "servicecli",
+        "units",
+        "descriptors",
+    }
     | {"jobcli", "jobcommands", "jobkinds", "kindnames", "picturejobs", "studios", "working"}
     | {"backup", "backupcli", "certificates", "manual", "restoring", "shellcli"}
     | {"purgecli", "purgecommands", "purgejobs", "purgeorders"}
     | {"ondemand", "ondemandapi", "ondemandjobs", "ondemandladders", "ondemandorders", "ondemandroutes", "ondemandurls"},
 )
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
-SHARED_GROUND = {"semantics", "errors", "tomllines", "settingforms", "settingtables"}
+SHARED_GROUND = {"semantics", "errors", "tomllines", "settingforms", "settingtables", "credentials"}
 """What others of the lowest row may import."""
 TOP = len(ROWS) - 1
 

@@ -103,8 +103,9 @@ def test_the_debian_package_holds_what_it_should(wheel, require, tmp_path):
     root = tmp_path / "root"
     assert os.readlink(root / "usr/bin/assetserver") == "/opt/assetserver/bin/assetserver"
     assert (root / "opt/assetserver/bin/assetserver").read_text().startswith("#!/opt/assetserver/bin/python")
-    assert (root / "usr/lib/systemd/system/assetserver.service").is_file()
-    assert (root / "etc/assetserver.toml").read_text().startswith("# Settings of assetserver")
+    assert "\nExecStart=/opt/assetserver/bin/" in (root / "usr/lib/systemd/system/assetserver.service").read_text()
+    assert (root / "usr/lib/sysusers.d/assetserver.conf").is_file()
+    assert (root / "etc/assetserver/assetserver.toml").read_text().startswith("# Settings of assetserver")
     assert gzip.decompress((root / "usr/share/man/man1/assetserver.1.gz").read_bytes()).decode() == page("1")
     for path in root.rglob("*"):
         assert path.is_symlink() or not path.is_file() or str(tmp_path).encode() not in path.read_bytes(), path

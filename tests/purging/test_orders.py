@@ -159,10 +159,14 @@ def test_a_purge_without_a_cache_in_front_is_told(run, tmp_path):
 
 
 def test_a_worker_takes_only_kinds_that_are_there(run):
-    assert (
-        "these settings cause no jobs of the kind 'webhook'; they cause image, purge"
-        in run("worker", "--kinds", "webhook").stderr
-    )
+    result = run("worker", "--kinds", "image,mail")
+    assert "--kinds: there is no kind of job 'mail'; there are image, webhook" in result.stderr
+    assert result.exit_code == 78
+
+
+def test_a_worker_with_nothing_to_do_of_its_kinds_ends_in_peace(run):
+    result = run("worker", "--kinds", "webhook")
+    assert (result.exit_code, "nothing to do: these settings cause no jobs of the kinds webhook" in result.stderr) == (0, True)
 
 
 @pytest.mark.parametrize(
