@@ -21,8 +21,9 @@ from .wording import in_units, in_utc, plural
 def backup(to: str, config: str | None, data: str | None, verify: bool, as_json: bool) -> None:
     """Copy all of the data to the folder TO.
 
-    Releases, uploads and records, of one moment, while the server runs. TO is made, or continued: only what is new is copied, as
-    hard links where TO is on the same disk.
+    Releases, uploads and records, of one moment, while the server runs.
+
+    TO is made, or continued: only what is new is copied, as hard links where TO is on the same disk.
 
     Exits with 1 if something of the data is damaged or lost; all the rest is in the backup.
     """
