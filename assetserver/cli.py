@@ -17,6 +17,7 @@ from .jobcli import jobs, worker
 from .options import CONFIG, DATA, JSON, SITE, Commands, check_directory, data_path, load
 from .purgecli import purge
 from .servicecli import reload_server, systemd
+from .shellcli import completion, manual
 from .tokencli import sign, token
 
 
@@ -80,12 +81,14 @@ def check(config: str | None, data: str | None, wants_list: bool) -> None:
         return
     with told_kindly():
         from .app import create_app  # noqa: PLC0415 - as in `serve`
+        from .certificates import open_certificates  # noqa: PLC0415
         from .data import check_data_folder, warn_of_records  # noqa: PLC0415
         from .serving import describe_jobs, describe_mounts  # noqa: PLC0415
 
         settings = load(config, data_path(data))
         create_app(settings)
         check_data_folder(settings)
+        open_certificates(settings)
         warning = warn_of_records(settings) if settings.uploads.enabled else ""
     for line in (*describe_mounts(settings), *describe_jobs(settings)):
         click.echo(line)
@@ -310,6 +313,8 @@ main.add_command(systemd)
 main.add_command(purge)
 main.add_command(backup)
 main.add_command(restore)
+main.add_command(completion)
+main.add_command(manual)
 
 
 @main.command()

@@ -19,6 +19,7 @@ from typing import Any
 
 import uvicorn
 
+from .certificates import Certificates
 from .delivery.draining import close_after_answers
 from .delivery.gate import GATE, Gate
 from .delivery.hotcache import HOT, HotCache
@@ -39,8 +40,11 @@ IDLE_S = 0.5
 class OriginServer(uvicorn.Server):
     """A server that accepts on ``sockets``; ``channel`` leads to the master, if there is one."""
 
-    def __init__(self, config: uvicorn.Config, channel: socket.socket | None = None) -> None:
+    def __init__(
+        self, config: uvicorn.Config, channel: socket.socket | None = None, certificates: Certificates | None = None
+    ) -> None:
         super().__init__(config)
+        self._certificates = certificates
         self._channel = channel
         self._listeners: list[socket.socket] = []
         self._descriptors = Descriptors()
@@ -101,6 +105,8 @@ class OriginServer(uvicorn.Server):
             self._pause()
         if counter % TICKS_A_SECOND == 0:
             beat(self._channel)
+            if self._certificates is not None:
+                self._certificates.refresh()
         return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -164,7 +170,9 @@ class OriginServer(uvicorn.Server):
                 self._gate.press(loop.time())
             return
         for listener in self._listeners:
-            server = await loop.create_server(self._make_protocol, sock=listener.dup(), backlog=self.config.backlog)
+            server = await loop.create_server(
+                self._make_protocol, sock=listener.dup(), ssl=self.config.ssl, backlog=self.config.backlog
+            )
             self.servers.append(server)
         self._is_paused = False
 

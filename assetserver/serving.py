@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import importlib
+import importlib.util
 import os
 import signal
 import socket
@@ -12,15 +13,18 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import click
 import uvicorn
 from starlette.applications import Starlette
 
 from .app import create_app
+from .certificates import Certificates, open_certificates
 from .data import check_data_folder, open_library, served_sites
 from .descriptors import raise_limit
 from .endings import tell_stopped, told_kindly, with_options
+from .errors import SettingsError
 from .firststart import is_first_start, welcome
 from .jobkinds import kind_names
 from .listening import BACKLOG, HTTP, PASSED, address_of, close_listeners, identify, take_sockets
@@ -47,6 +51,7 @@ LIMIT_MESSAGE_BYTES = 4096
 
 _APP = "assetserver.app:app"
 _PROTOCOL = "assetserver.delivery.protocol:AssetProtocol"
+_EITHER = "assetserver.delivery.http2:EitherProtocol"
 _WEBSOCKETS = "assetserver.delivery.livesockets:LiveSocket"
 _NEEDED_LATER = ("anyio._backends._asyncio",)
 """What would be imported by the first request, in every worker."""
@@ -65,6 +70,7 @@ def prepare_server(
     raise_limit()
     app = create_app(settings)
     check_data_folder(settings)
+    certificates = open_certificates(settings)
     is_first = handover is None and is_first_start(settings)
     by_role = take_sockets(settings, os.environ, handover.listeners if handover else ())
     listeners = [one for group in by_role.values() for one in group]
@@ -81,7 +87,8 @@ def prepare_server(
                 os.environ.update(variables)
             elif has_master:
                 return _run_workers(app, settings, listeners, handover)
-            return _run(_config(_APP if reload else app, settings, reload=reload), listeners)
+            config = _config(_APP if reload else app, settings, certificates, reload=reload)
+            return _run(config, listeners, None if reload else certificates)
         finally:
             close_listeners(listeners, mark)
 
@@ -92,11 +99,13 @@ def check_server(settings: Settings) -> None:
     """Raise ``SettingsError`` if these settings could not be served. Opens and changes nothing."""
     create_app(settings)
     check_data_folder(settings)
+    open_certificates(settings)
 
 
 def _introduce(settings: Settings, listeners: Sequence[Listener], *, reload: bool, is_first: bool) -> None:
     """Say what is served, and where."""
-    addresses = [address_of(one.socket) for one in listeners if one.role == HTTP]
+    scheme = "https" if settings.server.tls_certificate else "http"
+    addresses = [address_of(one.socket, scheme) for one in listeners if one.role == HTTP]
     for line in (
         *describe_mounts(settings),
         *describe_jobs(settings, reload=reload),
@@ -192,12 +201,12 @@ def _keep_heap() -> None:
         mallopt(_M_TRIM_THRESHOLD, HEAP_KEPT_BYTES)
 
 
-def _run(config: uvicorn.Config, listeners: Sequence[Listener]) -> int:
+def _run(config: uvicorn.Config, listeners: Sequence[Listener], certificates: Certificates | None) -> int:
     # Uvicorn raises the signal that stopped it once more at the end; as an exit, what is open gets closed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if not sys.stderr.isatty():  # else it says that the terminal is gone
         signal.signal(signal.SIGHUP, lambda *_: click.echo(_NO_MASTER, err=True))
-    server = OriginServer(config)
+    server = OriginServer(config, certificates=certificates)
     sockets = [one.socket for one in listeners]
     _tune_memory()
     try:
@@ -217,14 +226,16 @@ def _run_workers(app: Starlette, settings: Settings, listeners: Sequence[Listene
 
     def serve(channel: socket.socket) -> None:
         with told_kindly():
-            OriginServer(_config(create_app(settings), settings), channel).run(sockets=[one.socket for one in listeners])
+            certificates = open_certificates(settings)
+            config = _config(create_app(settings), settings, certificates)
+            OriginServer(config, channel, certificates).run(sockets=[one.socket for one in listeners])
 
     def do_jobs(channel: socket.socket) -> None:
         close_listeners(listeners, None)
         with told_kindly():
             sys.exit(work(settings, channel))
 
-    _load_all(_config(app, settings))
+    _load_all(_config(app, settings, None))
     _tune_memory()  # which forks inherit
     control = handover.control if handover else _open_control(control_folder(lambda: settings))
     plan = Plan(
@@ -262,13 +273,15 @@ def _load_all(config: uvicorn.Config) -> None:
         importlib.import_module(name)
 
 
-def _config(app: Starlette | str, settings: Settings, *, reload: bool = False) -> uvicorn.Config:
+def _config(
+    app: Starlette | str, settings: Settings, certificates: Certificates | None, *, reload: bool = False
+) -> uvicorn.Config:
     server = settings.server
-    protocol = _http_protocol()
+    protocol = _http_protocol(settings)
     return uvicorn.Config(
         app,
         http=protocol,
-        ws=_WEBSOCKETS if protocol == _PROTOCOL and settings.uploads.enabled else "none",
+        ws=_WEBSOCKETS if protocol in (_PROTOCOL, _EITHER) and settings.uploads.enabled else "none",
         ws_max_size=LIMIT_MESSAGE_BYTES,
         ws_per_message_deflate=False,
         backlog=BACKLOG,
@@ -282,11 +295,21 @@ def _config(app: Starlette | str, settings: Settings, *, reload: bool = False) -
         reload=reload,
         reload_dirs=[str(Path(__file__).parent)] if reload else None,
         lifespan="on",
+        **_tls(settings, certificates, reload=reload),
     )
 
 
-def _http_protocol() -> str:
-    """Return the protocol to speak: ours, or where this Uvicorn is not the one that we know, its own.
+def _tls(settings: Settings, certificates: Certificates | None, *, reload: bool) -> dict[str, Any]:
+    """Return what Uvicorn is told of TLS; processes that ``--reload`` starts read the files themselves."""
+    if certificates is None:
+        return {}
+    if reload:
+        return {"ssl_certfile": settings.server.tls_certificate, "ssl_keyfile": settings.server.tls_key or None}
+    return {"ssl_context_factory": lambda *_: certificates.context}
+
+
+def _http_protocol(settings: Settings) -> str:
+    """Return the protocol to speak: ours, beside HTTP/2 if that is wanted, or Uvicorn's own where it is not the one we know.
 
     httptools has the strictest framing of Uvicorn's parsers; "auto" would fall back on h11 silently.
     """
@@ -295,7 +318,12 @@ def _http_protocol() -> str:
     if missing := protocol.what_is_missing():
         click.echo(f"this Uvicorn has no {missing}; serving without the hot path, deadlines and limits", err=True)
         return "httptools"
-    return _PROTOCOL
+    if not settings.server.http2:
+        return _PROTOCOL
+    if importlib.util.find_spec("zttp") is None:
+        place = settings.locate("server", "http2")
+        raise SettingsError(f"{place}: HTTP/2 needs zttp, which is missing: pip install 'assetserver[http2]'")
+    return _EITHER
 
 
 def _shorten(directory: str) -> str:

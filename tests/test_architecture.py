@@ -46,7 +46,7 @@ ROWS = (
         "descriptors",
     }
     | {"jobcli", "jobcommands", "jobkinds", "kindnames", "picturejobs", "studios", "working"}
-    | {"backup", "backupcli", "restoring"}
+    | {"backup", "backupcli", "certificates", "manual", "restoring", "shellcli"}
     | {"purgecli", "purgecommands", "purgejobs", "purgeorders"}
     | {"ondemand", "ondemandapi", "ondemandjobs", "ondemandladders", "ondemandorders", "ondemandroutes", "ondemandurls"},
 )
@@ -57,7 +57,7 @@ TOP = len(ROWS) - 1
 
 STORAGE_GROUND = {"assetserver.storage." + name for name in ("blobs", "bringing", "codecs", "durable", "pools", "signatures")}
 CHOOSE_ENGINES = {"assetserver.data", "assetserver.app", "assetserver.cli"}
-KNOW_UVICORN = {"assetserver.delivery.protocol", "assetserver.delivery.livesockets"}
+KNOW_UVICORN = {"assetserver.delivery.protocol", "assetserver.delivery.livesockets", "assetserver.delivery.http2"}
 
 IMPURE_MODULES = {
     "aiofiles",
