@@ -10,7 +10,7 @@ from collections.abc import MutableMapping, Sequence
 
 from .errors import ListenError, SettingsError
 from .settings import Settings
-from .supervision.handover import Listener
+from .supervision.handover import UNIX, Listener
 from .supervision.passed import adopt_listener, take_passed
 
 BACKLOG = 4096
@@ -46,7 +46,7 @@ def take_sockets(
 def close_listeners(listeners: Sequence[Listener], mark: tuple[int, int] | None) -> None:
     """Close sockets; a Unix socket that we made is removed if it still is the one that ``mark`` identifies."""
     for one in listeners:
-        path = one.place.removeprefix("unix:") if one.place.startswith("unix:") else ""
+        path = one.place.removeprefix(UNIX) if one.place.startswith(UNIX) else ""
         one.socket.close()
         if path and mark is not None and identify(path) == mark:  # not the socket of whoever came after us
             os.unlink(path)
@@ -96,7 +96,7 @@ def _place(settings: Settings) -> str:
     server = settings.server
     if server.fd >= 0:
         return f"descriptor {server.fd}"
-    return f"unix:{server.uds}" if server.uds else f"{server.host}:{server.port}"
+    return UNIX + server.uds if server.uds else f"{server.host}:{server.port}"
 
 
 def _open_unix(path: str) -> socket.socket:

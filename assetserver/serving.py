@@ -18,7 +18,6 @@ from typing import Any
 import click
 import uvicorn
 from starlette.applications import Starlette
-from uvicorn.supervisors import ChangeReload
 
 from .app import create_app
 from .certificates import Certificates, open_certificates
@@ -212,6 +211,8 @@ def _run(config: uvicorn.Config, listeners: Sequence[Listener], certificates: Ce
     _tune_memory()
     try:
         if config.should_reload:
+            from uvicorn.supervisors import ChangeReload  # noqa: PLC0415 - for development alone
+
             ChangeReload(config, target=server.run, sockets=sockets).run()
         else:
             server.run(sockets=sockets)
