@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import random
 import socket
 import ssl
 import subprocess
@@ -169,6 +171,32 @@ def test_http_2_is_spoken_if_it_is_wanted(serve, require, scheme, tmp_path, site
             ]
             done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
             assert (done.stdout, (tmp_path / "got").read_bytes()) == (spoken, content)
+    assert "Traceback" not in program.read_log()
+
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+def frame(kind, flags, stream, payload=b""):
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+def test_http_2_outlives_streams_that_are_reset_and_what_is_no_frame(serve, require, tmp_path):
+    off = {"ASSETSERVER_SERVER__TLS_CERTIFICATE": "", "ASSETSERVER_SERVER__TLS_KEY": ""}
+    port, program = serve(ASSETSERVER_SERVER__HTTP2="true", **off)
+    asked = bytes([0x82, 0x84, 0x86, 0x41, 0x01]) + b"a"  # GET / http a, in HPACK
+    resets = b"".join(frame(1, 5, one, asked) + frame(3, 0, one, (8).to_bytes(4, "big")) for one in range(1, 2001, 2))
+    chance = random.Random(9113)  # noqa: S311 - the same frames in every run
+    wild = [frame(chance.randrange(10), chance.randrange(256), chance.randrange(5), chance.randbytes(30)) for _ in range(200)]
+    bad = [b"".join(wild[at : at + 5]) for at in range(0, 200, 5)]
+    for data in (resets, *bad, b"\0" * 300):
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection, contextlib.suppress(ConnectionError):
+            connection.sendall(PREFACE + frame(4, 0, 0) + data)
+            connection.recv(1000)
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as half:
+        half.sendall(PREFACE[:10])
+        command = [require("curl"), "-s", "--http2-prior-knowledge", f"http://127.0.0.1:{port}/small.txt"]
+        assert subprocess.run(command, capture_output=True, timeout=60, check=True).stdout == b"hello over TLS"
     assert "Traceback" not in program.read_log()
 
 

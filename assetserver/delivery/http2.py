@@ -8,17 +8,44 @@ Source: RFC 9113 §3.3, §3.4.
 
 from __future__ import annotations
 
+from contextlib import suppress
+from typing import Any
+
+import zttp
+from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.auto_zttp_impl import AutoZttpProtocol
 from uvicorn.protocols.http.zttp_h2_impl import ZttpH2Protocol
 
 from .protocol import AssetProtocol
 
 
+class Http2Protocol(ZttpH2Protocol):
+    """A connection of HTTP/2. A client that takes back what it asked for (RFC 9113 §6.4) is no error of the application's."""
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
+        self._own_app = self.app
+        self.app = self._serve
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        cycle = getattr(send, "__self__")  # noqa: B009 - a Send is a function to mypy
+
+        async def send_if_wanted(message: Message) -> None:
+            try:
+                await send(message)
+            except zttp.LocalProtocolError:
+                with suppress(zttp.LocalProtocolError):
+                    cycle.abort_stream()
+                cycle.disconnected = True
+
+        await self._own_app(scope, receive, send_if_wanted)
+
+
 class EitherProtocol(AutoZttpProtocol):
     """A connection of which it is not known yet what it will speak."""
 
     def _switch(self, http2: bool, initial_data: bytes = b"") -> None:
-        make = ZttpH2Protocol if http2 else AssetProtocol
+        make = Http2Protocol if http2 else AssetProtocol
         protocol = make(config=self.config, server_state=self.server_state, app_state=self.app_state, _loop=self.loop)
         self.transport.set_protocol(protocol)
         protocol.connection_made(self.transport)
