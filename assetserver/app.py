@@ -24,6 +24,7 @@ from starlette.types import Receive, Scope, Send
 from .delivery.cacheheaders import CacheHeaders
 from .delivery.encodings import Encodings
 from .delivery.errorpages import render_error
+from .delivery.forwarding import Forwarding, Proxies
 from .delivery.gate import GATE, Gate
 from .delivery.hotcache import HOT, HotCache
 from .delivery.intake import ExactHost
@@ -32,9 +33,10 @@ from .delivery.openfiles import OpenFiles
 from .delivery.resources import Resources
 from .delivery.sendfile import stop_senders
 from .errors import SettingsError
-from .observe import AccessLog, LogWriter, RequestIds
+from .observe import LOG, AccessLog, FileSink, JournalSink, LogWriter, RequestIds, StreamSink
 from .routes import cache_table, console_routes, introduce, preview_routes, site_routes
 from .semantics.caching import ERROR
+from .semantics.forwarding import TrustedProxies
 from .settings import Settings, load_settings
 from .settingtables import ServerSettings
 from .storage.pools import FilePool
@@ -58,18 +60,20 @@ def create_app(settings: Settings | None = None) -> Starlette:
     settings = settings or find_settings()
     resources = _resources(settings)
     ids = RequestIds() if settings.server.request_id else None
-    writer = None if settings.server.access_log == "off" else LogWriter(settings.server.access_log, ids=ids)
+    proxies = _proxies(settings.server)
+    writer = _open_log(settings.server, ids, proxies)
 
     takes_bytes = settings.uploads.enabled or settings.publish.remote
     uploading = Uploading(settings, resources) if takes_bytes else None
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
-        is_behind_proxy = bool(settings.server.trusted_proxies)
-        hot = HotCache(ids, writer, settings.memory.hot_limit_bytes, is_behind_proxy=is_behind_proxy)
+        hot = HotCache(ids, writer, settings.memory.hot_limit_bytes, proxies=proxies)
+        if writer is not None:
+            writer.start()
         async with uploading.running() if uploading else nullcontext(), anyio.create_task_group() as tasks:
             tasks.start_soon(_close_idle_files, resources.open_files)
-            yield {HOT: hot, GATE: _gate(settings.server), **(uploading.state() if uploading else {})}
+            yield {HOT: hot, GATE: _gate(settings.server), LOG: writer, **(uploading.state() if uploading else {})}
             tasks.cancel_scope.cancel()
         stop_senders()
         if pictures is not None:
@@ -95,6 +99,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     return Starlette(
         routes=routes,
         middleware=[
+            Middleware(Forwarding, proxies),
             Middleware(AccessLog, writer, ids),
             Middleware(ExactHost),
             Middleware(CacheHeaders, cache_table(settings)),
@@ -145,6 +150,18 @@ async def _close_idle_files(files: OpenFiles) -> None:
     while True:
         await anyio.sleep(IDLE_FILES_S)
         files.expire()
+
+
+def _proxies(server: ServerSettings) -> Proxies:
+    return Proxies(TrustedProxies(server.trusted_proxies), server.forwarded_fields, server.forwarded_host)
+
+
+def _open_log(server: ServerSettings, ids: RequestIds | None, proxies: Proxies) -> LogWriter | None:
+    if server.access_log == "off":
+        return None
+    in_file = FileSink(server.access_log_file) if server.access_log_file else StreamSink()
+    sink = JournalSink() if server.access_log == "journald" else in_file
+    return LogWriter(server.access_log, sink, ids, proxies.find_client if server.trusted_proxies else None)
 
 
 def _gate(server: ServerSettings) -> Gate:

@@ -34,7 +34,7 @@ def _matches(pattern: str) -> Callable[[str], object]:
 
 def _is_network(text: str) -> bool:
     try:
-        return bool(ipaddress.ip_network(text))
+        return text == "unix" or bool(ipaddress.ip_network(text))
     except ValueError:
         return False
 
@@ -87,7 +87,7 @@ _INSIDE = Form('be a path inside the directory, such as "index.html"', _is_insid
 _DATABASE = Form('be "sqlite", "sqlite:///PATH" or "postgresql://USER@HOST/NAME"', _is_database)
 _SECRET = Form('be "NAME:SECRET" with a secret of 32 characters or more', _matches(r"[A-Za-z0-9_-]{1,32}:[!-~]{32,}"))
 _KEY = Form('be the second line of a .pub file, such as "RWQ…"', _matches(r"RW[0-9A-Za-z+/]{54}"))
-_NETWORK = Form('be an IP address or a network such as "10.0.0.0/8"', _is_network)
+_NETWORK = Form('be "unix", an IP address or a network such as "10.0.0.0/8"', _is_network)
 _ORIGIN = Form(
     'be "", "*" or one lower-case origin such as "https://example.com"',
     _matches(r"(\*|[a-z][a-z0-9+.-]*://[a-z0-9._:\[\]-]+)?"),
@@ -120,7 +120,11 @@ class ServerSettings(Table, frozen=True, kw_only=True):
     uds: Annotated[str, _about("Unix socket to listen on, instead of host and port.", _PATH)] = ""
     fd: Annotated[int, _about("Inherited listening socket, by number; -1 for none.", ge=-1, le=_MIB)] = -1
     workers: Annotated[int, _about("Worker processes.", ge=1, le=64)] = 1
-    access_log: Annotated[Literal["combined", "json", "off"], _about("Form of the access log.")] = "combined"
+    access_log: Annotated[Literal["combined", "json", "journald", "off"], _about("Form of the access log.")] = "combined"
+    access_log_file: Annotated[
+        str, _about("File for it, opened anew on SIGUSR1; empty for standard output. journald has a place of its own.", _PATH)
+    ] = ""
+    log_format: Annotated[Literal["text", "json"], _about("Form of warnings and errors, on standard error.")] = "text"
     keep_alive_s: Annotated[int, _about("How long an idle connection is kept open.", ge=1, le=3600)] = 75
     graceful_shutdown_s: Annotated[int, _about("How long a stop waits for running requests.", ge=0, le=3600)] = 30
     connection_limit: Annotated[
@@ -137,8 +141,20 @@ class ServerSettings(Table, frozen=True, kw_only=True):
     minimum_send_bytes_per_s: Annotated[
         int, _about("Who takes an answer more slowly for a minute is cut off; 0 lets everybody.", ge=0, le=_MIB)
     ] = 256
-    trusted_proxies: Annotated[tuple[str, ...], _about("Peers whose Forwarded fields are believed.", _NETWORK)] = ()
-    request_id: Annotated[bool, _about("Give every request an identifier.")] = True
+    trusted_proxies: Annotated[
+        tuple[str, ...], _about('Peers that are believed who the client is; "unix" for those on a Unix socket.', _NETWORK)
+    ] = ()
+    forwarded_fields: Annotated[
+        Literal["either", "x-forwarded", "forwarded"],
+        _about("What they tell it by; either: Forwarded where there is no X-Forwarded-For."),
+    ] = "either"
+    forwarded_host: Annotated[
+        bool, _about("Believe them the host, too: only if they overwrite what clients send as X-Forwarded-Host.")
+    ] = False
+    proxy_protocol: Annotated[
+        Literal["off", "v1", "v2", "any"], _about("PROXY protocol: demanded of every connection, from trusted_proxies alone.")
+    ] = "off"
+    request_id: Annotated[bool, _about("Give every request an identifier; that of a trusted proxy, if it has one.")] = True
 
 
 class MountSettings(Table, frozen=True, kw_only=True):

@@ -15,7 +15,8 @@ from assetserver.errors import AssetServerError
 from assetserver.observe import LogWriter, RequestIds, tell
 from assetserver.semantics.representation import Field
 
-from .leanrequest import WITH_RANGE, Key, LeanReader, Shape, Shapes
+from .forwarding import Proxies
+from .leanrequest import OF_HOSTS, WITH_RANGE, Key, LeanReader, Shape, Shapes
 from .openfiles import OpenedFile
 
 HOT = "assetserver.hot"
@@ -198,7 +199,10 @@ class Shelf:
 
 
 class HotCache:
-    """The rendered answers of one process, ``limit_bytes`` of them: those of files, and apart from them all others."""
+    """The rendered answers of one process, ``limit_bytes`` of them: those of files, and apart from them all others.
+
+    ``shapes`` are those of requests of clients, ``proxied_shapes`` of those that trusted ``proxies`` pass on.
+    """
 
     def __init__(
         self,
@@ -206,9 +210,11 @@ class HotCache:
         writer: LogWriter | None = None,
         limit_bytes: int = 64 << 20,
         *,
-        is_behind_proxy: bool = False,
+        proxies: Proxies | None = None,
     ) -> None:
-        self.shapes = Shapes(is_behind_proxy=is_behind_proxy)
+        self.shapes = Shapes()
+        self.proxies = proxies or Proxies()
+        self.proxied_shapes = Shapes(is_behind_proxy=True, left=OF_HOSTS if self.proxies.believes_host else frozenset())
         self.writer = writer
         self.ids = ids or RequestIds()
         self._id_field = b"x-request-id: %b-" % self.ids.prefix if ids else b""
@@ -312,10 +318,10 @@ class HotCache:
         self._seen.add(mark)
         return False
 
-    def render(self, answer: Answer, common: list[Field]) -> bytes:
+    def render(self, answer: Answer, common: list[Field], given: bytes | None = None) -> bytes:
         """Return the head of an answer as it goes over the connection now, and its body after it unless that is long.
 
-        ``common`` are the fields of all answers, as ``Date``.
+        ``common`` are the fields of all answers, as ``Date``; ``given`` is the identifier that the request came with.
         """
         if answer.common is not common:  # a new list every second
             answer.common = common
@@ -323,6 +329,8 @@ class HotCache:
         ids = self.ids
         ids.last_number = number = ids.last_number + 1
         if self._id_field:
+            if given is not None:
+                return b"%b%b\r\n\r\n%b" % (answer.stamped[: -len(self.ids.prefix) - 1], given, answer.short_body)
             return b"%b%x\r\n\r\n%b" % (answer.stamped, number, answer.short_body)
         return b"%b\r\n%b" % (answer.stamped, answer.short_body)
 

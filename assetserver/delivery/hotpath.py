@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from starlette.types import Message
 
 from assetserver.errors import FileChangedError
-from assetserver.observe import Asked, tell
+from assetserver.observe import REQUEST_ID, Asked, tell
 from assetserver.semantics.ranges import ByteRange
 from assetserver.semantics.representation import Field
 
@@ -79,6 +79,8 @@ class HotConnection:
         self._state = state
         self._owner = owner
         self._held = b""
+        self._given: bytes | None = None
+        self._is_proxied = False
         self._reader = LeanReader(hot.shapes)
         self._patience = PATIENCE
         self._direct: socket.socket | None = None
@@ -89,6 +91,9 @@ class HotConnection:
         self._transport = transport
         self._write = transport.write
         self._client = client
+        self._is_proxied = self._hot.proxies.trusted.trusts(client)
+        if self._is_proxied:  # no two of its requests have the same bytes
+            self._reader, self._patience = LeanReader(self._hot.proxied_shapes), 0
 
     def answer(self, data: bytes) -> bool:
         """Answer a request that was answered before, or one like it; return whether it was. To be called while free."""
@@ -102,6 +107,8 @@ class HotConnection:
         if key is None:
             return False
         answer = hot.find(key, reader) or hot.find_alike(key, reader)
+        if self._is_proxied:
+            self._given = reader.value(REQUEST_ID)
         if answer is None:
             return len(key) >= WITH_RANGE and self._answer_part(key)
         if self._patience:
@@ -139,9 +146,9 @@ class HotConnection:
         if answer.file is not None:
             return self._repeat_file(answer, answer.file, shape, match)
         if answer.body is answer.short_body:
-            self._write(hot.render(answer, self._state.default_headers))
+            self._write(hot.render(answer, self._state.default_headers, self._given))
         else:
-            self._transport.writelines((hot.render(answer, self._state.default_headers), answer.body))
+            self._transport.writelines((hot.render(answer, self._state.default_headers, self._given), answer.body))
         self.active_s = self._clock_s()
         if hot.writer is not None:
             hot.writer.append((time(), self._client, answer.told, shape.describe, match, hot.ids.last_number))
@@ -185,13 +192,13 @@ class HotConnection:
             answer = template.cut(claim, found, content)
             hot.admit(key, answer)
             return self._repeat(answer, self._reader.shape, self._reader.match)
-        self._write(tell_range(found, hot.render(template, self._state.default_headers)) + content)
+        self._write(tell_range(found, hot.render(template, self._state.default_headers, self._given)) + content)
         self._note_sent(template, len(content), (self._reader.shape.describe, self._reader.match, hot.ids.last_number))
         return True
 
     def _repeat_range(self, template: Answer, found: ByteRange, shape: Shape, match: re.Match[bytes]) -> bool:
         """Have the kernel send another range of a file of which one was sent before."""
-        head = tell_range(found, self._hot.render(template, self._state.default_headers))
+        head = tell_range(found, self._hot.render(template, self._state.default_headers, self._given))
         file = template.file
         return file is not None and self._send_file(
             template, FileBody(file.find, found.start, len(found)), head, (shape.describe, match, self._hot.ids.last_number)
@@ -199,7 +206,7 @@ class HotConnection:
 
     def _repeat_file(self, answer: Answer, file: FileBody, shape: Shape, match: re.Match[bytes]) -> bool:
         """Have the kernel send an answer whose content is a file's."""
-        head = self._hot.render(answer, self._state.default_headers)
+        head = self._hot.render(answer, self._state.default_headers, self._given)
         return self._send_file(answer, file, head, (shape.describe, match, self._hot.ids.last_number))
 
     def _send_file(self, answer: Answer, file: FileBody, head: bytes, asked: _Asked) -> bool:

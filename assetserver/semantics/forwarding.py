@@ -1,7 +1,7 @@
 """Who asks, where proxies speak for others: the address, scheme and host that those who are trusted tell.
 
 Decides whom to believe, and what; does not know how a request came, nor what is done with the answer.
-Source: RFC 7239 (``Forwarded``); ``X-Forwarded-For``, ``-Proto`` and ``-Host`` have no specification, and are what most proxies send.
+Source: RFC 7239 (``Forwarded``); ``X-Forwarded-For``, ``-Proto`` and ``-Host`` have no specification, and most send them.
 
 Laws:
 - Read from the right: who stands right of an entry wrote it. The first address that is not a trusted proxy's is the client's;
@@ -159,7 +159,7 @@ def _read_x_forwarded(peer: Address | None, values: dict[bytes, list[str]], prox
 
 
 def _members(values: Iterable[str]) -> list[str]:
-    """Return the members of a list that is no structured field: split at commas, empty ones dropped, the last ``LIMIT_HOPS``."""
+    """Return the last ``LIMIT_HOPS`` members of a list without quotation marks: split at commas, empty ones dropped."""
     parts = [part.strip(OWS) for part in ",".join(values).rsplit(",", 2 * LIMIT_HOPS)]
     return [part for part in parts if part][-LIMIT_HOPS:]
 
@@ -170,9 +170,7 @@ def _pick(values: Iterable[str], depth: int) -> str | None:
     return members[-min(max(depth, 1), len(members))] if members else None
 
 
-def _walk(
-    peer: Address | None, nodes: Sequence[str], trusts: Callable[[Address | None], bool]
-) -> tuple[Address | None, int]:
+def _walk(peer: Address | None, nodes: Sequence[str], trusts: Callable[[Address | None], bool]) -> tuple[Address | None, int]:
     """Return the first address from the right that is not trusted, and how many entries were believed."""
     address, depth = peer, 0
     for node in reversed(nodes):

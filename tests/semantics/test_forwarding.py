@@ -50,7 +50,7 @@ def test_what_is_no_address_is_none(text):
 
 @pytest.mark.parametrize("name", ["10.0.0.1/8", "a.test", "", "*"])
 def test_a_network_that_is_none_is_an_error(name):
-    with pytest.raises(ValueError, match="does not appear|has host bits"):
+    with pytest.raises(ValueError, match=r"does not appear|has host bits"):
         TrustedProxies([name])
 
 
@@ -70,7 +70,9 @@ def test_no_more_proxies_than_may_be_are_looked_at():
 
 
 NAMES = st.sampled_from([b"x-forwarded-for", b"forwarded", b"x-forwarded-proto", b"x-forwarded-host", b"x-real-ip", b"accept"])
-PIECES = st.sampled_from([b"for=", b'"', b",", b";", b"\\", b" ", b"[", b"]", b":", b"10.0.0.2", b"192.0.2.1", b"::1", b"proto=https"])
+PIECES = st.sampled_from(
+    [b"for=", b'"', b",", b";", b"\\", b" ", b"[", b"]", b":", b"10.0.0.2", b"192.0.2.1", b"::1", b"proto=https"]
+)
 VALUES = st.binary(max_size=40) | st.lists(PIECES, max_size=12).map(b"".join)
 
 
@@ -85,6 +87,6 @@ def test_any_fields_name_an_address_or_nothing(fields, believed):
 
 @given(left=VALUES.filter(lambda value: b'"' not in value))
 def test_nothing_that_a_client_writes_moves_what_its_proxy_appends(left):
-    """As one line, which is how most proxies append. (An open quotation mark hides who asks, and makes nobody else of them.)"""
+    """As one line, which is how most proxies append (an open quotation mark hides who asks, and makes nobody else of them)."""
     for name, own in ((b"x-forwarded-for", b"192.0.2.9"), (b"forwarded", b"for=192.0.2.9")):
         assert find_told(PEER, [(name, left + b", " + own)], PROXIES).client == ("192.0.2.9", 0)
