@@ -30,6 +30,7 @@ from .delivery.hotcache import HOT, HotCache
 from .delivery.intake import ExactHost
 from .delivery.memory import MemoryCache
 from .delivery.openfiles import OpenFiles
+from .delivery.preamble import PREAMBLE, Preambles
 from .delivery.resources import Resources
 from .delivery.sendfile import stop_senders
 from .errors import SettingsError
@@ -62,6 +63,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     ids = RequestIds() if settings.server.request_id else None
     proxies = _proxies(settings.server)
     writer = _open_log(settings.server, ids, proxies)
+    preambles = _preambles(settings, proxies.trusted)
 
     takes_bytes = settings.uploads.enabled or settings.publish.remote
     uploading = Uploading(settings, resources) if takes_bytes else None
@@ -73,7 +75,13 @@ def create_app(settings: Settings | None = None) -> Starlette:
             writer.start()
         async with uploading.running() if uploading else nullcontext(), anyio.create_task_group() as tasks:
             tasks.start_soon(_close_idle_files, resources.open_files)
-            yield {HOT: hot, GATE: _gate(settings.server), LOG: writer, **(uploading.state() if uploading else {})}
+            yield {
+                HOT: hot,
+                GATE: _gate(settings.server),
+                LOG: writer,
+                PREAMBLE: preambles,
+                **(uploading.state() if uploading else {}),
+            }
             tasks.cancel_scope.cancel()
         stop_senders()
         if pictures is not None:
@@ -154,6 +162,14 @@ async def _close_idle_files(files: OpenFiles) -> None:
 
 def _proxies(server: ServerSettings) -> Proxies:
     return Proxies(TrustedProxies(server.trusted_proxies), server.forwarded_fields, server.forwarded_host)
+
+
+def _preambles(settings: Settings, trusted: TrustedProxies) -> Preambles | None:
+    version = settings.server.proxy_protocol
+    if version != "off" and not trusted:
+        place = settings.locate("server", "proxy_protocol")
+        raise SettingsError(f"{place}: server.proxy_protocol wants server.trusted_proxies: those who may send it")
+    return None if version == "off" else Preambles(version, trusted)
 
 
 def _open_log(server: ServerSettings, ids: RequestIds | None, proxies: Proxies) -> LogWriter | None:

@@ -18,6 +18,7 @@ import uvicorn
 
 from .delivery.gate import GATE, Gate
 from .descriptors import Descriptors
+from .observe import LOG, LogWriter
 from .uploading import ON_STOP
 from .workers import READY
 
@@ -43,6 +44,7 @@ class OriginServer(uvicorn.Server):
         await super().startup(sockets=[one.dup() for one in self._listeners])
         if self._gate is not None:
             self._gate.on_descriptor = self._note_descriptor
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._reopen_log)
         if self._channel is not None:
             self._channel.settimeout(0)
             asyncio.get_running_loop().add_reader(self._channel, self._on_word)
@@ -68,6 +70,12 @@ class OriginServer(uvicorn.Server):
         """Take a signal; one of several workers takes those of its master alone."""
         if self._channel is None or sig != signal.SIGINT:
             super().handle_exit(sig, frame)
+
+    def _reopen_log(self) -> None:
+        """Open the log anew: whoever rotates it has renamed it."""
+        log: LogWriter | None = self.lifespan.state.get(LOG)
+        if log is not None:
+            log.reopen()
 
     def _say(self, word: bytes) -> None:
         assert self._channel is not None  # noqa: S101 - asked by the caller

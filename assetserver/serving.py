@@ -24,6 +24,7 @@ from .app import create_app
 from .data import check_data_folder, open_library, served_sites
 from .descriptors import raise_limit
 from .endings import told_kindly, with_options
+from .errors import SettingsError
 from .firststart import is_first_start, welcome
 from .jobkinds import kind_names
 from .origin import OriginServer
@@ -47,6 +48,7 @@ LIMIT_MESSAGE_BYTES = 4096
 
 _APP = "assetserver.app:app"
 _PROTOCOL = "assetserver.delivery.protocol:AssetProtocol"
+_PREAMBLE_PROTOCOL = "assetserver.delivery.preamble:PreambleProtocol"
 _WEBSOCKETS = "assetserver.delivery.livesockets:LiveSocket"
 _NEEDED_LATER = ("anyio._backends._asyncio",)
 """What would be imported by the first request, in every worker."""
@@ -245,11 +247,11 @@ def _load_all(config: uvicorn.Config) -> None:
 
 def _config(app: Starlette | str, settings: Settings, *, reload: bool = False) -> uvicorn.Config:
     server = settings.server
-    protocol = _http_protocol()
+    protocol = _http_protocol(demands_preamble=server.proxy_protocol != "off")
     return uvicorn.Config(
         app,
         http=protocol,
-        ws=_WEBSOCKETS if protocol == _PROTOCOL and settings.uploads.enabled else "none",
+        ws=_WEBSOCKETS if protocol in (_PROTOCOL, _PREAMBLE_PROTOCOL) and settings.uploads.enabled else "none",
         ws_max_size=LIMIT_MESSAGE_BYTES,
         ws_per_message_deflate=False,
         backlog=BACKLOG,
@@ -265,17 +267,22 @@ def _config(app: Starlette | str, settings: Settings, *, reload: bool = False) -
     )
 
 
-def _http_protocol() -> str:
+def _http_protocol(*, demands_preamble: bool) -> str:
     """Return the protocol to speak: ours, or where this Uvicorn is not the one that we know, its own.
+
+    Its own knows no PROXY protocol: then ``SettingsError`` is raised.
 
     httptools has the strictest framing of Uvicorn's parsers; "auto" would fall back on h11 silently.
     """
     from .delivery import protocol  # noqa: PLC0415 - it may not even import
 
-    if missing := protocol.what_is_missing():
+    missing = protocol.what_is_missing()
+    if missing and demands_preamble:
+        raise SettingsError(f"this Uvicorn has no {missing}, and server.proxy_protocol needs it; install another version")
+    if missing:
         click.echo(f"this Uvicorn has no {missing}; serving without the hot path, deadlines and limits", err=True)
         return "httptools"
-    return _PROTOCOL
+    return _PREAMBLE_PROTOCOL if demands_preamble else _PROTOCOL
 
 
 def _open_unix(path: str) -> socket.socket:

@@ -4,7 +4,8 @@ Laws:
 - The master has no event loop, no application and no thread: what it forks holds no lock that nobody will ever release.
 - Each worker shares a socket pair with the master, its ``channel``. A byte from the worker says that it is ready. Where the
   channel ends, the master is gone, and the worker ends, too.
-- Signals come to the master alone, and go on as SIGTERM. Who does not end in time is killed; nothing outlives the master.
+- Signals come to the master alone, and go on as SIGTERM; SIGUSR1, which has logs opened anew, as itself. Who does not end in
+  time is killed; nothing outlives the master.
 
 Listening sockets are inherited: with SO_REUSEPORT, a worker that ends resets what waits in its own queue (24 of 40 connections,
 measured 2026-11-22).
@@ -44,7 +45,7 @@ LONGEST_PAUSE_S = 10.0
 
 READY = b"R"
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
-_TOLD = (*_STOPPING, signal.SIGCHLD)
+_TOLD = (*_STOPPING, signal.SIGCHLD, signal.SIGUSR1)
 
 
 def run_workers(count: int, serve: Serve, grace_s: float, *, jobs: int = 0, work: Serve | None = None) -> int:
@@ -157,6 +158,7 @@ class _Master:
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all of us; the master decides
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
             for one in (ours, self._bell, self._ring, *(worker.channel for worker in self._workers)):
@@ -248,6 +250,8 @@ class _Master:
     def _take_signals(self) -> list[int]:
         taken = self._signals[:]
         del self._signals[: len(taken)]
+        if signal.SIGUSR1 in taken:
+            self._send(signal.SIGUSR1)
         return [number for number in taken if number in _STOPPING]
 
     def _on_signal(self, number: int) -> None:

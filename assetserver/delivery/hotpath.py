@@ -80,20 +80,17 @@ class HotConnection:
         self._owner = owner
         self._held = b""
         self._given: bytes | None = None
-        self._is_proxied = False
-        self._reader = LeanReader(hot.shapes)
-        self._patience = PATIENCE
         self._direct: socket.socket | None = None
         self._is_closing = False
 
     def open(self, transport: asyncio.Transport, client: tuple[str, int] | None) -> None:
-        """Begin: the connection is there."""
+        """Begin: the connection is there. May be repeated, once it is known whose it is."""
         self._transport = transport
         self._write = transport.write
         self._client = client
         self._is_proxied = self._hot.proxies.trusted.trusts(client)
-        if self._is_proxied:  # no two of its requests have the same bytes
-            self._reader, self._patience = LeanReader(self._hot.proxied_shapes), 0
+        self._reader = LeanReader(self._hot.proxied_shapes if self._is_proxied else self._hot.shapes)
+        self._patience = 0 if self._is_proxied else PATIENCE  # a proxy sends no two requests of the same bytes
 
     def answer(self, data: bytes) -> bool:
         """Answer a request that was answered before, or one like it; return whether it was. To be called while free."""

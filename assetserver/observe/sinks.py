@@ -37,8 +37,8 @@ class Sink(Protocol):
         """Write records; return how many of them were dropped because nobody takes them fast enough."""
         ...
 
-    def reopen(self) -> None:
-        """Open anew what was opened by its path: the file may have been renamed."""
+    def close(self) -> None:
+        """Let go of what was opened; the next records open it anew, by its path."""
         ...
 
 
@@ -66,8 +66,8 @@ class StreamSink:
             self._stream.flush()
         return 0
 
-    def reopen(self) -> None:
-        """Do nothing: whoever opened it has it."""
+    def close(self) -> None:
+        """Do nothing: it is whoever's who opened it."""
 
 
 class FileSink:
@@ -93,13 +93,13 @@ class FileSink:
                     left = left[os.write(self._descriptor, left) :]
                     self._is_torn = True
             except OSError:
-                self.reopen()
+                self.close()
                 raise
         self._is_torn = False
         return 0
 
-    def reopen(self) -> None:
-        """Close the file; the next lines open it by its path."""
+    def close(self) -> None:
+        """Close the file."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             with suppress(OSError):
@@ -137,13 +137,13 @@ class JournalSink:
                 self._socket.send(entry + b"\n")
             except OSError as error:
                 if error.errno not in _FULL:
-                    self.reopen()
+                    self.close()
                     raise
                 dropped += 1
         return dropped
 
-    def reopen(self) -> None:
-        """Connect anew with the next entry."""
+    def close(self) -> None:
+        """End the connection."""
         made, self._socket = self._socket, None
         if made is not None:
             made.close()

@@ -91,7 +91,7 @@ class LogWriter:
             if self._is_to_reopen:
                 self._is_to_reopen = False
                 self._broken_s = float("-inf")
-                self._sink.reopen()
+                self._sink.close()
             while self._turns:
                 text, count = self._take_turns()
                 self._write(text, count)
@@ -185,3 +185,4 @@ class LogWriter:
             self._wake.clear()
             self.flush()
         self.flush()
+        self._sink.close()
