@@ -27,6 +27,7 @@ from .endings import told_kindly, with_options
 from .errors import SettingsError
 from .firststart import is_first_start, welcome
 from .jobkinds import kind_names
+from .observe import log_as_json
 from .origin import OriginServer
 from .releases.manifest import SHORT
 from .settings import Settings
@@ -61,6 +62,8 @@ def serve_settings(settings: Settings, variables: Mapping[str, str], *, reload: 
     environment. Raises ``SettingsError`` before anything is opened.
     """
     raise_limit()
+    if settings.server.log_format == "json":
+        log_as_json()
     app = create_app(settings)
     check_data_folder(settings)
     is_first = is_first_start(settings)
@@ -256,6 +259,7 @@ def _config(app: Starlette | str, settings: Settings, *, reload: bool = False) -
         ws_per_message_deflate=False,
         backlog=BACKLOG,
         log_level="error",  # warnings there are about what clients send, and name none of them
+        log_config=None if server.log_format == "json" else uvicorn.config.LOGGING_CONFIG,
         access_log=False,
         server_header=False,
         proxy_headers=False,  # ours know Unix sockets, RFC 7239, and what is no address

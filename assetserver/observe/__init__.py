@@ -5,6 +5,7 @@ from .errorlog import log_as_json
 from .identifiers import GIVEN, REQUEST_ID, RequestIds
 from .records import ASKED, Asked, Brief, Record, tell
 from .sinks import FileSink, JournalSink, StreamSink
+from .tracing import current_trace, enter_trace, leave_trace
 from .writing import LOG, LogWriter
 
 __all__ = [
@@ -23,7 +24,10 @@ __all__ = [
     "Record",
     "RequestIds",
     "StreamSink",
+    "current_trace",
+    "enter_trace",
     "find_trace",
+    "leave_trace",
     "log_as_json",
     "tell",
 ]

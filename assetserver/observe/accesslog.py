@@ -12,6 +12,7 @@ from assetserver.semantics.tracecontext import TraceParent, parse_traceparent
 
 from .identifiers import GIVEN, REQUEST_ID, RequestIds
 from .records import LOGGED, Address, Record
+from .tracing import enter_trace, leave_trace
 from .writing import LogWriter
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,8 @@ class AccessLog:
             await self.app(scope, receive, send)
             return
         request_id = scope[GIVEN] = (scope.get(GIVEN) or self._ids.take().decode()) if self._ids else ""
-        scope[TRACE] = find_trace(scope)
+        trace = scope[TRACE] = find_trace(scope)
+        token = enter_trace(str(trace) if trace else "")
         exchange = _Exchange(scope, receive, send, request_id)
         try:
             await self.app(scope, receive if scope["method"] in _SAFE else exchange.receive, exchange.send)
@@ -54,6 +56,7 @@ class AccessLog:
             exchange.status = exchange.status or _FAILED
             raise
         finally:
+            leave_trace(token)
             if self._writer is not None:
                 self._writer.append(exchange.describe())
 
