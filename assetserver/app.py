@@ -40,6 +40,7 @@ from .semantics.caching import ERROR
 from .semantics.forwarding import TrustedProxies
 from .settings import Settings, load_settings
 from .settingtables import ServerSettings
+from .spans import Spans, Traced
 from .storage.pools import FilePool
 from .uploading import Uploading
 
@@ -64,6 +65,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     proxies = _proxies(settings.server)
     writer = _open_log(settings.server, ids, proxies)
     preambles = _preambles(settings, proxies.trusted)
+    spans = Spans()
 
     takes_bytes = settings.uploads.enabled or settings.publish.remote
     uploading = Uploading(settings, resources) if takes_bytes else None
@@ -71,6 +73,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
         hot = HotCache(ids, writer, settings.memory.hot_limit_bytes, proxies=proxies)
+        spans.open()
         if writer is not None:
             writer.start()
         async with uploading.running() if uploading else nullcontext(), anyio.create_task_group() as tasks:
@@ -87,6 +90,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         if pictures is not None:
             pictures.close()
         resources.close()
+        await spans.close()
         if writer is not None:
             writer.close()
 
@@ -108,6 +112,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         routes=routes,
         middleware=[
             Middleware(Forwarding, proxies),
+            Middleware(Traced, spans),
             Middleware(AccessLog, writer, ids),
             Middleware(ExactHost),
             Middleware(CacheHeaders, cache_table(settings)),

@@ -27,6 +27,7 @@ ROWS = (
         "endings",
         "options",
         "progress",
+        "spans",
         "remoteroutes",
         "remotepublishing",
         "tokencli",

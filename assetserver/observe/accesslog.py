@@ -45,7 +45,7 @@ class AccessLog:
             await self.app(scope, receive, send)
             return
         request_id = scope[GIVEN] = (scope.get(GIVEN) or self._ids.take().decode()) if self._ids else ""
-        trace = scope[TRACE] = find_trace(scope)
+        trace = scope[TRACE] = scope.get(TRACE) or find_trace(scope)
         token = enter_trace(str(trace) if trace else "")
         exchange = _Exchange(scope, receive, send, request_id)
         try:
