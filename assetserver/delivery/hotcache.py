@@ -7,16 +7,15 @@ holds: that the asset which gave it is still what its folder serves.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from assetserver.errors import AssetServerError
-from assetserver.observe import LogWriter, RequestIds, tell
+from assetserver.observe import LogWriter, Remembered, RequestIds, tell
 from assetserver.semantics.representation import Field
 
 from .forwarding import Proxies
-from .leanrequest import OF_HOSTS, WITH_RANGE, Key, LeanReader, Shape, Shapes
+from .leanrequest import OF_HOSTS, WITH_RANGE, Key, LeanReader, Shapes
 from .openfiles import OpenedFile
 
 HOT = "assetserver.hot"
@@ -160,11 +159,10 @@ class Answer:
 
 
 class Known(NamedTuple):
-    """A request whose bytes were seen before: its answer, and how it was read."""
+    """A request whose bytes were seen before: its answer, and what the log tells of it."""
 
     answer: Answer
-    shape: Shape
-    match: re.Match[bytes]
+    asked: Remembered
 
 
 class Shelf:
@@ -308,7 +306,7 @@ class HotCache:
             return
         if len(self._requests) >= LIMIT_REQUESTS:
             self._requests.pop(next(iter(self._requests)))
-        self._requests[data] = Known(answer, reader.shape, reader.match)
+        self._requests[data] = Known(answer, Remembered(reader.shape.describe, reader.match))
 
     def _comes_again(self, mark: int) -> bool:
         if mark in self._seen:

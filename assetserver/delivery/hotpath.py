@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import socket
 from collections.abc import Callable
 from time import time
@@ -17,13 +16,13 @@ from typing import Any, Protocol
 from starlette.types import Message
 
 from assetserver.errors import FileChangedError
-from assetserver.observe import REQUEST_ID, Asked, tell
+from assetserver.observe import REQUEST_ID, Asked, Remembered, tell
 from assetserver.semantics.ranges import ByteRange
 from assetserver.semantics.representation import Field
 
 from .hotcache import LIMIT_BODY_BYTES, Answer, Claim, FileBody, HotCache, is_certain, is_repeatable
 from .hotranges import Template, find_range, tell_range, template_key
-from .leanrequest import WITH_RANGE, Key, LeanReader, Shape
+from .leanrequest import WITH_RANGE, Key, LeanReader
 from .openfiles import OpenedFile
 from .pages import read_now
 from .sendfile import WINDOW_BYTES, FilePart, FileSender, send_at_once
@@ -40,7 +39,8 @@ LIMIT_KEY_BYTES = 2 << 10
 
 _END = b"\r\n\r\n"
 
-_Asked = tuple[Callable[[Any], Asked], Any, int]
+Describe = Callable[[Any], Asked]
+_Asked = tuple[Describe, Any, int]
 """What the log tells of a request: what describes it, when it is given the next, and the number of its identifier."""
 
 logger = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class HotConnection:
             known = hot.find_request(data)
             if known is not None:
                 self._patience = PATIENCE
-                return self._repeat(known.answer, known.shape, known.match)
+                return self._repeat(known.answer, Remembered.describe, known.asked)
         key = reader.read(data)
         if key is None:
             return False
@@ -111,7 +111,7 @@ class HotConnection:
         if self._patience:
             self._patience -= 1
             hot.admit_request(data, answer, reader)
-        return self._repeat(answer, reader.shape, reader.match)
+        return self._repeat(answer, reader.shape.describe, reader.match)
 
     def _answer_part(self, key: Key) -> bool:
         """Answer a request for another range of a file of which one was sent before; return whether it was."""
@@ -121,7 +121,7 @@ class HotConnection:
             return False
         if len(found) <= SHORT_RANGE_BYTES and self._repeat_short_range(template, found, key):
             return True
-        return self._repeat_range(template, found, self._reader.shape, self._reader.match)
+        return self._repeat_range(template, found, self._reader.shape.describe, self._reader.match)
 
     def answer_several(self, data: bytes) -> bytes:
         """Answer the requests at the beginning of ``data`` that are hot; return what is left for the slow path now.
@@ -138,17 +138,17 @@ class HotConnection:
             return b""
         return data[start:]
 
-    def _repeat(self, answer: Answer, shape: Shape, match: re.Match[bytes]) -> bool:
+    def _repeat(self, answer: Answer, describe: Describe, asked: Any) -> bool:
         hot = self._hot
         if answer.file is not None:
-            return self._repeat_file(answer, answer.file, shape, match)
+            return self._repeat_file(answer, answer.file, describe, asked)
         if answer.body is answer.short_body:
             self._write(hot.render(answer, self._state.default_headers, self._given))
         else:
             self._transport.writelines((hot.render(answer, self._state.default_headers, self._given), answer.body))
         self.active_s = self._clock_s()
         if hot.writer is not None:
-            hot.writer.append((time(), self._client, answer.told, shape.describe, match, hot.ids.last_number))
+            hot.writer.append((time(), self._client, answer.told, describe, asked, hot.ids.last_number))
         return True
 
     def keep(self, claim: Claim, data: bytes, start: Message, body: bytes, file: FileBody | None, line: bytes) -> None:
@@ -188,23 +188,23 @@ class HotConnection:
         if hot.comes_again(key):
             answer = template.cut(claim, found, content)
             hot.admit(key, answer)
-            return self._repeat(answer, self._reader.shape, self._reader.match)
+            return self._repeat(answer, self._reader.shape.describe, self._reader.match)
         self._write(tell_range(found, hot.render(template, self._state.default_headers, self._given)) + content)
         self._note_sent(template, len(content), (self._reader.shape.describe, self._reader.match, hot.ids.last_number))
         return True
 
-    def _repeat_range(self, template: Answer, found: ByteRange, shape: Shape, match: re.Match[bytes]) -> bool:
+    def _repeat_range(self, template: Answer, found: ByteRange, describe: Describe, asked: Any) -> bool:
         """Have the kernel send another range of a file of which one was sent before."""
         head = tell_range(found, self._hot.render(template, self._state.default_headers, self._given))
         file = template.file
         return file is not None and self._send_file(
-            template, FileBody(file.find, found.start, len(found)), head, (shape.describe, match, self._hot.ids.last_number)
+            template, FileBody(file.find, found.start, len(found)), head, (describe, asked, self._hot.ids.last_number)
         )
 
-    def _repeat_file(self, answer: Answer, file: FileBody, shape: Shape, match: re.Match[bytes]) -> bool:
+    def _repeat_file(self, answer: Answer, file: FileBody, describe: Describe, asked: Any) -> bool:
         """Have the kernel send an answer whose content is a file's."""
         head = self._hot.render(answer, self._state.default_headers, self._given)
-        return self._send_file(answer, file, head, (shape.describe, match, self._hot.ids.last_number))
+        return self._send_file(answer, file, head, (describe, asked, self._hot.ids.last_number))
 
     def _send_file(self, answer: Answer, file: FileBody, head: bytes, asked: _Asked) -> bool:
         """Send ``head`` and what of a file is its content; return whether that was possible. ``asked`` is for the log."""

@@ -3,7 +3,7 @@
 from .accesslog import PEER, TRACE, AccessLog, find_trace
 from .errorlog import log_as_json
 from .identifiers import GIVEN, REQUEST_ID, RequestIds
-from .records import ASKED, Asked, Brief, Record, tell
+from .records import ASKED, Asked, Brief, Record, Remembered, tell
 from .sinks import FileSink, JournalSink, StreamSink
 from .tracing import current_trace, enter_trace, leave_trace
 from .writing import LOG, LogWriter
@@ -22,6 +22,7 @@ __all__ = [
     "JournalSink",
     "LogWriter",
     "Record",
+    "Remembered",
     "RequestIds",
     "StreamSink",
     "current_trace",

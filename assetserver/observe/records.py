@@ -58,6 +58,26 @@ LOGGED = frozenset({*ASKED, b"content-encoding", b"cache-status"})
 Asked = tuple[bytes, bytes, bytes | None, bytes | None, bytes | None, bytes | None, bytes | None, bytes | None, bytes | None]
 """What the log tells of a request: method and target, then the values of ``ASKED``; None for a field that is not there."""
 
+
+class Remembered:
+    """A request whose bytes are known to come again: ``said`` is how a format writes it with the answer ``told``.
+
+    ``describe_match`` describes it when it is given ``match``.
+    """
+
+    __slots__ = ("describe_match", "match", "said", "told")
+
+    def __init__(self, describe_match: Callable[[Any], Asked], match: Any) -> None:
+        self.describe_match = describe_match
+        self.match = match
+        self.told: Told | None = None
+        self.said = ""
+
+    def describe(self) -> Asked:
+        """Return what the log tells of it."""
+        return self.describe_match(self.match)
+
+
 Brief = tuple[float, Address | None, Told, Callable[[Any], Asked], Any, int]
 """A request whose answer was repeated: when (seconds since 1970), peer, answer, what describes the request when it is given
 the next, and the number of its identifier. A plain tuple: a named one takes as long as all the rest (measured 2026-11-27)."""

@@ -424,7 +424,7 @@ def test_a_kept_request_is_told_to_the_log_as_it_was_read(folder):
     assert reader.read(other) or reader.read(other)
     known = hot.find_request(b"request")
     assert known is not None
-    assert known.shape.describe(known.match) == (b"GET /a?b", b"a", None, None)
+    assert known.asked.describe()[:4] == (b"GET /a?b", b"a", None, None)
 
 
 def test_a_long_request_is_not_kept(folder):
