@@ -1,7 +1,9 @@
-"""What attackers send, byte for byte, in one table: each is refused or answered once, and no part of it is a request of its own.
+"""What attackers send, byte for byte, in one table: each is refused or answered once, and no part of it is another request.
 
 Behind every probe stands one more request. A refusal closes the connection, so that it gets no answer; after a probe that was
-answered it gets one, and the connection ends. Who is slow is in ``tests/delivery/test_protocol.py``. Source: RFC 9112 §11, §2.2, §3, §5, §6, §7.1; RFC 9110 §7.8, §10.1.1.
+answered it gets one, and the connection ends. Who is slow is a matter of ``tests/delivery/test_protocol.py``.
+
+Source: RFC 9112 §11, §2.2, §3, §5, §6, §7.1; RFC 9110 §7.8, §10.1.1.
 """
 
 from __future__ import annotations
