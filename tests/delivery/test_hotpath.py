@@ -232,7 +232,6 @@ def test_many_requests_in_one_segment_are_answered_in_order(ours, stock, counts)
 
 ODD = [
     "http://a/file.txt",
-    "http://evil/file.txt",
     "/file.txt#x",
     "*",
     "/%66ile.txt",
