@@ -24,23 +24,19 @@ from starlette.types import Receive, Scope, Send
 from .delivery.cacheheaders import CacheHeaders
 from .delivery.encodings import Encodings
 from .delivery.errorpages import render_error
-from .delivery.forwarding import Forwarding, Proxies
 from .delivery.gate import GATE, Gate
 from .delivery.hotcache import HOT, HotCache
 from .delivery.intake import ExactHost
 from .delivery.memory import MemoryCache
 from .delivery.openfiles import OpenFiles
-from .delivery.preamble import PREAMBLE, Preambles
 from .delivery.resources import Resources
 from .delivery.sendfile import stop_senders
+from .entrance import Entrance
 from .errors import SettingsError
-from .observe import LOG, AccessLog, FileSink, JournalSink, LogWriter, RequestIds, StreamSink
 from .routes import cache_table, console_routes, introduce, preview_routes, site_routes
 from .semantics.caching import ERROR
-from .semantics.forwarding import TrustedProxies
 from .settings import Settings, load_settings
 from .settingtables import ServerSettings
-from .spans import Spans, Traced
 from .storage.pools import FilePool
 from .uploading import Uploading
 
@@ -61,38 +57,24 @@ def create_app(settings: Settings | None = None) -> Starlette:
     """
     settings = settings or find_settings()
     resources = _resources(settings)
-    ids = RequestIds() if settings.server.request_id else None
-    proxies = _proxies(settings.server)
-    writer = _open_log(settings.server, ids, proxies)
-    preambles = _preambles(settings, proxies.trusted)
-    spans = Spans()
-
+    entrance = Entrance(settings)
     takes_bytes = settings.uploads.enabled or settings.publish.remote
     uploading = Uploading(settings, resources) if takes_bytes else None
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
-        hot = HotCache(ids, writer, settings.memory.hot_limit_bytes, proxies=proxies)
-        spans.open()
-        if writer is not None:
-            writer.start()
+        hot = HotCache(entrance.ids, entrance.writer, settings.memory.hot_limit_bytes, proxies=entrance.proxies)
+        entrance.open()
         async with uploading.running() if uploading else nullcontext(), anyio.create_task_group() as tasks:
             tasks.start_soon(_close_idle_files, resources.open_files)
-            yield {
-                HOT: hot,
-                GATE: _gate(settings.server),
-                LOG: writer,
-                PREAMBLE: preambles,
-                **(uploading.state() if uploading else {}),
-            }
+            more = uploading.state() if uploading else {}
+            yield {HOT: hot, GATE: _gate(settings.server), **entrance.state(), **more}
             tasks.cancel_scope.cancel()
         stop_senders()
         if pictures is not None:
             pictures.close()
         resources.close()
-        await spans.close()
-        if writer is not None:
-            writer.close()
+        await entrance.close()
 
     media = uploading.media_routes() if uploading else []
     sites = site_routes(settings, resources)
@@ -111,9 +93,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     return Starlette(
         routes=routes,
         middleware=[
-            Middleware(Forwarding, proxies),
-            Middleware(Traced, spans),
-            Middleware(AccessLog, writer, ids),
+            *entrance.middleware(),
             Middleware(ExactHost),
             Middleware(CacheHeaders, cache_table(settings)),
         ],
@@ -163,26 +143,6 @@ async def _close_idle_files(files: OpenFiles) -> None:
     while True:
         await anyio.sleep(IDLE_FILES_S)
         files.expire()
-
-
-def _proxies(server: ServerSettings) -> Proxies:
-    return Proxies(TrustedProxies(server.trusted_proxies), server.forwarded_fields, server.forwarded_host)
-
-
-def _preambles(settings: Settings, trusted: TrustedProxies) -> Preambles | None:
-    version = settings.server.proxy_protocol
-    if version != "off" and not trusted:
-        place = settings.locate("server", "proxy_protocol")
-        raise SettingsError(f"{place}: server.proxy_protocol wants server.trusted_proxies: those who may send it")
-    return None if version == "off" else Preambles(version, trusted)
-
-
-def _open_log(server: ServerSettings, ids: RequestIds | None, proxies: Proxies) -> LogWriter | None:
-    if server.access_log == "off":
-        return None
-    in_file = FileSink(server.access_log_file) if server.access_log_file else StreamSink()
-    sink = JournalSink() if server.access_log == "journald" else in_file
-    return LogWriter(server.access_log, sink, ids, proxies.find_client if server.trusted_proxies else None)
 
 
 def _gate(server: ServerSettings) -> Gate:

@@ -27,6 +27,7 @@ ROWS = (
         "endings",
         "options",
         "progress",
+        "entrance",
         "spans",
         "remoteroutes",
         "remotepublishing",
