@@ -18,7 +18,7 @@ from .spans import Spans, Traced
 class Entrance:
     """The parts that ``settings`` ask for; ``ids`` and ``writer`` are None where they want none.
 
-    Raises ``SettingsError`` where the PROXY protocol is demanded, and nobody may speak it.
+    Raises ``SettingsError`` where the PROXY protocol is demanded, and nobody may speak it, or other things come first.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -29,9 +29,8 @@ class Entrance:
         self.writer = self._open_log(settings)
         self._preambles = None if server.proxy_protocol == "off" else Preambles(server.proxy_protocol, trusted)
         self._spans = Spans()
-        if self._preambles and not trusted:
-            place = settings.locate("server", "proxy_protocol")
-            raise SettingsError(f"{place}: server.proxy_protocol wants server.trusted_proxies: those who may send it")
+        if self._preambles and (wrong := _what_is_wrong(settings)):
+            raise SettingsError(f"{settings.locate('server', 'proxy_protocol')}: server.proxy_protocol {wrong}")
 
     def _open_log(self, settings: Settings) -> LogWriter | None:
         form, path = settings.server.access_log, settings.server.access_log_file
@@ -64,3 +63,13 @@ class Entrance:
         await self._spans.close()
         if self.writer is not None:
             self.writer.close()
+
+
+def _what_is_wrong(settings: Settings) -> str:
+    """Return why the PROXY protocol cannot be demanded, or ""."""
+    server = settings.server
+    if not server.trusted_proxies:
+        return "wants server.trusted_proxies: those who may send it"
+    if server.tls_certificate or server.http2:
+        return "goes with neither TLS nor HTTP/2 here: its header comes before both; let who sends it end them"
+    return ""

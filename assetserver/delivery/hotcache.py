@@ -222,6 +222,15 @@ class HotCache:
         self._kinds: dict[bytes | None, KindOf] = {}
         self._requests: dict[bytes, Known] = {}
         self._seen: set[int] = set()
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Repeat nothing from now on: what is answered then differs, and the slow path says so."""
+        self._is_closed = True
+        for shelf in (self._files, self._others):
+            for key in list(shelf.answers):
+                shelf.remove(key)
+        self._requests.clear()
 
     def __len__(self) -> int:
         """Return the number of answers."""
@@ -273,6 +282,8 @@ class HotCache:
 
         ``varies``: it is for requests with this value of ``Accept``.
         """
+        if self._is_closed:
+            return
         key_bytes = sum(len(part) for part in (*key, accept) if part)
         is_file = answer.status in _OF_FILES
         if not is_file and not self._comes_again(hash((key, accept))):
@@ -290,7 +301,7 @@ class HotCache:
 
     def admit_alike(self, key: Key, answer: Answer, accept: bytes | None) -> bool:
         """Keep an answer for all requests of its kind, when it comes a second time; return False if it has none."""
-        kind_of = answer.claim.kind_of if answer.claim else None
+        kind_of = answer.claim.kind_of if answer.claim and not self._is_closed else None
         if kind_of is None or (kind := _kind(kind_of, key)) is None:
             return False
         if self._comes_again(hash(common := (kind, *key[1:], accept))):
