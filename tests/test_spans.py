@@ -27,9 +27,10 @@ from starlette.testclient import TestClient
 
 from assetserver import spans as module
 from assetserver.delivery.forwarding import Forwarding, Proxies
-from assetserver.observe import AccessLog, current_trace
+from assetserver.observe import AccessLog
 from assetserver.semantics.forwarding import TrustedProxies
 from assetserver.spans import Spans, Traced, are_wanted
+from assetserver.traces import current_trace
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SAMPLED, DROPPED = f"00-{TRACE}-{SPAN}-01", f"00-{TRACE}-{SPAN}-00"

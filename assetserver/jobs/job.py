@@ -19,7 +19,7 @@ from typing import Literal, get_args
 
 import msgspec
 
-from assetserver.observe import current_trace
+from assetserver.traces import current_trace
 
 State = Literal["queued", "running", "done", "dead", "cancelled"]
 STATES: tuple[State, ...] = get_args(State)

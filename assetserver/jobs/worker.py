@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from assetserver.errors import AssetServerError, JobFailedError, LeaseLostError
-from assetserver.observe import enter_trace
+from assetserver.traces import enter_trace
 
 from .attempt import Attempt, Kind, Outcome, read_failure
 from .heart import Heart

@@ -5,7 +5,6 @@ from .errorlog import log_as_json
 from .identifiers import GIVEN, REQUEST_ID, RequestIds
 from .records import ASKED, Asked, Brief, Record, Remembered, tell
 from .sinks import FileSink, JournalSink, StreamSink
-from .tracing import current_trace, enter_trace, leave_trace
 from .writing import LOG, LogWriter
 
 __all__ = [
@@ -25,10 +24,7 @@ __all__ = [
     "Remembered",
     "RequestIds",
     "StreamSink",
-    "current_trace",
-    "enter_trace",
     "find_trace",
-    "leave_trace",
     "log_as_json",
     "tell",
 ]

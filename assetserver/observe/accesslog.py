@@ -9,10 +9,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from assetserver.errors import FileChangedError
 from assetserver.semantics.tracecontext import TraceParent, parse_traceparent
+from assetserver.traces import enter_trace, leave_trace
 
 from .identifiers import GIVEN, REQUEST_ID, RequestIds
 from .records import LOGGED, Address, Record
-from .tracing import enter_trace, leave_trace
 from .writing import LogWriter
 
 logger = logging.getLogger(__name__)
