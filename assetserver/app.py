@@ -31,8 +31,8 @@ from .delivery.memory import MemoryCache
 from .delivery.openfiles import OpenFiles
 from .delivery.resources import Resources
 from .delivery.sendfile import stop_senders
+from .entrance import Entrance
 from .errors import SettingsError
-from .observe import AccessLog, LogWriter, RequestIds
 from .routes import cache_table, console_routes, introduce, preview_routes, site_routes
 from .semantics.caching import ERROR
 from .settings import Settings, load_settings
@@ -57,26 +57,24 @@ def create_app(settings: Settings | None = None) -> Starlette:
     """
     settings = settings or find_settings()
     resources = _resources(settings)
-    ids = RequestIds() if settings.server.request_id else None
-    writer = None if settings.server.access_log == "off" else LogWriter(settings.server.access_log, ids=ids)
-
+    entrance = Entrance(settings)
     takes_bytes = settings.uploads.enabled or settings.publish.remote
     uploading = Uploading(settings, resources) if takes_bytes else None
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
-        is_behind_proxy = bool(settings.server.trusted_proxies)
-        hot = HotCache(ids, writer, settings.memory.hot_limit_bytes, is_behind_proxy=is_behind_proxy)
+        hot = HotCache(entrance.ids, entrance.writer, settings.memory.hot_limit_bytes, proxies=entrance.proxies)
+        entrance.open()
         async with uploading.running() if uploading else nullcontext(), anyio.create_task_group() as tasks:
             tasks.start_soon(_close_idle_files, resources.open_files)
-            yield {HOT: hot, GATE: _gate(settings.server), **(uploading.state() if uploading else {})}
+            more = uploading.state() if uploading else {}
+            yield {HOT: hot, GATE: _gate(settings.server), **entrance.state(), **more}
             tasks.cancel_scope.cancel()
         stop_senders()
         if pictures is not None:
             pictures.close()
         resources.close()
-        if writer is not None:
-            writer.close()
+        await entrance.close()
 
     media = uploading.media_routes() if uploading else []
     sites = site_routes(settings, resources)
@@ -95,7 +93,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     return Starlette(
         routes=routes,
         middleware=[
-            Middleware(AccessLog, writer, ids),
+            *entrance.middleware(),
             Middleware(ExactHost),
             Middleware(CacheHeaders, cache_table(settings)),
         ],

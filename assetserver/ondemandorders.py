@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 
 import anyio
 
@@ -143,7 +144,7 @@ class Workshop:
     async def _place(self, order: Order) -> bool:
         """Order a picture; return False where the records do not take it now. The log says why."""
         try:
-            await wait_future(self._pool.submit(self._orders.place, order))
+            await wait_future(self._pool.submit(copy_context().run, self._orders.place, order))
         except OverloadedError:
             raise
         except AssetServerError as error:

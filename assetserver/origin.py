@@ -24,6 +24,7 @@ from .delivery.draining import close_after_answers
 from .delivery.gate import GATE, Gate
 from .delivery.hotcache import HOT, HotCache
 from .descriptors import Descriptors
+from .observe import LOG, LogWriter
 from .supervision.words import DRAIN, READY, beat
 from .uploading import ON_STOP
 
@@ -58,6 +59,7 @@ class OriginServer(uvicorn.Server):
         await super().startup(sockets=[one.dup() for one in self._listeners])
         if self._gate is not None:
             self._gate.on_descriptor = self._note_descriptor
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._reopen_log)
         if self._channel is not None:
             self._channel.settimeout(0)
             asyncio.get_running_loop().add_reader(self._channel, self._on_word)
@@ -114,6 +116,12 @@ class OriginServer(uvicorn.Server):
         if self._channel is None or sig != signal.SIGINT:
             self._is_succeeded = False  # nobody accepts any more: there is no time to wait for the silent
             super().handle_exit(sig, frame)
+
+    def _reopen_log(self) -> None:
+        """Open the log anew: whoever rotates it has renamed it."""
+        log: LogWriter | None = self.lifespan.state.get(LOG)
+        if log is not None:
+            log.reopen()
 
     def _say(self, word: bytes) -> None:
         assert self._channel is not None  # noqa: S101 - asked by the caller

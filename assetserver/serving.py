@@ -28,6 +28,7 @@ from .errors import SettingsError
 from .firststart import is_first_start, welcome
 from .jobkinds import kind_names
 from .listening import BACKLOG, HTTP, PASSED, address_of, close_listeners, identify, take_sockets
+from .observe import log_as_json
 from .origin import OriginServer
 from .releases.manifest import SHORT
 from .reloading import check_command, control_folder
@@ -51,6 +52,7 @@ LIMIT_MESSAGE_BYTES = 4096
 
 _APP = "assetserver.app:app"
 _PROTOCOL = "assetserver.delivery.protocol:AssetProtocol"
+_PREAMBLE = "assetserver.delivery.preamble:PreambleProtocol"
 _EITHER = "assetserver.delivery.http2:EitherProtocol"
 _WEBSOCKETS = "assetserver.delivery.livesockets:LiveSocket"
 _NEEDED_LATER = ("anyio._backends._asyncio",)
@@ -68,6 +70,8 @@ def prepare_server(
     ``ListenError``.
     """
     raise_limit()
+    if settings.server.log_format == "json":
+        log_as_json()
     app = create_app(settings)
     check_data_folder(settings)
     certificates = open_certificates(settings)
@@ -283,15 +287,15 @@ def _config(
     return uvicorn.Config(
         app,
         http=protocol,
-        ws=_WEBSOCKETS if protocol in (_PROTOCOL, _EITHER) and settings.uploads.enabled else "none",
+        ws=_WEBSOCKETS if protocol in (_PROTOCOL, _PREAMBLE, _EITHER) and settings.uploads.enabled else "none",
         ws_max_size=LIMIT_MESSAGE_BYTES,
         ws_per_message_deflate=False,
         backlog=BACKLOG,
         log_level="error",  # warnings there are about what clients send, and name none of them
+        log_config=None if server.log_format == "json" else uvicorn.config.LOGGING_CONFIG,
         access_log=False,
         server_header=False,
-        proxy_headers=bool(server.trusted_proxies),
-        forwarded_allow_ips=list(server.trusted_proxies),
+        proxy_headers=False,  # ours know Unix sockets, RFC 7239, and what is no address
         timeout_keep_alive=server.keep_alive_s,
         timeout_graceful_shutdown=server.graceful_shutdown_s,
         reload=reload,
@@ -313,13 +317,20 @@ def _tls(settings: Settings, certificates: Certificates | None, *, reload: bool)
 def _http_protocol(settings: Settings) -> str:
     """Return the protocol to speak: ours, beside HTTP/2 if that is wanted, or Uvicorn's own where it is not the one we know.
 
+    Its own knows no PROXY protocol: then ``SettingsError`` is raised.
+
     httptools has the strictest framing of Uvicorn's parsers; "auto" would fall back on h11 silently.
     """
     from .delivery import protocol  # noqa: PLC0415 - it may not even import
 
-    if missing := protocol.what_is_missing():
+    missing, demands_preamble = protocol.what_is_missing(), settings.server.proxy_protocol != "off"
+    if missing and demands_preamble:
+        raise SettingsError(f"this Uvicorn has no {missing}, and server.proxy_protocol needs it; install another version")
+    if missing:
         click.echo(f"this Uvicorn has no {missing}; serving without the hot path, deadlines and limits", err=True)
         return "httptools"
+    if demands_preamble:
+        return _PREAMBLE
     if not settings.server.http2:
         return _PROTOCOL
     if importlib.util.find_spec("zttp") is None:

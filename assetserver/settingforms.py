@@ -32,7 +32,7 @@ def _matches(pattern: str) -> Callable[[str], object]:
 
 def _is_network(text: str) -> bool:
     try:
-        return bool(ipaddress.ip_network(text))
+        return text == "unix" or bool(ipaddress.ip_network(text))
     except ValueError:
         return False
 
@@ -89,7 +89,7 @@ SECRET = Form(
     'be "NAME:SECRET" with a secret of 32 characters or more', _matches(r"[A-Za-z0-9_-]{1,32}:[!-~]{32,}"), is_secret=True
 )
 KEY = Form('be the second line of a .pub file, such as "RWQ…"', _matches(r"RW[0-9A-Za-z+/]{54}"))
-NETWORK = Form('be an IP address or a network such as "10.0.0.0/8"', _is_network)
+NETWORK = Form('be "unix", an IP address or a network such as "10.0.0.0/8"', _is_network)
 ORIGIN = Form(
     'be "", "*" or one lower-case origin such as "https://example.com"',
     _matches(r"(\*|[a-z][a-z0-9+.-]*://[a-z0-9._:\[\]-]+)?"),

@@ -59,7 +59,11 @@ class ServerSettings(Table, frozen=True, kw_only=True):
     tls_key: Annotated[str, about("Its key (PEM, no password); empty if it is in the same file.", PATH)] = ""
     http2: Annotated[bool, about("Speak HTTP/2, too: an experiment, with Uvicorn's own limits. Needs zttp.")] = False
     workers: Annotated[int, about("Worker processes.", ge=1, le=64)] = 1
-    access_log: Annotated[Literal["combined", "json", "off"], about("Form of the access log.")] = "combined"
+    access_log: Annotated[Literal["combined", "json", "journald", "off"], about("Form of the access log.")] = "combined"
+    access_log_file: Annotated[
+        str, about("File for it, opened anew on SIGUSR1; empty for standard output. journald has a place of its own.", PATH)
+    ] = ""
+    log_format: Annotated[Literal["text", "json"], about("Form of warnings and errors, on standard error.")] = "text"
     keep_alive_s: Annotated[int, about("How long an idle connection is kept open.", ge=1, le=3600)] = 75
     graceful_shutdown_s: Annotated[int, about("How long a stop waits for running requests.", ge=0, le=3600)] = 30
     stuck_s: Annotated[int, about("A worker that hangs for so long is replaced; 0 for never.", ge=0, le=3600)] = 30
@@ -77,8 +81,20 @@ class ServerSettings(Table, frozen=True, kw_only=True):
     minimum_send_bytes_per_s: Annotated[
         int, about("Who takes an answer more slowly for a minute is cut off; 0 lets everybody.", ge=0, le=MIB)
     ] = 256
-    trusted_proxies: Annotated[tuple[str, ...], about("Peers whose Forwarded fields are believed.", NETWORK)] = ()
-    request_id: Annotated[bool, about("Give every request an identifier.")] = True
+    trusted_proxies: Annotated[
+        tuple[str, ...], about('Peers that are believed who the client is; "unix" for those on a Unix socket.', NETWORK)
+    ] = ()
+    forwarded_fields: Annotated[
+        Literal["either", "x-forwarded", "forwarded"],
+        about("What they tell it by; either: Forwarded where there is no X-Forwarded-For."),
+    ] = "either"
+    forwarded_host: Annotated[
+        bool, about("Believe them the host, too: only if they overwrite what clients send as X-Forwarded-Host.")
+    ] = False
+    proxy_protocol: Annotated[
+        Literal["off", "v1", "v2", "any"], about("PROXY protocol: demanded of every connection, from trusted_proxies alone.")
+    ] = "off"
+    request_id: Annotated[bool, about("Give every request an identifier; that of a trusted proxy, if it has one.")] = True
 
 
 class MountSettings(Table, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[1] / "assetserver"
 
 ROWS = (
     {"semantics", "storage", "settings", "settingforms", "settingtables", "tomllines"}
-    | {"errors", "observe", "bodies", "problems", "complaints", "supervision", "credentials"},
+    | {"errors", "observe", "traces", "bodies", "problems", "complaints", "supervision", "credentials"},
     {"releases", "jobs", "access", "pictures"},
     {"delivery", "uploads", "images", "console", "remote", "webhooks", "purging"},
     {"database"},
@@ -28,6 +28,8 @@ ROWS = (
         "endings",
         "options",
         "progress",
+        "entrance",
+        "spans",
         "remoteroutes",
         "remotepublishing",
         "tokencli",
@@ -61,7 +63,7 @@ ROWS = (
     },
 )
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
-SHARED_GROUND = {"semantics", "errors", "tomllines", "settingforms", "settingtables", "credentials"}
+SHARED_GROUND = {"semantics", "errors", "tomllines", "settingforms", "settingtables", "credentials", "traces"}
 """What others of the lowest row may import."""
 TOP = len(ROWS) - 1
 

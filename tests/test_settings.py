@@ -346,8 +346,9 @@ TOP += '"headers.", "compression.", "memory.", "uploads.", "images.", "database.
         ("server.port = -1", "1: server.port is -1; it must be between 0 and 65535"),
         ("[server]\nzzz = 1", ('2: unknown key "zzz" in [server]; known: "host", "port", "public_url", "uds", "fd", '
          '"tls_certificate", "tls_key", "http2", "workers", '
-         '"access_log", "keep_alive_s", "graceful_shutdown_s", "stuck_s", "connection_limit", "address_connection_limit", '
-         '"minimum_send_bytes_per_s", "trusted_proxies", "request_id"')),
+         '"access_log", "access_log_file", "log_format", "keep_alive_s", "graceful_shutdown_s", "stuck_s", "connection_limit", '
+         '"address_connection_limit", "minimum_send_bytes_per_s", "trusted_proxies", "forwarded_fields", '
+         '"forwarded_host", "proxy_protocol", "request_id"')),
         ('[cdn]\n"pro\\nfile" = 1', '2: unknown key "pro\\nfile" in [cdn]; did you mean "profile"?'),
         ("[servr]\nport = 1", '1: unknown table "servr"; did you mean "server"?'),
         ("[zzz]", ('1: unknown table "zzz"; known: "server", "data", "publish", "previews", "sites", "mounts", "cache", '
@@ -384,8 +385,8 @@ TOP += '"headers.", "compression.", "memory.", "uploads.", "images.", "database.
         ("[server]\ntrusted_proxies = '::1'", "2: expected an array of strings for server.trusted_proxies, got a string"),
         ("[server]\ntrusted_proxies = [\n'::1',\n1]", "4: expected a string for server.trusted_proxies[1], got an integer"),
         ("[server]\ntrusted_proxies = ['10.0.0.1/8']", ('2: server.trusted_proxies[0] is "10.0.0.1/8"; '
-         'it must be an IP address or a network such as "10.0.0.0/8"')),
-        ("[server]\naccess_log = 'full'", '2: server.access_log is "full"; it must be "combined", "json" or "off"'),
+         'it must be "unix", an IP address or a network such as "10.0.0.0/8"')),
+        ("[server]\naccess_log = 'full'", '2: server.access_log is "full"; it must be "combined", "json", "journald" or "off"'),
         ("[server]\nhost = ''", '2: server.host is ""; it must be a host name or IP address, such as "127.0.0.1"'),
         ('[server]\nuds = "\\u0000"', '2: server.uds is "\\u0000"; it must be a path without null characters'),
         ('[[cache]]\nmatch = ""', '2: cache[0].match is ""; it must be a glob such as "*.html" or "/docs/**"'),
@@ -444,7 +445,7 @@ def test_a_file_beyond_what_can_be_parsed_is_refused(text, message):
         ("COMPRESSION__PATIENCE_S", "inf", "compression.patience_s is inf; it must be between 0 and 10"),
         ("SERVER__TRUSTED_PROXIES", "[", 'expected an array of strings in JSON for server.trusted_proxies, got "["'),
         ("SERVER__TRUSTED_PROXIES", "::1,me", ('server.trusted_proxies[1] is "me"; '
-         'it must be an IP address or a network such as "10.0.0.0/8"')),
+         'it must be "unix", an IP address or a network such as "10.0.0.0/8"')),
         ("MOUNTS", "dist", 'expected an array of tables in JSON for mounts, got "dist"'),
         ("MOUNTS", "{}", "expected an array of tables for mounts, got a table"),
         ("MOUNTS", "[null]", "expected a table for mounts[0], got null"),
@@ -555,7 +556,7 @@ def test_every_setting_is_described_in_one_line_with_its_default():
     assert all(row.type and row.default and row.description.endswith(".") for row in ROWS)
     assert not [row for row in ROWS if "\n" in "".join(row)]
     assert rows["server.port"][1:4] == ("integer", "8000", "between 0 and 65535")
-    assert rows["server.access_log"][1:4] == ("string", '"combined"', '"combined", "json" or "off"')
+    assert rows["server.access_log"][1:4] == ("string", '"combined"', '"combined", "json", "journald" or "off"')
     assert rows["server.trusted_proxies"][1:3] == ("array of strings", "[]")
     assert rows["server.request_id"][1:4] == ("boolean", "true", "")
     assert rows["mounts[].prefix"].default == "required"

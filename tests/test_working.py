@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from assetserver.cli import main
 
@@ -60,9 +62,9 @@ def hooks(receiver: Receiver, **more: str) -> dict[str, str]:
     return {**ALONE, "ASSETSERVER_WEBHOOKS__URL": receiver.url, "ASSETSERVER_WEBHOOKS__SECRETS": SECRET, **more}
 
 
-def upload(url: str, token: str, content: bytes = b"hello") -> dict[str, object]:
+def upload(url: str, token: str, content: bytes = b"hello", **fields: str) -> dict[str, object]:
     connection = http.client.HTTPConnection(urlsplit(url).hostname, urlsplit(url).port, timeout=LIMIT_S)
-    connection.request("POST", "/uploads?name=a.txt", content, {"Authorization": f"Bearer {token}"})
+    connection.request("POST", "/uploads?name=a.txt", content, {"Authorization": f"Bearer {token}", **fields})
     answer = connection.getresponse()
     text = answer.read()
     connection.close()
@@ -107,6 +109,22 @@ def test_a_complete_upload_is_told_of_in_the_words_of_its_answer(master, receive
     program.process.send_signal(signal.SIGTERM)
     assert program.process.wait(LIMIT_S) == 0
     assert "Traceback" not in program.read_log()
+
+
+def test_what_a_request_causes_belongs_to_its_trace(master, receiver, run):
+    """The webhook of the upload, the picture that it has made, and the webhook of that; another request has none."""
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    _, url = master({**hooks(receiver), "ASSETSERVER_IMAGES__ENABLED": "true", "ASSETSERVER_IMAGES__FORMATS": "webp"})
+    file = io.BytesIO()
+    Image.new("RGB", (40, 30), "red").save(file, "PNG")
+    token = make_token(run)
+    upload(url, token, file.getvalue(), traceparent=trace)
+    wait_for(lambda: len(receiver.got) == 2, "two webhooks")
+    assert sorted(json.loads(body)["type"] for _, _, body in receiver.got) == ["image.ready", "upload.completed"]
+    assert [fields["traceparent"] for _, fields, _ in receiver.got] == [trace] * 2
+    upload(url, token, b"text", traceparent=trace.upper())
+    wait_for(lambda: len(receiver.got) == 3, "the third webhook")
+    assert "traceparent" not in receiver.got[2][1]
 
 
 def test_a_worker_that_is_killed_is_replaced_and_its_job_is_done_once(master, receiver, run):

@@ -310,6 +310,7 @@ def _to_row(new: NewJob, now: float) -> dict[str, object]:
         "progress": 0.0,
         "reason": "",
         "signal": 0,
+        "trace": new.trace,
     }
 
 

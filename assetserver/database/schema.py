@@ -117,6 +117,7 @@ jobs = Table(
     Column("progress", Float, nullable=False),
     Column("reason", Text, nullable=False),
     Column("signal", Integer, nullable=False),
+    Column("trace", Text, nullable=False, server_default=""),
     sqlite_autoincrement=True,
 )
 """``key``: null where there is none, so that any number may have none. Times in seconds since 1970."""
@@ -180,7 +181,15 @@ def _add_pictures(connection: Connection) -> None:
     variants.create(connection, checkfirst=True)
 
 
-STEPS: tuple[Callable[[Connection], None], ...] = (_add_account, _add_jobs, _add_pictures)
+def _add_traces(connection: Connection) -> None:
+    """What was queued before belongs to no trace."""
+    if "trace" not in {
+        column["name"] for column in inspect(connection).get_columns(jobs.name)
+    }:  # made just now, as it is above
+        connection.execute(text("ALTER TABLE jobs ADD COLUMN trace TEXT DEFAULT '' NOT NULL"))
+
+
+STEPS: tuple[Callable[[Connection], None], ...] = (_add_account, _add_jobs, _add_pictures, _add_traces)
 """What leads from each version of the tables to the next one, the first from version 1 to 2."""
 
 CURRENT = 1 + len(STEPS)

@@ -7,15 +7,15 @@ holds: that the asset which gave it is still what its folder serves.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from assetserver.errors import AssetServerError
-from assetserver.observe import LogWriter, RequestIds, tell
+from assetserver.observe import LogWriter, Remembered, RequestIds, tell
 from assetserver.semantics.representation import Field
 
-from .leanrequest import WITH_RANGE, Key, LeanReader, Shape, Shapes
+from .forwarding import Proxies
+from .leanrequest import OF_HOSTS, WITH_RANGE, Key, LeanReader, Shapes
 from .openfiles import Find
 
 HOT = "assetserver.hot"
@@ -159,11 +159,10 @@ class Answer:
 
 
 class Known(NamedTuple):
-    """A request whose bytes were seen before: its answer, and how it was read."""
+    """A request whose bytes were seen before: its answer, and what the log tells of it."""
 
     answer: Answer
-    shape: Shape
-    match: re.Match[bytes]
+    asked: Remembered
 
 
 class Shelf:
@@ -198,7 +197,10 @@ class Shelf:
 
 
 class HotCache:
-    """The rendered answers of one process, ``limit_bytes`` of them: those of files, and apart from them all others."""
+    """The rendered answers of one process, ``limit_bytes`` of them: those of files, and apart from them all others.
+
+    ``shapes`` are those of requests of clients, ``proxied_shapes`` of those that trusted ``proxies`` pass on.
+    """
 
     def __init__(
         self,
@@ -206,9 +208,11 @@ class HotCache:
         writer: LogWriter | None = None,
         limit_bytes: int = 64 << 20,
         *,
-        is_behind_proxy: bool = False,
+        proxies: Proxies | None = None,
     ) -> None:
-        self.shapes = Shapes(is_behind_proxy=is_behind_proxy)
+        self.shapes = Shapes()
+        self.proxies = proxies or Proxies()
+        self.proxied_shapes = Shapes(is_behind_proxy=True, left=OF_HOSTS if self.proxies.believes_host else frozenset())
         self.writer = writer
         self.ids = ids or RequestIds()
         self._id_field = b"x-request-id: %b-" % self.ids.prefix if ids else b""
@@ -313,7 +317,7 @@ class HotCache:
             return
         if len(self._requests) >= LIMIT_REQUESTS:
             self._requests.pop(next(iter(self._requests)))
-        self._requests[data] = Known(answer, reader.shape, reader.match)
+        self._requests[data] = Known(answer, Remembered(reader.shape.describe, reader.match))
 
     def _comes_again(self, mark: int) -> bool:
         if mark in self._seen:
@@ -323,10 +327,10 @@ class HotCache:
         self._seen.add(mark)
         return False
 
-    def render(self, answer: Answer, common: list[Field]) -> bytes:
+    def render(self, answer: Answer, common: list[Field], given: bytes | None = None) -> bytes:
         """Return the head of an answer as it goes over the connection now, and its body after it unless that is long.
 
-        ``common`` are the fields of all answers, as ``Date``.
+        ``common`` are the fields of all answers, as ``Date``; ``given`` is the identifier that the request came with.
         """
         if answer.common is not common:  # a new list every second
             answer.common = common
@@ -334,6 +338,8 @@ class HotCache:
         ids = self.ids
         ids.last_number = number = ids.last_number + 1
         if self._id_field:
+            if given is not None:
+                return b"%b%b\r\n\r\n%b" % (answer.stamped[: -len(self.ids.prefix) - 1], given, answer.short_body)
             return b"%b%x\r\n\r\n%b" % (answer.stamped, number, answer.short_body)
         return b"%b\r\n%b" % (answer.stamped, answer.short_body)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import socket
 from collections.abc import Callable
 from time import time
@@ -17,13 +16,13 @@ from typing import Any, Protocol
 from starlette.types import Message
 
 from assetserver.errors import FileChangedError
-from assetserver.observe import Asked, tell
+from assetserver.observe import REQUEST_ID, Asked, Remembered, tell
 from assetserver.semantics.ranges import ByteRange
 from assetserver.semantics.representation import Field
 
 from .hotcache import LIMIT_BODY_BYTES, Answer, Claim, FileBody, HotCache, is_certain, is_repeatable
 from .hotranges import Template, find_range, tell_range, template_key
-from .leanrequest import WITH_RANGE, Key, LeanReader, Shape
+from .leanrequest import WITH_RANGE, Key, LeanReader
 from .openfiles import OpenedFile
 from .pages import read_now
 from .sendfile import FilePart, FileSender, send_at_once
@@ -40,7 +39,8 @@ LIMIT_KEY_BYTES = 2 << 10
 
 _END = b"\r\n\r\n"
 
-_Asked = tuple[Callable[[Any], Asked], Any, int]
+Describe = Callable[[Any], Asked]
+_Asked = tuple[Describe, Any, int]
 """What the log tells of a request: what describes it, when it is given the next, and the number of its identifier."""
 
 logger = logging.getLogger(__name__)
@@ -79,16 +79,18 @@ class HotConnection:
         self._state = state
         self._owner = owner
         self._held = b""
-        self._reader = LeanReader(hot.shapes)
-        self._patience = PATIENCE
+        self._given: bytes | None = None
         self._direct: socket.socket | None = None
         self._is_closing = False
 
     def open(self, transport: asyncio.Transport, client: tuple[str, int] | None) -> None:
-        """Begin: the connection is there."""
+        """Begin: the connection is there. May be repeated, once it is known whose it is."""
         self._transport = transport
         self._write = transport.write
         self._client = client
+        self._is_proxied = self._hot.proxies.trusted.trusts(client)
+        self._reader = LeanReader(self._hot.proxied_shapes if self._is_proxied else self._hot.shapes)
+        self._patience = 0 if self._is_proxied else PATIENCE  # a proxy sends no two requests of the same bytes
 
     def answer(self, data: bytes) -> bool:
         """Answer a request that was answered before, or one like it; return whether it was. To be called while free."""
@@ -97,17 +99,19 @@ class HotConnection:
             known = hot.find_request(data)
             if known is not None:
                 self._patience = PATIENCE
-                return self._repeat(known.answer, known.shape, known.match)
+                return self._repeat(known.answer, Remembered.describe, known.asked)
         key = reader.read(data)
         if key is None:
             return False
         answer = hot.find(key, reader) or hot.find_alike(key, reader)
+        if self._is_proxied:
+            self._given = reader.value(REQUEST_ID)
         if answer is None:
             return len(key) >= WITH_RANGE and self._answer_part(key)
         if self._patience:
             self._patience -= 1
             hot.admit_request(data, answer, reader)
-        return self._repeat(answer, reader.shape, reader.match)
+        return self._repeat(answer, reader.shape.describe, reader.match)
 
     def _answer_part(self, key: Key) -> bool:
         """Answer a request for another range of a file of which one was sent before; return whether it was."""
@@ -134,17 +138,18 @@ class HotConnection:
             return b""
         return data[start:]
 
-    def _repeat(self, answer: Answer, shape: Shape, match: re.Match[bytes]) -> bool:
+    def _repeat(self, answer: Answer, describe: Describe, asked: Any) -> bool:
         hot = self._hot
         if answer.file is not None:
-            return self._send_file(answer, answer.file, hot.render(answer, self._state.default_headers), shape, match)
+            head = hot.render(answer, self._state.default_headers, self._given)
+            return self._send_file(answer, answer.file, head, describe, asked)
         if answer.body is answer.short_body:
-            self._write(hot.render(answer, self._state.default_headers))
+            self._write(hot.render(answer, self._state.default_headers, self._given))
         else:
-            self._transport.writelines((hot.render(answer, self._state.default_headers), answer.body))
+            self._transport.writelines((hot.render(answer, self._state.default_headers, self._given), answer.body))
         self.active_s = self._clock_s()
         if hot.writer is not None:
-            hot.writer.append((time(), self._client, answer.told, shape.describe, match, hot.ids.last_number))
+            hot.writer.append((time(), self._client, answer.told, describe, asked, hot.ids.last_number))
         return True
 
     def keep(self, claim: Claim, data: bytes, start: Message, body: bytes, file: FileBody | None, line: bytes) -> None:
@@ -184,8 +189,8 @@ class HotConnection:
         if hot.comes_again(key):
             answer = template.cut(claim, found, content)
             hot.admit(key, answer)
-            return self._repeat(answer, self._reader.shape, self._reader.match)
-        self._write(tell_range(found, hot.render(template, self._state.default_headers)) + content)
+            return self._repeat(answer, self._reader.shape.describe, self._reader.match)
+        self._write(tell_range(found, hot.render(template, self._state.default_headers, self._given)) + content)
         self._note_sent(template, len(content), (self._reader.shape.describe, self._reader.match, hot.ids.last_number))
         return True
 
@@ -197,16 +202,17 @@ class HotConnection:
         if hot.comes_again(key):
             answer = template.cut(claim, found)
             hot.admit(key, answer)
-            return self._repeat(answer, reader.shape, reader.match)
-        head = tell_range(found, hot.render(template, self._state.default_headers))
-        return self._send_file(template, FileBody(file.find, found.start, len(found)), head, reader.shape, reader.match)
+            return self._repeat(answer, reader.shape.describe, reader.match)
+        head = tell_range(found, hot.render(template, self._state.default_headers, self._given))
+        part = FileBody(file.find, found.start, len(found))
+        return self._send_file(template, part, head, reader.shape.describe, reader.match)
 
-    def _send_file(self, answer: Answer, file: FileBody, head: bytes, shape: Shape, match: re.Match[bytes]) -> bool:
+    def _send_file(self, answer: Answer, file: FileBody, head: bytes, describe: Describe, asked: Any) -> bool:
         """Send ``head`` and what of a file is its content; return whether that was possible. The rest is for the log."""
         transport, now_s = self._transport, self._clock_s()
         if transport.get_write_buffer_size() or transport.is_closing() or (opened := file.find(now_s)) is None:
             return False
-        connection, asked = self._direct or self._open_direct(), (shape.describe, match, self._hot.ids.last_number)
+        connection, noted = self._direct or self._open_direct(), (describe, asked, self._hot.ids.last_number)
         try:
             sent = connection.send(head, _MORE)
         except OSError:  # nothing was sent: the slow path finds out why
@@ -216,11 +222,11 @@ class HotConnection:
             return True
         sent = send_at_once(connection.fileno(), opened, file.offset, file.length, now_s)
         if sent == file.length:
-            self._end_at_once(opened, file, answer, asked)
+            self._end_at_once(opened, file, answer, noted)
             return True
         part = FilePart(opened.descriptor, file.offset, file.length, opened.check, opened)
         sender = self.sender = FileSender(self._loop, connection.fileno(), part, sent)
-        sender.start(lambda: self._end_file(sender, answer, asked), is_checked=not sent)
+        sender.start(lambda: self._end_file(sender, answer, noted), is_checked=not sent)
         if self.sender is not None:
             transport.pause_reading()  # what comes next waits its turn
         return True

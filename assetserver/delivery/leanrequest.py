@@ -13,7 +13,8 @@ from collections.abc import Callable
 from operator import itemgetter
 from time import monotonic
 
-from assetserver.observe import Asked
+from assetserver.observe import ASKED, Asked
+from assetserver.semantics.tracecontext import REQUEST_ID
 
 Key = tuple[bytes | None, ...]
 """What decides the answer, as sent: method and target, Host, ``Accept-Encoding``, ``If-None-Match``, and where there is a
@@ -40,15 +41,18 @@ _LEFT = frozenset(
 )
 """Fields of requests that are left to the slow path: it decides with them, or they are about framing."""
 
-_FORWARDED = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-proto"})
+_BY_PROXIES = frozenset({b"forwarded", b"x-forwarded-for", b"x-request-id"})
+"""Fields whose values the log looks at, where a trusted proxy sent them."""
+
+OF_HOSTS = frozenset({b"forwarded", b"x-forwarded-host"})
+"""Those that decide, too, where a proxy is believed what host was asked for."""
 
 _PLAIN = bytes(byte ^ 1 if (byte < 32 and byte not in b"\t\r\n") or byte == 127 else byte for byte in range(256))  # noqa: PLR2004
 """Changes control characters: what it leaves as it is has none. 0.5 µs; in the pattern they would take 1.3."""
 
 _DECIDING = (b"host", b"accept-encoding", b"if-none-match")
 _OF_RANGES = (b"range", b"if-range")
-_LOGGED = (b"host", b"referer", b"user-agent")
-_TAKEN = frozenset({*_DECIDING, *_OF_RANGES, *_LOGGED, b"accept"})
+_TAKEN = frozenset({*_DECIDING, *_OF_RANGES, *ASKED, b"accept"})
 """Fields whose values are looked at."""
 
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -68,14 +72,16 @@ _LIMIT_SEEN = 4096
 class Shape:
     """Requests with these field ``names``, so written, in this order. ``lines`` is the number of CRLFs.
 
+    ``taken`` are those, in lower case, whose values are looked at.
+
     ``fullmatch`` takes a request without control characters and with as many CRs; ``key`` and ``describe`` pick from its match.
     The last group wants a NUL, of which there is none: it stands for fields that are not sent.
     """
 
     __slots__ = ("_groups", "describe", "fullmatch", "key", "lines")
 
-    def __init__(self, names: tuple[bytes, ...]) -> None:
-        lines = b"".join(map(_line_of, names))
+    def __init__(self, names: tuple[bytes, ...], taken: frozenset[bytes] = _TAKEN) -> None:
+        lines = b"".join(_line_of(name, taken) for name in names)
         pattern = re.compile(b'((?:GET|HEAD) /[!"$-~]*) HTTP/1\\.1\r\n' + lines + b"\r\n(?P<nothing>\0)?")
         self.lines = len(names) + 2
         self.fullmatch = pattern.fullmatch
@@ -83,7 +89,7 @@ class Shape:
         self._groups = {name: groups.get(_group_of(name), groups["nothing"]) for name in _TAKEN}
         deciding = (*_DECIDING, *_OF_RANGES) if b"range" in map(bytes.lower, names) else _DECIDING
         self.key: Callable[[re.Match[bytes]], Key] = itemgetter(_TARGET, *(self._groups[name] for name in deciding))
-        self.describe: Callable[[re.Match[bytes]], Asked] = itemgetter(_TARGET, *(self._groups[name] for name in _LOGGED))
+        self.describe: Callable[[re.Match[bytes]], Asked] = itemgetter(_TARGET, *(self._groups[name] for name in ASKED))
 
     def value(self, match: re.Match[bytes], name: bytes) -> bytes | None:
         """Return the value of one of the fields that are looked at, None if this client does not send it."""
@@ -91,12 +97,13 @@ class Shape:
         return value
 
 
-def _line_of(name: bytes) -> bytes:
+def _line_of(name: bytes, taken: frozenset[bytes]) -> bytes:
     """Return the pattern of a field line."""
     lower = name.lower()
     if lower == b"connection":
         return re.escape(name) + b": (?i:keep-alive)\r\n"
-    value = b"(?P<%b>.*)" % _group_of(lower).encode() if lower in _TAKEN else b".*"
+    pattern = REQUEST_ID if lower == b"x-request-id" else b".*"
+    value = b"(?P<%b>%b)" % (_group_of(lower).encode(), pattern) if lower in taken else b".*"
     return re.escape(name) + b": " + value + b"\r\n"
 
 
@@ -105,10 +112,20 @@ def _group_of(name: bytes) -> str:
 
 
 class Shapes:
-    """The shapes that one process knows. ``is_behind_proxy``: fields that say who the client is decide, too."""
+    """The shapes that one process knows: of requests that a trusted proxy passed on if it ``is_behind_proxy``.
 
-    def __init__(self, *, is_behind_proxy: bool = False, clock_s: Callable[[], float] = monotonic) -> None:
-        self._left = _LEFT | _FORWARDED if is_behind_proxy else _LEFT
+    ``left`` are other fields that are left to the slow path.
+    """
+
+    def __init__(
+        self,
+        *,
+        is_behind_proxy: bool = False,
+        left: frozenset[bytes] = frozenset(),
+        clock_s: Callable[[], float] = monotonic,
+    ) -> None:
+        self._left = _LEFT | left
+        self._taken = _TAKEN if is_behind_proxy else _TAKEN - _BY_PROXIES
         self._clock_s = clock_s
         self._shapes: dict[tuple[bytes, ...], Shape] = {}
         self._seen: set[int] = set()
@@ -134,7 +151,7 @@ class Shapes:
             return None
         if len(self._shapes) >= _LIMIT_SHAPES:
             self._shapes.pop(next(iter(self._shapes)))
-        shape = self._shapes[names] = Shape(names)
+        shape = self._shapes[names] = Shape(names, self._taken)
         return shape
 
     def _comes_again(self, mark: int) -> bool:

@@ -7,6 +7,7 @@ piles up: not what comes before it is let in, not answers to pings that it does 
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
@@ -23,6 +24,11 @@ class LiveSocket(WSProtocol):
         super().__init__(*args, **keywords)
         self._gate: Gate | None = self.app_state.get(GATE)
         self._taken_s = self.loop.time()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin, with the client of the connection that this one was."""
+        super().connection_made(transport)
+        self.client = getattr(transport.get_protocol(), "client", self.client)
 
     def data_received(self, data: bytes) -> None:
         """Take what comes; after the request nothing until it is answered, for it would all be kept."""

@@ -20,10 +20,11 @@ from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from assetserver.errors import FileChangedError
+from assetserver.semantics.framing import find_refusal
 
 from . import limits
 from .arriving import give_piece, offer_body
-from .gate import GATE, Gate
+from .gate import GATE
 from .hotcache import HOT, OFFER, Claim, FileBody, HotCache
 from .hotpath import HotConnection
 from .interim import offer_interim
@@ -53,8 +54,7 @@ class AssetProtocol(HttpToolsProtocol):
         self._unsent = -1
         self._ended_s = float("inf")
         self._sender: FileSender | None = None
-        self._gate: Gate | None = self.app_state.get(GATE)
-        self._pace = Pace()
+        self._gate, self._pace = self.app_state.get(GATE), Pace()
         self._websockets: re.Pattern[bytes] | None = self.app_state.get(UPGRADES) if self.ws_protocol_class else None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -265,8 +265,8 @@ class AssetProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Begin to answer."""
-        if self.parser.get_http_version() not in ("1.0", "1.1"):
-            raise self._limit(400)  # 505 is right, and would count as a failure of ours
+        if status := find_refusal(self.parser.get_http_version(), self.url, self.headers):
+            raise self._limit(status)
         is_ignored = self.parser.should_upgrade() and not self._should_upgrade()
         if is_ignored and self._has_body():
             raise self._limit(400)

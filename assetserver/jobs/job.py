@@ -19,6 +19,8 @@ from typing import Literal, get_args
 
 import msgspec
 
+from assetserver.traces import current_trace
+
 State = Literal["queued", "running", "done", "dead", "cancelled"]
 STATES: tuple[State, ...] = get_args(State)
 
@@ -30,7 +32,8 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     """Work to be done. ``payload`` is JSON that the kind's handler understands.
 
     ``key``: as long as a job with the same key is queued or running, this one is that one, "" for none; see ``content_key``.
-    ``delay_s``: how long it waits at least. ``max_attempts``: how often it is begun at most.
+    ``delay_s``: how long it waits at least. ``max_attempts``: how often it is begun at most. ``trace``: the ``traceparent`` of
+    what caused it, "" for none.
     """
 
     kind: str
@@ -39,6 +42,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = NORMAL
     max_attempts: int = 5
     delay_s: float = 0.0
+    trace: str = msgspec.field(default_factory=current_trace)
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +68,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     progress: float
     reason: str
     signal: int
+    trace: str = ""
 
 
 class Lease(msgspec.Struct, frozen=True):

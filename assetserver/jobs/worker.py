@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from assetserver.errors import AssetServerError, JobFailedError, LeaseLostError
+from assetserver.traces import enter_trace
 
 from .attempt import Attempt, Kind, Outcome, read_failure
 from .heart import Heart
@@ -156,6 +157,7 @@ class Worker:
 
     def _work(self, attempt: Attempt) -> None:
         kind = self._kinds[attempt.job.kind]
+        enter_trace(attempt.job.trace)  # the thread's own context: what this job causes is of the same trace
         try:
             outcome = kind.handle(attempt)
         except LeaseLostError:

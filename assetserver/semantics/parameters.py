@@ -45,7 +45,7 @@ def parse_parameterised(text: str) -> Parameterised | None:
         if match is None:
             return None
         if match[1] is not None:
-            parameters.setdefault(match[1].lower(), _unquote(match[2]))
+            parameters.setdefault(match[1].lower(), unquote_string(match[2]))
         position = match.end()
     return Parameterised(value.strip(OWS).lower(), parameters)
 
@@ -91,5 +91,6 @@ def decode_utf8(text: str) -> str:
         return text
 
 
-def _unquote(text: str) -> str:
+def unquote_string(text: str) -> str:
+    """Return the text of a token or a quoted string."""
     return _ESCAPED.sub(r"\1", text[1:-1]) if text.startswith('"') else text.rstrip(OWS)

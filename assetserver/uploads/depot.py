@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from contextvars import copy_context
 from functools import partial
 from typing import ParamSpec, TypeVar
 
@@ -150,7 +151,7 @@ class Depot:
         What fails leaves nothing. It is not interrupted.
         """
         outcome: Future[Upload] = Future()
-        work = partial(self._store, upload, content, change, outcome)
+        work = partial(copy_context().run, self._store, upload, content, change, outcome)
         self._storing += 1
         with anyio.CancelScope(shield=True):
             self._small.submit(work, partial(outcome.set_exception, InterruptedError("the server is stopping")))

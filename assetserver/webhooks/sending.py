@@ -33,6 +33,8 @@ def webhook_kind(url: str, secrets: Sequence[bytes], timeout_s: float, clock: Ca
         event = msgspec.json.decode(attempt.job.payload, type=Event)
         body = event.body.encode()
         fields = sign_fields(secrets, event.id, int(clock()), body)
+        if attempt.job.trace:
+            fields["traceparent"] = attempt.job.trace
         status, retry_after = anyio.run(_post, url, body, fields, timeout_s)
         check_status(status, retry_after)
         return Outcome.DONE

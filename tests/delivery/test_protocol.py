@@ -10,6 +10,7 @@ import json
 import os
 import re
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +23,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from assetserver import observe
 from assetserver.cli import main
 from assetserver.delivery import limits, livefolder, sweep
 from assetserver.delivery.hotcache import HOT
@@ -132,7 +132,7 @@ ODD = [
         "/file.txt?a?b",
     )
 ]
-ODD += ["http://a/file.txt", "http://evil/file.txt", "/-/healthy", "/-/nothing", "*", "/é"]
+ODD += ["http://a/file.txt", "/-/healthy", "/-/nothing", "*", "/é"]
 REQUESTS = [get(target, fields) for target in TARGETS[:3] for fields in FIELDS]
 REQUESTS += [
     get(target, "Accept-Encoding: br\r\n", method) for target in TARGETS for method in ("GET", "HEAD", "OPTIONS", "DELETE")
@@ -407,12 +407,12 @@ def test_hot_requests_are_logged_as_others(root, monkeypatch, form):
     targets = ["/style.css", "/style.css?a=%20b", "/a%20b.txt", "/file.txt#x", "http://a/file.txt", "/empty.txt", "/file.txt?"]
     for kind in (AssetProtocol, HttpToolsProtocol):
         stream = io.StringIO()
-        monkeypatch.setattr(observe.sys, "stdout", stream)
+        monkeypatch.setattr(sys, "stdout", stream)
         with running(root, kind, access_log=form) as server:
             for target in targets:
                 replay(server, [get(target, fields)] * 6)
         logs.append(
-            re.sub(r'"(ts|request_id)": "[^"]*", |"(duration_ms)": [0-9.]+, |\[[^]]*\]', "", stream.getvalue()).splitlines()
+            re.sub(r'"(ts|request_id)":"[^"]*",|"(duration_ms|ttfb_ms)":[0-9.]+,|\[[^]]*\]', "", stream.getvalue()).splitlines()
         )
     assert len(logs[0]) == 6 * len(targets)
     assert [logs[0][index] for index in range(len(logs[0])) if index % 6 == 5] == [

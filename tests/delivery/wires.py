@@ -134,12 +134,14 @@ def running(
     ws: str = "auto",
     loop: str = "auto",
     sites: list[dict[str, object]] | None = None,
+    mounts: list[dict[str, object]] | None = None,
     **server: object,
 ) -> Iterator[Server]:
-    """Serve ``root``, or the site ``main`` or other ``sites`` of ``data``, with a protocol."""
+    """Serve ``root`` or other ``mounts``, or the site ``main`` or other ``sites`` of ``data``, with a protocol."""
     config = {"server.access_log": "off", "compression.patience_s": 10.0, "compression.minimum_bytes": 200}
     config |= {"data.path": str(data)} if data else {"mounts": [{"prefix": "/", "directory": str(root)}]}
     config |= {"sites": sites} if sites else {}
+    config |= {"mounts": mounts} if mounts else {}
     app = create_app(load_settings(None, {}, config | {f"server.{name}": value for name, value in server.items()}))
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setsockopt(

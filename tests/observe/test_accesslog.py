@@ -13,17 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from assetserver.errors import FileChangedError
-from assetserver.observe import (
-    LIMIT_TURNS,
-    TURN_LINES,
-    AccessLog,
-    LogWriter,
-    Record,
-    RequestIds,
-    format_combined,
-    format_json,
-    tell,
-)
+from assetserver.observe import ASKED, AccessLog, LogWriter, Record, Remembered, RequestIds, StreamSink, tell
+from assetserver.observe.formats import format_combined, format_json
+from assetserver.observe.writing import LIMIT_TURNS, TURN_LINES
 
 SCOPE: dict[str, Any] = {
     "type": "http",
@@ -77,7 +69,7 @@ def test_no_client_can_forge_a_line(form: Any) -> None:
 
 def test_what_is_taken_is_written_in_order_and_at_the_latest_when_closed() -> None:
     stream = io.StringIO()
-    writer = LogWriter("json", stream)
+    writer = LogWriter("json", StreamSink(stream))
     for number in range(100):
         writer.append(record(path=f"/{number}"))
     writer.close()
@@ -89,11 +81,11 @@ def test_what_is_taken_is_written_in_order_and_at_the_latest_when_closed() -> No
 
 
 def test_a_log_that_nobody_reads_drops_records_and_says_so(monkeypatch: Any, caplog: Any) -> None:
-    monkeypatch.setattr("assetserver.observe.LIMIT_TURNS", 2)
-    monkeypatch.setattr("assetserver.observe.TURN_LINES", 10)
-    monkeypatch.setattr(LogWriter, "_start", lambda _: None)  # whoever writes is stuck
+    monkeypatch.setattr("assetserver.observe.writing.LIMIT_TURNS", 2)
+    monkeypatch.setattr("assetserver.observe.writing.TURN_LINES", 10)
+    monkeypatch.setattr(LogWriter, "start", lambda _: None)  # whoever writes is stuck
     stream = io.StringIO()
-    writer = LogWriter("combined", stream)
+    writer = LogWriter("combined", StreamSink(stream))
     for _ in range(55):
         writer.append(record())
     writer.flush()
@@ -102,10 +94,10 @@ def test_a_log_that_nobody_reads_drops_records_and_says_so(monkeypatch: Any, cap
 
 
 def test_long_lines_that_nobody_reads_fill_no_memory(monkeypatch: Any, caplog: Any) -> None:
-    monkeypatch.setattr("assetserver.observe.LIMIT_WAITING", 1 << 20)
-    monkeypatch.setattr(LogWriter, "_start", lambda _: None)  # whoever writes is stuck
+    monkeypatch.setattr("assetserver.observe.writing.LIMIT_WAITING", 1 << 20)
+    monkeypatch.setattr(LogWriter, "start", lambda _: None)  # whoever writes is stuck
     stream = io.StringIO()
-    writer = LogWriter("combined", stream)
+    writer = LogWriter("combined", StreamSink(stream))
     for _ in range(20 * TURN_LINES):
         writer.append(record(headers=[(b"referer", b"x" * (32 << 10))]))
     writer.flush()
@@ -120,9 +112,9 @@ def test_long_lines_that_nobody_reads_fill_no_memory(monkeypatch: Any, caplog: A
 
 
 def test_lines_wait_no_longer_when_there_are_many(monkeypatch: Any) -> None:
-    monkeypatch.setattr("assetserver.observe.FLUSH_S", 60)
+    monkeypatch.setattr("assetserver.observe.writing.FLUSH_S", 60)
     stream = io.StringIO()
-    writer = LogWriter("combined", stream)
+    writer = LogWriter("combined", StreamSink(stream))
     for _ in range(TURN_LINES * LIMIT_TURNS):
         writer.append(record())
     deadline_s = time.monotonic() + 30
@@ -135,7 +127,7 @@ def test_lines_wait_no_longer_when_there_are_many(monkeypatch: Any) -> None:
 def test_a_closed_pipe_does_not_stop_the_server() -> None:
     stream = io.StringIO()
     stream.close()
-    writer = LogWriter("combined", stream)
+    writer = LogWriter("combined", StreamSink(stream))
     writer.append(record())
     writer.close()
 
@@ -143,7 +135,7 @@ def test_a_closed_pipe_does_not_stop_the_server() -> None:
 @pytest.mark.anyio
 async def test_a_request_whose_app_fails_is_logged_as_it_went(anyio_backend_name: str) -> None:
     stream = io.StringIO()
-    writer = LogWriter("json", stream)
+    writer = LogWriter("json", StreamSink(stream))
 
     async def broken(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -176,7 +168,7 @@ async def test_a_file_that_is_cut_while_it_is_sent_is_one_line_and_no_traceback(
 @pytest.mark.anyio
 async def test_nothing_is_sent_for_head_and_a_failure_counts_as_500(anyio_backend_name: str) -> None:
     stream = io.StringIO()
-    writer = LogWriter("json", stream)
+    writer = LogWriter("json", StreamSink(stream))
 
     async def answer(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -199,7 +191,7 @@ async def test_nothing_is_sent_for_head_and_a_failure_counts_as_500(anyio_backen
 def test_a_character_that_the_locale_has_not_costs_no_line() -> None:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="latin-1")
-    writer = LogWriter("json", stream)
+    writer = LogWriter("json", StreamSink(stream))
     writer.append(record(path="/\u4e2d"))
     writer.append(record(path="/innocent"))
     writer.close()
@@ -215,19 +207,22 @@ def write_both(form: str, record: Record, told_fields: list[tuple[bytes, bytes]]
     scope = record.scope
     mark = b"" if scope["query_string"] is None else b"?"
     line = b"%b %b%b%b" % (scope["method"].encode(), scope["raw_path"], mark, scope["query_string"] or b"")
-    asked = tuple(dict(scope["headers"]).get(name) for name in (b"host", b"referer", b"user-agent"))
+    asked = tuple(dict(scope["headers"]).get(name) for name in ASKED)
     ids = RequestIds()
     stream = io.StringIO()
-    writer = LogWriter(form, stream, ids)
+    writer = LogWriter(form, StreamSink(stream), ids)
     whole = {**scope, "query_string": scope["query_string"] or b""}
     writer.append(record._replace(scope=whole, request_id=f"{ids.prefix.decode()}-2a"))
     told = tell(record.status, record.sent, told_fields)
     writer.append((record.started, record.client, told, lambda values: values, (line, *asked), 42))
+    again = Remembered(lambda values: values, (line, *asked))
+    for _ in range(2):
+        writer.append((record.started, record.client, told, Remembered.describe, again, 42))
     writer.close()
-    return stream.getvalue().split("\n")
+    return stream.getvalue().split("\n\n" if form == "journald" else "\n")
 
 
-@pytest.mark.parametrize("form", ["combined", "json"])
+@pytest.mark.parametrize("form", ["combined", "json", "journald"])
 @settings(max_examples=300, deadline=None)
 @given(
     method=st.sampled_from(["GET", "HEAD"]),
@@ -258,6 +253,8 @@ def test_an_answer_that_is_repeated_is_logged_as_it_was_the_first_time(  # noqa:
         "query_string": None if query is None else query.encode(),
         "headers": [(name, value) for name, value in fields if value is not None],
     }
-    slow = Record(1795374000.25, 0.0, scope, SCOPE["client"], status, 0 if method == "HEAD" else sent, answered, "")
-    first, second, _ = write_both(form, slow, answered)
-    assert first == second
+    slow = Record(1795374000.25, 0.0, scope, SCOPE["client"], status, 0 if method == "HEAD" else sent, answered, "")._replace(
+        peer=SCOPE["client"]
+    )
+    first, *others, _ = write_both(form, slow, answered)
+    assert others == [first] * 3

@@ -1,0 +1,30 @@
+"""What the server tells about itself: the access log, the error log, and an identifier for every request."""
+
+from .accesslog import PEER, TRACE, AccessLog, find_trace
+from .errorlog import log_as_json
+from .identifiers import GIVEN, REQUEST_ID, RequestIds
+from .records import ASKED, Asked, Brief, Record, Remembered, tell
+from .sinks import FileSink, JournalSink, StreamSink
+from .writing import LOG, LogWriter
+
+__all__ = [
+    "ASKED",
+    "GIVEN",
+    "LOG",
+    "PEER",
+    "REQUEST_ID",
+    "TRACE",
+    "AccessLog",
+    "Asked",
+    "Brief",
+    "FileSink",
+    "JournalSink",
+    "LogWriter",
+    "Record",
+    "Remembered",
+    "RequestIds",
+    "StreamSink",
+    "find_trace",
+    "log_as_json",
+    "tell",
+]

@@ -1,0 +1,188 @@
+"""Writes records in the background, so that no request waits for a slow pipe or disk.
+
+The serving thread appends a record, and formats every few of them at once, while what they hold is still in the processor's
+caches: two threads that take turns at the interpreter cost each line as much as the line itself. A thread of its own writes,
+and formats what is left twice a second.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+
+from .formats import FORMATS, BriefFormatter, FindClient
+from .identifiers import RequestIds
+from .records import Brief, Record
+from .sinks import Sink, StreamSink
+
+logger = logging.getLogger(__name__)
+
+LOG = "assetserver.log"
+"""Under this name the lifespan state of an application holds its ``LogWriter``, None if there is none."""
+
+FLUSH_S = 0.5
+TURN_LINES = 32
+PATIENCE_S = 2.0
+AGAIN_S = 5.0
+"""How long nothing is written after that failed."""
+
+TELL_EVERY_S = 10.0
+
+LIMIT_TURNS, LIMIT_WAITING = 2048, 32 << 20
+"""Most batches of lines that wait to be written, and characters in them: clients may send 64 KiB of what is logged with each
+request. Those beyond are dropped and counted, for the log must not eat the memory."""
+
+_MANY_TURNS = LIMIT_TURNS // 8
+"""So many batches are not kept waiting for the next time to write."""
+
+_Turn = tuple[str, int]
+"""Records as text, and how many they are."""
+
+
+class LogWriter:
+    """Writes records to ``sink`` in the background, in one of ``FORMATS``; ``close`` writes what is left.
+
+    ``ids`` are those whose numbers briefs have; ``find_client`` finds the client of a brief that came through a proxy. What
+    cannot be written is dropped, told once, and counted in ``dropped``: serving goes on.
+    """
+
+    def __init__(
+        self, form: str, sink: Sink | None = None, ids: RequestIds | None = None, find_client: FindClient | None = None
+    ) -> None:
+        self.dropped = 0
+        self._format = FORMATS[form]
+        self._format_brief = BriefFormatter(form, ids.prefix.decode() if ids else "", find_client).format
+        self._sink = sink or StreamSink()
+        self._records: deque[Record | Brief] = deque()
+        self._turns: deque[_Turn] = deque()
+        self._formatted = self._written = 0  # characters so far, each counted by one thread at a time
+        self._told = 0
+        self._told_s = self._broken_s = float("-inf")
+        self._is_broken = False
+        self._is_to_reopen = False
+        self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._formatting = threading.Lock()
+        self._writing = threading.Lock()
+
+    def append(self, record: Record | Brief) -> None:
+        """Take a record; never waits. To be called by one thread."""
+        records = self._records
+        records.append(record)
+        if len(records) >= TURN_LINES:
+            self._take_turn()
+        if self._thread is None:
+            self.start()
+
+    def reopen(self) -> None:
+        """Have what is written from now on go to a file that is opened by its path once more."""
+        self._is_to_reopen = True
+        self._wake.set()
+
+    def flush(self) -> None:
+        """Write what has been taken so far."""
+        with self._writing:
+            with self._formatting:
+                self._format_records()
+            if self._is_to_reopen:
+                self._is_to_reopen = False
+                self._broken_s = float("-inf")
+                self._sink.close()
+            while self._turns:
+                text, count = self._take_turns()
+                self._write(text, count)
+                self._written += len(text)
+            self._tell_dropped()
+
+    def _write(self, text: str, count: int) -> None:
+        if self._is_broken and time.monotonic() - self._broken_s < AGAIN_S:
+            self.dropped += count
+            return
+        try:
+            self.dropped += self._sink.write(text)
+        except (OSError, ValueError) as error:  # the reader of a pipe is gone, the disk is full: serving goes on
+            self.dropped += count
+            self._note_broken(error)
+            return
+        if self._is_broken:
+            self._is_broken = False
+            lost, self._told = self.dropped - self._told, self.dropped
+            logger.warning("access log: %s is written to again; about %d records were lost", self._sink.name, lost)
+
+    def _note_broken(self, error: Exception) -> None:
+        if not self._is_broken:
+            reason = (getattr(error, "strerror", None) or str(error)).lower()
+            logger.warning("access log: cannot write to %s: %s; records are lost until that works", self._sink.name, reason)
+        self._is_broken, self._broken_s = True, time.monotonic()
+
+    def _tell_dropped(self) -> None:
+        dropped, now_s = self.dropped - self._told, time.monotonic()
+        if dropped and not self._is_broken and now_s - self._told_s >= TELL_EVERY_S:
+            self._told, self._told_s = self.dropped, now_s
+            logger.warning("access log: %d records dropped; it is not read fast enough", dropped)
+
+    def _take_turn(self) -> None:
+        """Format what has been taken, unless the writing thread is at it."""
+        if len(self._turns) >= LIMIT_TURNS or self._formatted - self._written >= LIMIT_WAITING:
+            self.dropped += len(self._records)
+            self._records.clear()
+        elif self._formatting.acquire(blocking=False):
+            try:
+                self._format_records()
+            finally:
+                self._formatting.release()
+        if len(self._turns) >= _MANY_TURNS:
+            self._wake.set()
+
+    def _format_records(self) -> None:
+        lines: list[str] = []
+        records = self._records
+        with suppress(IndexError):
+            while True:
+                record = records.popleft()
+                lines.append(self._format(record) if isinstance(record, Record) else self._format_brief(record))
+        if lines:
+            turn = "\n".join(lines) + "\n"
+            self._formatted += len(turn)
+            self._turns.append((turn, len(lines)))
+
+    def _take_turns(self) -> _Turn:
+        """Return the next records to write, not too many: other processes wait meanwhile."""
+        turns = [self._turns.popleft() for _ in range(min(len(self._turns), TURN_LINES))]
+        return "".join(text for text, _ in turns), sum(count for _, count in turns)
+
+    def close(self) -> None:
+        """Write what is left and end the thread. The writer starts anew if it is used again.
+
+        Gives up after ``PATIENCE_S`` if nobody reads the log: stopping must not wait for that.
+        """
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._stop.set()
+            self._wake.set()
+            thread.join(PATIENCE_S)
+            if thread.is_alive():
+                waiting = len(self._records) + sum(count for _, count in tuple(self._turns))
+                logger.warning("access log: nobody reads it, about %d records are lost", waiting)
+
+    def start(self) -> None:
+        """Begin to write, and say so if that is impossible: not only once there is something to write."""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(self._stop,), name="assetserver-log", daemon=True)
+        self._thread.start()
+
+    def _run(self, stop: threading.Event) -> None:
+        try:
+            self._sink.open()
+        except OSError as error:
+            self._note_broken(error)
+        while not stop.is_set():
+            self._wake.wait(FLUSH_S)
+            self._wake.clear()
+            self.flush()
+        self.flush()
+        self._sink.close()
