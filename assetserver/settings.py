@@ -30,6 +30,7 @@ from assetserver.settingtables import (
     CompressionSettings,
     DatabaseSettings,
     DataSettings,
+    DeltaSettings,
     HeadersSettings,
     ImageSettings,
     JobSettings,
@@ -75,6 +76,7 @@ class Settings:
     server: ServerSettings = field(default_factory=ServerSettings)
     data: DataSettings = field(default_factory=DataSettings)
     publish: PublishSettings = field(default_factory=PublishSettings)
+    deltas: DeltaSettings = field(default_factory=DeltaSettings)
     previews: PreviewSettings = field(default_factory=PreviewSettings)
     sites: tuple[SiteSettings, ...] = ()
     mounts: tuple[MountSettings, ...] = ()

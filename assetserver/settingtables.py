@@ -195,6 +195,17 @@ class PublishSettings(Table, frozen=True, kw_only=True):
     blob_limit_bytes: Annotated[int, about("Largest file that is taken over HTTP.", ge=0, le=64 * TIB)] = 2 * GIB
 
 
+class DeltaSettings(Table, frozen=True, kw_only=True):
+    """``[deltas]``: for returning visitors, only what changed in a file (RFC 9842)."""
+
+    mode: Annotated[
+        Literal["off", "publish", "on-demand"],
+        about("When they are made: never, when a release is published, or also when a visitor could use one."),
+    ] = "on-demand"
+    releases: Annotated[int, about("Releases before, for whose visitors they are made at publish.", ge=1, le=10)] = 3
+    limit_bytes: Annotated[int, about("Of larger files none are made at publish.", ge=256, le=100 * MIB)] = 32 * MIB
+
+
 class PreviewSettings(Table, frozen=True, kw_only=True):
     """Kept releases at addresses of their own."""
 
@@ -358,6 +369,7 @@ TABLES: dict[str, type[Table]] = {
     "server": ServerSettings,
     "data": DataSettings,
     "publish": PublishSettings,
+    "deltas": DeltaSettings,
     "previews": PreviewSettings,
     "sites": SiteSettings,
     "mounts": MountSettings,
