@@ -27,6 +27,7 @@ from assetserver.settingtables import (
     CompressionSettings,
     DatabaseSettings,
     DataSettings,
+    DeltaSettings,
     Form,
     HeadersSettings,
     ImageSettings,
@@ -69,6 +70,7 @@ class Settings:
     server: ServerSettings = field(default_factory=ServerSettings)
     data: DataSettings = field(default_factory=DataSettings)
     publish: PublishSettings = field(default_factory=PublishSettings)
+    deltas: DeltaSettings = field(default_factory=DeltaSettings)
     previews: PreviewSettings = field(default_factory=PreviewSettings)
     sites: tuple[SiteSettings, ...] = ()
     mounts: tuple[MountSettings, ...] = ()

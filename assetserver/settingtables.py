@@ -241,6 +241,17 @@ class PublishSettings(Table, frozen=True, kw_only=True):
     blob_limit_bytes: Annotated[int, _about("Largest file that is taken over HTTP.", ge=0, le=64 * _TIB)] = 2 * _GIB
 
 
+class DeltaSettings(Table, frozen=True, kw_only=True):
+    """``[deltas]``: for returning visitors, only what changed in a file (RFC 9842)."""
+
+    mode: Annotated[
+        Literal["off", "publish", "on-demand"],
+        _about("When they are made: never, when a release is published, or also when a visitor could use one."),
+    ] = "on-demand"
+    releases: Annotated[int, _about("Releases before, for whose visitors they are made at publish.", ge=1, le=10)] = 3
+    limit_bytes: Annotated[int, _about("Of larger files none are made at publish.", ge=256, le=100 * _MIB)] = 32 * _MIB
+
+
 class PreviewSettings(Table, frozen=True, kw_only=True):
     """Kept releases at addresses of their own."""
 
@@ -376,6 +387,7 @@ TABLES: dict[str, type[Table]] = {
     "server": ServerSettings,
     "data": DataSettings,
     "publish": PublishSettings,
+    "deltas": DeltaSettings,
     "previews": PreviewSettings,
     "sites": SiteSettings,
     "mounts": MountSettings,

@@ -18,6 +18,7 @@ from assetserver.storage.blobs import Digest
 from assetserver.storage.durable import replace_durably
 
 from .catalog import Catalog, CatalogEntry, encode_catalog
+from .dictionaries import encode_dictionaries
 from .library import CodedBlob, Library
 from .manifest import Manifest, ReleaseId
 from .names import judge_names
@@ -98,8 +99,9 @@ def build_index(library: Library, site: Site, state: SiteState) -> None:
 def write_release_index(
     library: Library, manifest: Manifest, forms: Callable[[Digest], tuple[CodedBlob, ...]] | None = None
 ) -> None:
-    """Write the index of one release. ``forms`` gives the compressed forms of a blob, if they are at hand."""
+    """Write the index of one release, and its dictionaries. ``forms``: the compressed forms of a blob, if they are at hand."""
     find_forms = forms or (lambda digest: library.codings_of(digest) or ())
+    find_deltas = library.deltas_of if os.path.isdir(library.deltas_folder) else (lambda _: ())
     entries = (
         CatalogEntry(
             path,
@@ -108,9 +110,11 @@ def write_release_index(
             record.fingerprint,
             tuple((one.coding, bytes.fromhex(one.digest), one.size) for one in find_forms(record.digest)),
             manifest.links.get(path, ()),
+            tuple((bytes.fromhex(one.dictionary), bytes.fromhex(one.digest), one.size) for one in find_deltas(record.digest)),
         )
         for path, record in manifest.files.items()
     )
+    _write_index(library.digests_path(manifest.id), encode_dictionaries(manifest))
     _write_index(library.index_path(manifest.id), encode_catalog(entries, encode_rules(manifest.rules)))
 
 

@@ -27,11 +27,11 @@ from assetserver.semantics.fingerprints import is_immutable
 
 logger = logging.getLogger(__name__)
 
-_MAGIC = b"ASCATv4\n"
+_MAGIC = b"ASCATv5\n"
 _HEAD = struct.Struct("<8sQQI")
 _NUMBER_BYTES = 8
 _RECORD = struct.Struct("<II")
-_GUESS_BYTES = 512
+_GUESS_BYTES = 1024
 """What nearly every record fits into: one read."""
 _LIMIT_BYTES = 1 << 24
 
@@ -40,6 +40,7 @@ class CatalogEntry(msgspec.Struct, frozen=True, array_like=True):
     """What is served at a path: its blob and size in bytes, its compressed forms (coding, blob, size).
 
     ``reason``: why the name is, or may be, the hash of the content (see ``names``). ``links``: values of its ``Link`` field.
+    ``deltas``: what it has that other blobs have not (dictionary, blob, size; see ``library.Delta``), which may be gone.
     """
 
     path: str
@@ -48,6 +49,7 @@ class CatalogEntry(msgspec.Struct, frozen=True, array_like=True):
     reason: str = ""
     forms: tuple[tuple[str, bytes, int], ...] = ()
     links: tuple[str, ...] = ()
+    deltas: tuple[tuple[bytes, bytes, int], ...] = ()
 
     @property
     def immutable(self) -> bool:

@@ -50,6 +50,7 @@ class _Room:
 
 
 _OF_RELEASES = (
+    _Room("index", "releases", ".digests"),
     _Room("index", "releases", ".index"),
     _Room("signature", "releases", ".json.minisig"),
     _Room("manifest", "releases"),  # the last, with whatever else begins with the release's id

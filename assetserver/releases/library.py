@@ -1,14 +1,15 @@
 """The data folder of releases: blobs, compressed forms, manifests, sites. Knows where everything lies; decides nothing.
 
-``blobs/ab/…`` bytes · ``codings/ab/….json`` compressed forms of a blob · ``facts/ab/…`` what a blob names · ``releases/….json``
-manifests, ``….index`` their indexes, ``….json.minisig`` their signatures · ``sites/…/`` states
+``blobs/ab/…`` bytes · ``codings/ab/….json`` compressed forms of a blob · ``deltas/ab/….json`` its deltas · ``facts/ab/…`` what
+a blob names · ``releases/….json`` manifests, ``….index`` their indexes, ``….digests`` what of them a client may hold as a
+dictionary, ``….json.minisig`` their signatures · ``sites/…/`` states
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from typing import Protocol
 
 import msgspec
@@ -16,7 +17,7 @@ import msgspec
 from assetserver.errors import PublishError, ReleaseMissingError
 from assetserver.semantics.representation import ContentCoding
 from assetserver.storage.blobs import BlobStore, Digest, LocalBlobs, PushedBlobs
-from assetserver.storage.durable import make_durable_folder, replace_durably, replace_quickly, sync_folder
+from assetserver.storage.durable import locked, make_durable_folder, replace_durably, replace_quickly, sync_folder
 
 from .facts import FACTS_VERSION, Facts
 from .manifest import SHORT, Manifest, ReleaseId, decode_manifest
@@ -35,12 +36,25 @@ class CodedBlob(msgspec.Struct, frozen=True, array_like=True):
     size: int
 
 
+class Delta(msgspec.Struct, frozen=True, array_like=True):
+    """A blob as ``dcz`` (RFC 9842): what it has that the blob ``dictionary`` has not. Itself a blob, of ``size`` bytes."""
+
+    dictionary: Digest
+    digest: Digest
+    size: int
+
+
+DELTAS_KEPT = 16
+"""Deltas of one blob that are recorded, the newest; what others were is for ``gc``."""
+
+
 class Library:
     """All releases in ``folder``. ``blobs`` are their bytes."""
 
     def __init__(self, folder: str, blobs: ReleaseBlobs) -> None:
         self.folder = folder
         self.blobs = blobs
+        self.deltas_folder = os.path.join(folder, "deltas")
 
     def site(self, name: str) -> Site:
         """Return the site called ``name``. Raises ``PublishError`` for what cannot be a name."""
@@ -116,6 +130,38 @@ class Library:
         if os.path.exists(path := self._codings_path(digest)):
             os.unlink(path)
 
+    def deltas_of(self, digest: Digest) -> tuple[Delta, ...]:
+        """Return the deltas of a blob that were made; none if their record is damaged. Their blobs may have gone."""
+        try:
+            with open(self.deltas_path(digest), "rb") as file:
+                return msgspec.json.decode(file.read(), type=tuple[Delta, ...])
+        except (FileNotFoundError, msgspec.DecodeError, UnicodeError):
+            return ()
+
+    def save_deltas(self, made: Mapping[Digest, Sequence[Delta]]) -> None:
+        """Keep deltas of blobs beside those that are there, durably; they are made durable first. May be repeated."""
+        self.blobs.confirm([one.digest for deltas in made.values() for one in deltas])
+        with locked(os.path.join(self.deltas_folder, "lock")) if made else nullcontext():
+            for digest, deltas in made.items():
+                new = {one.dictionary for one in deltas}
+                older = [one for one in self.deltas_of(digest) if one.dictionary not in new]
+                self._write_deltas(digest, (*deltas, *older)[:DELTAS_KEPT])
+            for folder in sorted({os.path.dirname(self.deltas_path(digest)) for digest in made}):
+                sync_folder(folder)
+
+    def drop_deltas(self, digest: Digest, keep: Callable[[Delta], bool]) -> None:
+        """Forget which deltas of a blob do not ``keep``; may be repeated. The caller removes their blobs, after this."""
+        with locked(os.path.join(self.deltas_folder, "lock")):
+            if left := tuple(one for one in self.deltas_of(digest) if keep(one)):
+                self._write_deltas(digest, left)
+            else:
+                with suppress(FileNotFoundError):
+                    os.unlink(self.deltas_path(digest))
+            sync_folder(os.path.dirname(self.deltas_path(digest)))
+
+    def _write_deltas(self, digest: Digest, deltas: tuple[Delta, ...]) -> None:
+        replace_durably(self.deltas_path(digest), msgspec.json.encode(deltas), confirmed=False)
+
     def facts_of(self, digest: Digest, kind: str) -> Facts | None:
         """Return what was found in a blob, read as ``kind``, or None if nobody has looked, or the record is damaged."""
         try:
@@ -136,6 +182,14 @@ class Library:
     def index_path(self, release: ReleaseId) -> str:
         """Return where the index of a release lies: what serving it needs, made from manifest and codings."""
         return os.path.join(self.folder, "releases", f"{release}.index")
+
+    def digests_path(self, release: ReleaseId) -> str:
+        """Return where it lies which files of a release a client may hold as a dictionary."""
+        return os.path.join(self.folder, "releases", f"{release}.digests")
+
+    def deltas_path(self, digest: Digest) -> str:
+        """Return where it lies which deltas of a blob there are."""
+        return os.path.join(self.deltas_folder, digest[:2], f"{digest}.json")
 
     def _facts_path(self, digest: Digest, kind: str) -> str:
         return os.path.join(self.folder, "facts", digest[:2], f"{digest}-{kind}-{FACTS_VERSION}")

@@ -8,18 +8,23 @@ from functools import cached_property
 
 from .activation import build_index, is_index, kept_path, write_release_index
 from .catalog import Catalog, CatalogEntry, key_of
+from .dictionaries import is_dictionary
 from .library import Library
 from .manifest import ReleaseId
 from .siterules import SiteRules, decode_rules
-from .sites import Site
+from .sites import Site, visited_releases
+
+_DICTIONARY_RELEASES = 10
+"""Releases whose files count as dictionaries: as many as ``gc`` keeps, if nobody tells it otherwise."""
 
 
 class ServedIndex:
-    """A release, and the names that ``kept`` keeps reachable beside it."""
+    """A release, and the names that ``kept`` keeps reachable beside it. ``digests``: paths of what may be dictionaries."""
 
-    def __init__(self, release: Catalog, kept: Catalog | None = None) -> None:
+    def __init__(self, release: Catalog, kept: Catalog | None = None, digests: tuple[str, ...] = ()) -> None:
         self._release = release
         self._kept = kept
+        self._digests = digests
 
     def __len__(self) -> int:
         """Return the number of files of the release itself."""
@@ -40,6 +45,10 @@ class ServedIndex:
         """Tell whether something may be served at ``path``; False is certain. No read of a disk."""
         key = key_of(path)
         return self._release.may_have(key) or (self._kept is not None and self._kept.may_have(key))
+
+    def is_dictionary(self, digest: bytes) -> bool:
+        """Tell whether a client of this site may hold the file with this SHA-256, and deltas may be made against it. Blocks."""
+        return is_dictionary(self._digests, digest)
 
     @cached_property
     def rules(self) -> SiteRules:
@@ -64,7 +73,10 @@ class ActiveIndex:
             index = None
             if state.active is not None:
                 build_index(self._library, self._site, state)
-                index = ServedIndex(Catalog(self._library.index_path(state.active)), Catalog(kept_path(self._site, state)))
+                digests = tuple(map(self._library.digests_path, visited_releases(state)[:_DICTIONARY_RELEASES]))
+                index = ServedIndex(
+                    Catalog(self._library.index_path(state.active)), Catalog(kept_path(self._site, state)), digests
+                )
             self._mark, self._index = mark, index
         return self._mark, self._index
 

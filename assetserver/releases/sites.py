@@ -215,6 +215,16 @@ def unlock_site(state: SiteState) -> SiteState:
     return replace(state, lock="")
 
 
+def visited_releases(state: SiteState) -> list[ReleaseId]:
+    """Return the kept releases in the order in which a visitor may hold files of them.
+
+    The active release, what was active before it, the latest first, and then previews, the newest first.
+    """
+    kept = {one.id: None for one in reversed(state.releases)}
+    shown = [one for one in (state.active, *state.history) if one in kept]
+    return list(dict.fromkeys([*shown, *kept]))
+
+
 def needed_releases(state: SiteState) -> set[ReleaseId]:
     """Return what must stay whatever its age: the active release, what rolling back leads to, and what aliases mean."""
     needed = {state.active, *state.aliases.values()}

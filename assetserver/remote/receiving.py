@@ -22,18 +22,14 @@ from assetserver.errors import (
 )
 from assetserver.releases.secretfiles import LIMIT_HEAD, holds_secret
 from assetserver.storage.blobs import BlobStore, Digest, PushedBlobs
-from assetserver.storage.codecs import DCZ_MAGIC, DECODE_ERRORS, ZstdStream
+from assetserver.storage.codecs import DCZ_HEADER_BYTES, DCZ_MAGIC, DECODE_ERRORS, DICTIONARY_MINIMUM_BYTES, ZstdStream
 from assetserver.storage.pools import FilePool, wait_future
 
 BATCH_BYTES = 1 << 20
 DICTIONARY_LIMIT_BYTES = 32 << 20
 """Larger blobs are no dictionaries: they would be held in memory, and the frame may want as much again."""
 
-DICTIONARY_MINIMUM_BYTES = 8
-"""What zstd takes as a dictionary."""
-
 CODINGS = ("identity", "zstd", "dcz")
-_DCZ_HEADER_BYTES = len(DCZ_MAGIC) + 32
 _SLACK_BYTES = 64 << 10
 _SLACK_SHARE = 64
 """What a coded body may have more than the file: so many bytes, and one for so many. zstd itself needs less."""
@@ -178,9 +174,9 @@ class _DictionaryStream:
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield what more ``data`` decodes to."""
         if self._stream is None:
-            wanted = _DCZ_HEADER_BYTES - len(self._header)
+            wanted = DCZ_HEADER_BYTES - len(self._header)
             self._header, data = self._header + data[:wanted], data[wanted:]
-            if len(self._header) < _DCZ_HEADER_BYTES:
+            if len(self._header) < DCZ_HEADER_BYTES:
                 return
             self._stream = ZstdStream(self._read_dictionary())
         yield from self._stream.feed(data)

@@ -44,10 +44,19 @@ DICTIONARY_WINDOW_LOG_LIMIT = 27
 """A frame that refers to a dictionary may want 1.25 times its length, up to 128 MiB (RFC 9842 §5)."""
 
 DELTA_LIMIT_BYTES = 4 << 20
-"""A file and its version before may have so many bytes for a delta: both fit into the window that every decoder has."""
+"""Where somebody waits, a file and its version before have no more bytes: a delta takes a tenth of a second with level 9."""
+
+DICTIONARY_MINIMUM_BYTES = 8
+"""What zstd takes as a dictionary."""
+
+LONG_DISTANCE_BYTES = 8 << 20
+"""From here on long matches are looked for apart: with less they take bytes from better ones; with more, a wasm file of 32 MB
+came to 1.4 MB instead of 8.6 (measured 2026-11-22)."""
 
 DCZ_MAGIC = bytes.fromhex("5e2a4d1820000000")
 """How ``dcz`` begins (RFC 9842 §5): a skippable frame of 32 bytes, which are the SHA-256 of the dictionary."""
+
+DCZ_HEADER_BYTES = len(DCZ_MAGIC) + 32
 
 WORTH_KEEPING = 0.95
 """A form larger than this share of the file is not kept: the client's work outweighs the bytes."""
@@ -77,17 +86,41 @@ def compress(coding: ContentCoding, pieces: Iterable[bytes], length: int, effort
 def compress_against(dictionary: bytes, digest: bytes, content: bytes, effort: Effort = Effort.QUICK) -> bytes:
     """Return ``content`` as ``dcz`` (RFC 9842 §5): what it has that ``dictionary``, whose SHA-256 is ``digest``, has not.
 
-    Neither may be longer than ``DELTA_LIMIT_BYTES``: the window, which holds both, must not exceed 8 MiB for any dictionary.
+    Whoever keeps to the RFC can decode it, whatever the two sizes. Raises ``ValueError`` for a dictionary of less than
+    ``DICTIONARY_MINIMUM_BYTES``. Deterministic for the version of the library; holds several times both in memory.
     """
-    if max(len(dictionary), len(content)) > DELTA_LIMIT_BYTES:
-        raise ValueError(f"a delta is made of files up to {DELTA_LIMIT_BYTES} bytes")
+    larger = max(len(dictionary), len(content))
+    window_log = max(10, (larger - 1).bit_length())
+    limit = _window_limit(dictionary)
+    if len(content) > limit:  # else the frame is one segment, and wants no more than its content has
+        window_log = limit.bit_length() - 1
     options: dict[int, int] = {
         CompressionParameter.compression_level: effort.value[1],
-        CompressionParameter.window_log: WINDOW_LOG_LIMIT,
+        CompressionParameter.window_log: min(window_log, DICTIONARY_WINDOW_LOG_LIMIT),
+        CompressionParameter.checksum_flag: 1,
     }
+    if larger > LONG_DISTANCE_BYTES:
+        options[CompressionParameter.enable_long_distance_matching] = 1
     compressor = ZstdCompressor(options=options, zstd_dict=ZstdDict(dictionary, is_raw=True).as_prefix)
     compressor.set_pledged_input_size(len(content))
     return DCZ_MAGIC + digest + compressor.compress(content, ZstdCompressor.FLUSH_FRAME)
+
+
+def decode_against(dictionary: bytes, delta: bytes) -> Iterator[bytes]:
+    """Yield what the ``dcz`` stream ``delta`` decodes to with ``dictionary``, at most 1 MiB at a time.
+
+    The digest in its header is for the caller to compare. Raises one of ``DECODE_ERRORS``, as ``decode`` does.
+    """
+    if not delta.startswith(DCZ_MAGIC):
+        raise EOFError("this is no dcz stream")
+    stream = ZstdStream(dictionary)
+    yield from stream.feed(delta[DCZ_HEADER_BYTES:])
+    stream.close()
+
+
+def _window_limit(dictionary: bytes) -> int:
+    """Return how large a window, in bytes, a decoder of ``dcz`` must have (RFC 9842 §5)."""
+    return min(max(1 << WINDOW_LOG_LIMIT, len(dictionary) * 5 // 4), 1 << DICTIONARY_WINDOW_LOG_LIMIT)
 
 
 def decode(coding: ContentCoding, pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -146,8 +179,8 @@ class ZstdStream:
     """Decodes zstd that arrives piece by piece. With a ``dictionary``, one frame that refers to it, as ``dcz`` has it."""
 
     def __init__(self, dictionary: bytes = b"") -> None:
-        limit = min(max(1 << WINDOW_LOG_LIMIT, len(dictionary) * 5 // 4), 1 << DICTIONARY_WINDOW_LOG_LIMIT)  # RFC 9842 §5
-        self._options: dict[int, int] = {DecompressionParameter.window_log_max: (limit - 1).bit_length()}
+        window_log = (_window_limit(dictionary) - 1).bit_length()
+        self._options: dict[int, int] = {DecompressionParameter.window_log_max: window_log}
         self._prefix = ZstdDict(dictionary, is_raw=True).as_prefix if dictionary else None
         self._decoder = self._begin()
 
