@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Host, Mount, Route, Router
 from . import console
 from .data import open_library, served_sites
 from .delivery.assetfiles import AssetFiles
+from .delivery.deltas import SiteDeltas
 from .delivery.previews import PREVIEW_CACHE, PREVIEW_FIELDS, Found, PreviewFiles, Previews
 from .delivery.releasefiles import ReleaseFiles
 from .delivery.requests import query_suffix
@@ -114,7 +115,16 @@ def _open_site(settings: Settings, site: SiteSettings, resources: Resources) -> 
         cache_status=settings.headers.cache_status,
         resources=resources,
         links=site.links,
+        deltas=_open_deltas(settings, site, library, resources),
     )
+
+
+def _open_deltas(settings: Settings, site: SiteSettings, library: Library, resources: Resources) -> SiteDeltas | None:
+    if settings.deltas.mode == "off":
+        return None
+    makers = resources.makers if settings.deltas.mode == "on-demand" else None
+    prefix = site.prefix.strip("/") + "/" if site.prefix != "/" else ""
+    return SiteDeltas(library, prefix=prefix, files=resources.files, makers=makers, links=site.links)
 
 
 def preview_routes(settings: Settings, resources: Resources) -> list[BaseRoute]:

@@ -22,7 +22,7 @@ from assetserver.errors import OverloadedError
 from assetserver.semantics.caching import ERROR, PAGE, REDIRECT, CacheTable
 from assetserver.semantics.negotiation import accepts_compression, parse_accept_encoding
 from assetserver.semantics.representation import Asset, Field, Representation
-from assetserver.semantics.respond import AssetResponses, NoBody, ResponsePlan, respond, respond_missing
+from assetserver.semantics.respond import AssetRequest, AssetResponses, NoBody, ResponsePlan, respond, respond_missing
 from assetserver.semantics.targets import AssetPath, RefusedTarget, format_target, is_spelled, parse_target
 from assetserver.storage.pools import wait_done, wait_future
 
@@ -256,10 +256,10 @@ class AssetFiles(StaticFiles):
         for _ in range(_ATTEMPTS):
             if entry is None or entry.responses is None:
                 return None
-            entry = await self._with_codings(entry, request.accept_encoding)
+            entry = await self._with_codings(entry, request, scope)
             responses = self._responses(entry, scope)
             assert responses is not None  # noqa: S101 - a better entry of a file is a file's
-            plan = respond(responses, request, now=int(time.time()), strict=self.strict)
+            plan = respond(responses, request, now=int(time.time()), strict=self.strict, delta=entry.delta)
             if response := await self._open(entry, plan):
                 self._remember(scope, entry, responses)
                 return response
@@ -272,9 +272,14 @@ class AssetFiles(StaticFiles):
         del scope, is_error
         return entry.responses
 
-    async def _with_codings(self, entry: Entry, accept_encoding: str | None) -> Entry:
+    async def _with_codings(self, entry: Entry, request: AssetRequest, scope: Scope) -> Entry:
         """Wait a moment for the compressed forms: what is sent now, a CDN may keep for a year."""
-        if entry.work is None or entry.digest is None or not accepts_compression(parse_accept_encoding(accept_encoding)):
+        del scope
+        if (
+            entry.work is None
+            or entry.digest is None
+            or not accepts_compression(parse_accept_encoding(request.accept_encoding))
+        ):
             return entry
         if not entry.work.done():
             with anyio.move_on_after(self.patience_s):

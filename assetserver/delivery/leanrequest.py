@@ -16,8 +16,11 @@ from time import monotonic
 from assetserver.observe import Asked
 
 Key = tuple[bytes | None, ...]
-"""What decides the answer, as sent: method and target, Host, ``Accept-Encoding``, ``If-None-Match``, and where there is a
-``Range``, that and ``If-Range``."""
+"""What decides the answer, as sent: method and target, Host, ``Accept-Encoding``, ``If-None-Match``; and where there is a
+``Range``, that and ``If-Range``, or else the dictionary that may be used, if there is one."""
+
+WITH_DICTIONARY = 5
+"""The length of a key with a dictionary."""
 
 WITH_RANGE = 6
 """The length of a key with a range."""
@@ -36,6 +39,7 @@ _LEFT = frozenset(
         b"transfer-encoding",
         b"upgrade",
         b"want-repr-digest",
+        b"x-deployment-id",
     }
 )
 """Fields of requests that are left to the slow path: it decides with them, or they are about framing."""
@@ -50,6 +54,23 @@ _OF_RANGES = (b"range", b"if-range")
 _LOGGED = (b"host", b"referer", b"user-agent")
 _TAKEN = frozenset({*_DECIDING, *_OF_RANGES, *_LOGGED, b"accept"})
 """Fields whose values are looked at."""
+
+_DICTIONARY = b"available-dictionary"
+_OF_DICTIONARIES = (_DICTIONARY, b"sec-fetch-site", b"sec-fetch-mode", b"origin")
+"""Fields that decide where a dictionary is offered: what is no hash does not match, and is left to the slow path."""
+
+_VALUES = {
+    b"connection": b"(?i:keep-alive)",
+    b"cookie": b"(?!.*__vdpl).*",
+    _DICTIONARY: b"(?P<available_dictionary>:[A-Za-z0-9+/]{43}=:)",
+}
+"""What values must be where others are left to the slow path. ``__vdpl`` may name a release."""
+
+BY_CORS = b"cors"
+"""Begins what stands for the dictionary in a key if it may be used only where CORS lets all origins read the answer."""
+
+_OF_THIS_SITE = (None, b"same-origin")
+_OF_THE_BROWSER = (None, b"navigate", b"same-origin")
 
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TARGET = 1
@@ -75,14 +96,18 @@ class Shape:
     __slots__ = ("_groups", "describe", "fullmatch", "key", "lines")
 
     def __init__(self, names: tuple[bytes, ...]) -> None:
-        lines = b"".join(map(_line_of, names))
+        lower = {name.lower() for name in names}
+        offers = _DICTIONARY in lower and b"range" not in lower
+        taken = _TAKEN.union(_OF_DICTIONARIES) if offers else _TAKEN
+        lines = b"".join(_line_of(name, taken) for name in names)
         pattern = re.compile(b'((?:GET|HEAD) /[!"$-~]*) HTTP/1\\.1\r\n' + lines + b"\r\n(?P<nothing>\0)?")
         self.lines = len(names) + 2
         self.fullmatch = pattern.fullmatch
         groups = pattern.groupindex
-        self._groups = {name: groups.get(_group_of(name), groups["nothing"]) for name in _TAKEN}
-        deciding = (*_DECIDING, *_OF_RANGES) if b"range" in map(bytes.lower, names) else _DECIDING
-        self.key: Callable[[re.Match[bytes]], Key] = itemgetter(_TARGET, *(self._groups[name] for name in deciding))
+        self._groups = {name: groups.get(_group_of(name), groups["nothing"]) for name in taken}
+        deciding = (*_DECIDING, *(_OF_RANGES if b"range" in lower else _OF_DICTIONARIES if offers else ()))
+        pick: Callable[[re.Match[bytes]], Key] = itemgetter(_TARGET, *(self._groups[name] for name in deciding))
+        self.key = (lambda match: _with_dictionary(pick(match))) if offers else pick
         self.describe: Callable[[re.Match[bytes]], Asked] = itemgetter(_TARGET, *(self._groups[name] for name in _LOGGED))
 
     def value(self, match: re.Match[bytes], name: bytes) -> bytes | None:
@@ -91,13 +116,23 @@ class Shape:
         return value
 
 
-def _line_of(name: bytes) -> bytes:
-    """Return the pattern of a field line."""
+def _line_of(name: bytes, taken: frozenset[bytes]) -> bytes:
+    """Return the pattern of a field line; the values of the fields that are ``taken`` are groups."""
     lower = name.lower()
-    if lower == b"connection":
-        return re.escape(name) + b": (?i:keep-alive)\r\n"
-    value = b"(?P<%b>.*)" % _group_of(lower).encode() if lower in _TAKEN else b".*"
+    value = b"(?P<%b>.*)" % _group_of(lower).encode() if lower in taken else b".*"
+    if lower in _VALUES and (lower in taken or lower != _DICTIONARY):
+        value = _VALUES[lower]
     return re.escape(name) + b": " + value + b"\r\n"
+
+
+def _with_dictionary(values: Key) -> Key:
+    """Return the key of a request that offers a dictionary: without it where a delta could not be read (RFC 9842 §9.3.3)."""
+    *key, dictionary, site, mode, origin = values
+    if site in _OF_THIS_SITE or mode in _OF_THE_BROWSER:
+        return (*key, dictionary)
+    if mode == BY_CORS and origin is not None:
+        return (*key, BY_CORS + (dictionary or b""))
+    return tuple(key)
 
 
 def _group_of(name: bytes) -> str:

@@ -8,14 +8,16 @@ from urllib.parse import quote, unquote
 
 from starlette.types import Scope
 
+from assetserver.semantics.dictionaries import OfferedDictionary, parse_available_dictionary
 from assetserver.semantics.preconditions import Preconditions
 from assetserver.semantics.respond import AssetRequest
 from assetserver.semantics.targets import RefusedTarget, Target, parse_target, strip_prefix
 
 _PORT = re.compile(r":[0-9]*\Z")
 _PRECONDITIONS = (b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since")
-DECIDING = frozenset({b"accept-encoding", b"range", b"if-range", b"want-repr-digest", *_PRECONDITIONS})
-"""The request fields that decide which answer an asset gives."""
+_DICTIONARY = b"available-dictionary"
+DECIDING = frozenset({b"accept-encoding", b"range", b"if-range", b"want-repr-digest", _DICTIONARY, *_PRECONDITIONS})
+"""The request fields that decide which answer an asset gives; those about who asks do so only for who has a dictionary."""
 
 
 def read_request(scope: Scope) -> AssetRequest:
@@ -33,7 +35,15 @@ def read_request(scope: Scope) -> AssetRequest:
         range=values.get(b"range"),
         if_range=values.get(b"if-range"),
         want_repr_digest=values.get(b"want-repr-digest"),
+        dictionary=_read_dictionary(values[_DICTIONARY], scope) if _DICTIONARY in values else None,
     )
+
+
+def _read_dictionary(available: str, scope: Scope) -> OfferedDictionary | None:
+    digest = parse_available_dictionary(available)
+    if digest is None:
+        return None
+    return OfferedDictionary(digest, *(first_field(scope, name) for name in (b"sec-fetch-site", b"sec-fetch-mode", b"origin")))
 
 
 def read_target(scope: Scope) -> Target | RefusedTarget:

@@ -21,7 +21,7 @@ from .targets import format_target
 
 MINIMUM_BYTES = 1024
 LIMIT_BYTES = 100 << 20
-"""Files between these sizes are dictionaries: smaller ones save less than the fields cost, and Chromium keeps no larger ones."""
+"""Files between these sizes are dictionaries: smaller ones save less than the fields cost, larger ones no browser keeps."""
 
 LONG_LIVED_S = 86_400
 """A file is a dictionary if it may be used for at least a day: what is asked for again within hours has seldom changed."""

@@ -95,7 +95,7 @@ class ResponsePlan:
 
 
 class AssetResponses:
-    """All answers of one asset that depend neither on the clock nor on ranges nor on a dictionary, each made once, when asked for."""
+    """All answers of one asset that depend on no clock, range or dictionary, each made once, when first asked for."""
 
     __slots__ = ("_fields", "_not_modified", "_selected", "_whole", "asset")
 
