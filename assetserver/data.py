@@ -22,6 +22,7 @@ from .releases.manifest import SHORT, ReleaseId
 from .releases.publish import PublishOptions
 from .releases.signing import SUFFIX, parse_public_key, verify_signature
 from .releases.sites import Site
+from .releases.updating import DeltaPolicy
 from .settings import Settings
 from .settingtables import SiteSettings
 from .storage.durable import make_durable_folder
@@ -285,7 +286,8 @@ def publish_options(settings: Settings, site_name: str) -> PublishOptions:
     wanted = settings.publish
     policy = CheckPolicy(wanted.secrets, wanted.source_maps, wanted.missing_references, huge_file_bytes=wanted.huge_file_bytes)
     mount = "/" if site.prefix == "/" else site.prefix + "/"
-    return PublishOptions(wanted.dialect, site.immutable, policy, mount, fallback=bool(site.fallback))
+    deltas = DeltaPolicy(0 if settings.deltas.mode == "off" else settings.deltas.releases, settings.deltas.limit_bytes)
+    return PublishOptions(wanted.dialect, site.immutable, policy, mount, fallback=bool(site.fallback), deltas=deltas)
 
 
 def check_signature(settings: Settings, library: Library) -> Callable[[ReleaseId], None] | None:

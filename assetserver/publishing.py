@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -34,7 +35,7 @@ from .releases.manifest import SHORT, ReleaseId
 from .releases.publish import PublishReport, publish_folder
 from .releases.serving import explain_names
 from .releases.signing import SUFFIX, SecretKey, format_trusted_comment, load_secret_key, sign
-from .releases.sites import Site, SiteState, parse_alias, previous_release
+from .releases.sites import Site, SiteState, parse_alias, previous_release, visited_releases
 from .settings import Settings
 from .storage.durable import replace_durably
 from .wording import escape, in_units, in_utc, plural, short_path
@@ -82,7 +83,14 @@ def _publish(
     options: dict[str, Any],
 ) -> PublishReport:
     with nullcontext() if options["dry_run"] else publishing_lock(library.folder, _tell_waiting):
-        report = publish_folder(library, directory, progress, publish_options(settings, site.name), dry_run=options["dry_run"])
+        report = publish_folder(
+            library,
+            directory,
+            progress,
+            publish_options(settings, site.name),
+            before=visited_releases(site.read()),
+            dry_run=options["dry_run"],
+        )
         progress.finish()
         if not options["dry_run"]:
             _finish(settings, library, site, report.release, key, options)
@@ -258,6 +266,9 @@ def describe_report(report: PublishReport, *, dry_run: bool) -> Iterator[str]:
     yield f"  {report.new_blobs:,} new ({in_units(report.new_bytes)}), {report.files - report.new_blobs:,} known"
     if report.saved:
         yield "  spares visitors " + ", ".join(f"{in_units(saved)} with {name}" for name, saved in report.saved.items())
+    if (deltas := report.deltas).files:
+        sizes = f"{in_units(deltas.plain_bytes)} → {in_units(deltas.delta_bytes)}"
+        yield f"  {deltas.files:,} {plural(deltas.files, 'delta')}: {sizes} for returning visitors"
     yield from (f"  {one.level}: {one.message}" for one in report.findings)
 
 
@@ -308,6 +319,7 @@ def report_as_json(report: PublishReport) -> dict[str, Any]:
         "new": report.new_blobs,
         "new_bytes": report.new_bytes,
         "saved": None if report.saved is None else dict(sorted(report.saved.items())),
+        "deltas": asdict(report.deltas),
         "fingerprints": dict(sorted(report.fingerprints.items())),
         "findings": [
             {"level": one.level, "code": one.code, "path": one.path, "line": one.line, "message": one.message}

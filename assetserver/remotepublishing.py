@@ -138,6 +138,7 @@ def _report(published: Published, sent: Sent) -> PublishReport:
         published.fingerprints,
         published.findings,
         published.has_rooted_references,
+        published.deltas,
     )
 
 

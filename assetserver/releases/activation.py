@@ -101,7 +101,7 @@ def write_release_index(
 ) -> None:
     """Write the index of one release, and its dictionaries. ``forms``: the compressed forms of a blob, if they are at hand."""
     find_forms = forms or (lambda digest: library.codings_of(digest) or ())
-    find_deltas = library.deltas_of if os.path.isdir(library.deltas_folder) else (lambda _: ())
+    known = library.blobs_with_deltas()
     entries = (
         CatalogEntry(
             path,
@@ -110,7 +110,10 @@ def write_release_index(
             record.fingerprint,
             tuple((one.coding, bytes.fromhex(one.digest), one.size) for one in find_forms(record.digest)),
             manifest.links.get(path, ()),
-            tuple((bytes.fromhex(one.dictionary), bytes.fromhex(one.digest), one.size) for one in find_deltas(record.digest)),
+            tuple(
+                (bytes.fromhex(one.dictionary), bytes.fromhex(one.digest), one.size)
+                for one in (library.deltas_of(record.digest) if record.digest in known else ())
+            ),
         )
         for path, record in manifest.files.items()
     )

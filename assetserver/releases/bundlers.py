@@ -89,6 +89,18 @@ def declared_names(place_of: PlaceOf, files: Collection[str]) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def source_keys(place_of: PlaceOf, files: Collection[str]) -> dict[str, str]:
+    """Return, by path, what a bundler says that it made each of ``files`` of: names that stay when hashes and stems change.
+
+    Never raises for what a manifest holds, or if it cannot be read.
+    """
+    found: dict[str, str] = {}
+    for manifest, name, key in _sources(place_of):
+        if key and (path := _place(name, manifest, files)):
+            found.setdefault(path, key)
+    return dict(sorted(found.items()))
+
+
 class EntryChunks:
     """The chunks that entries import, by the Vite manifests of the build; read once, for all pages."""
 
@@ -160,6 +172,22 @@ def _declarations(place_of: PlaceOf) -> Iterator[tuple[str, str, str]]:
         metafile = _load(place_of, manifest, _Metafile)
         for name, output in (metafile.outputs if metafile else {}).items():
             yield manifest, name, _esbuild_stem(name, output)
+
+
+def _sources(place_of: PlaceOf) -> Iterator[tuple[str, str, str]]:
+    """Yield (manifest, name in it, source) of every manifest of the build; what belongs to a chunk is counted after it."""
+    for manifest, graph in _vite_chunks(place_of):
+        for chunk in graph.values():
+            yield manifest, chunk.file, chunk.src
+            if chunk.src:
+                yield from ((manifest, one, f"{chunk.src} {number}") for number, one in enumerate((*chunk.css, *chunk.assets)))
+    for manifest in _WEBPACK:
+        flat = _load(place_of, manifest, dict[str, str])
+        cra = _load(place_of, manifest, _CraManifest)
+        yield from ((manifest, name, key) for key, name in (flat or (cra.files if cra else {})).items())
+    for manifest in _ESBUILD:
+        metafile = _load(place_of, manifest, _Metafile)
+        yield from ((manifest, name, one.entry_point) for name, one in (metafile.outputs if metafile else {}).items())
 
 
 def _vite_chunks(place_of: PlaceOf) -> Iterator[tuple[str, dict[str, _ViteChunk]]]:

@@ -7,7 +7,6 @@ activating are not.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import time
@@ -17,7 +16,7 @@ from dataclasses import dataclass, field
 
 from assetserver.errors import PublishError, ReleaseMissingError
 from assetserver.storage.blobs import Digest
-from assetserver.storage.durable import locked, sync_folder
+from assetserver.storage.durable import DISK_IS_FULL, locked, sync_folder
 
 from .activation import build_index, kept_path
 from .library import Library
@@ -26,8 +25,6 @@ from .sites import Site, SiteState, drop_releases, needed_releases
 
 GRACE_S = 2.0
 """Servers look at a site's state twice a second; those that are busy a little later."""
-
-DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 BuildIndex = Callable[[Library, Site, SiteState], None]
 
@@ -51,11 +48,12 @@ class _Room:
 
 _OF_RELEASES = (
     _Room("index", "releases", ".digests"),
+    _Room("index", "releases", ".sources"),
     _Room("index", "releases", ".index"),
     _Room("signature", "releases", ".json.minisig"),
     _Room("manifest", "releases"),  # the last, with whatever else begins with the release's id
 )
-_OF_BLOBS = (_Room("record", "codings/*", temporary_s=0), _Room("record", "facts/*", temporary_s=0))
+_OF_BLOBS = tuple(_Room("record", f"{folder}/*", temporary_s=0) for folder in ("codings", "facts", "deltas"))
 _OF_FOLDERS = _Room("records", "seen", temporary_s=0)
 _FORGET_S = 30 * _DAY_S
 """What a published folder held is forgotten when it has not changed for so long: it may be gone, and can be read again."""
@@ -91,7 +89,7 @@ class CollectReport:
 
 @dataclass(frozen=True, slots=True)
 class _Live:
-    """What stays: releases; blobs that are files of them; and these blobs with their compressed forms."""
+    """What stays: releases; blobs that are files of them; and these blobs with their compressed forms and deltas."""
 
     releases: set[str]
     files: set[str]
@@ -178,6 +176,7 @@ class _Sweeper:
             self._sweep_room(room, live.releases)
         for room in _OF_BLOBS:
             self._sweep_room(room, live.files)
+        self._drop_deltas(live)
         seen = _files_in(os.path.join(self._library.folder, _OF_FOLDERS.folder))
         self._sweep_room(_OF_FOLDERS, {one.name for one in seen if one.stat().st_mtime > time.time() - _FORGET_S})
         for blob in self._library.blobs.list_blobs():
@@ -203,6 +202,17 @@ class _Sweeper:
             remove(state)
         else:
             site.change(remove)
+
+    def _drop_deltas(self, live: _Live) -> None:
+        """Forget deltas against what goes."""
+        for name in sorted(self._library.blobs_with_deltas() & live.files):
+            digest = Digest(name)
+            tried = self._library.tried_deltas(digest)
+            stay = [one for one in tried if one.dictionary in live.files]
+            if not stay:
+                self._report.count("record", os.stat(self._library.deltas_path(digest)).st_size)
+            if not self._dry_run and (not stay or len(stay) < len(tried)):
+                self._library.drop_deltas(digest, lambda one: one.dictionary in live.files)
 
     def _sweep_room(self, room: _Room, live: set[str]) -> None:
         for folder in _folders(self._library.folder, room.folder):
@@ -279,6 +289,8 @@ def _find_live(library: Library, states: Iterable[SiteState]) -> _Live:
     blobs = set(files)
     for digest in files:
         blobs |= _forms_of(library, Digest(digest))
+    for digest in library.blobs_with_deltas() & files:
+        blobs |= {one.digest for one in library.deltas_of(Digest(digest)) if one.dictionary in files}
     return _Live(releases, files, blobs)
 
 

@@ -20,10 +20,10 @@ ON_DEMAND_LIMIT_BYTES = DELTA_LIMIT_BYTES
 
 
 def make_delta(blobs: BlobStore, new: Digest, dictionary: Digest, plain_bytes: int, effort: Effort) -> Delta | None:
-    """Store the blob ``new`` as a delta against ``dictionary``, for the caller to confirm and record; None if that is no use.
+    """Store the blob ``new`` as a delta against ``dictionary``, for the caller to confirm and record.
 
-    ``plain_bytes``: what the file comes to without a dictionary; a delta must be smaller. None, too, if one of the blobs is
-    gone or damaged. May be repeated.
+    One without digest if that is no use: it must be smaller than ``plain_bytes``, what the file comes to without. None if one
+    of the two blobs is gone or damaged. May be repeated.
     """
     try:
         content, known = b"".join(blobs.read(new)), b"".join(blobs.read(dictionary))
@@ -32,7 +32,9 @@ def make_delta(blobs: BlobStore, new: Digest, dictionary: Digest, plain_bytes: i
     if sha256(known).hexdigest() != dictionary:
         return None
     delta = compress_against(known, bytes.fromhex(dictionary), content, effort)
-    if len(delta) >= plain_bytes or not _decodes_to(new, known, delta):
+    if len(delta) >= plain_bytes:
+        return Delta(dictionary, Digest(""), 0)
+    if not decodes_to(new, known, delta):
         return None
     digest = Digest(sha256(delta).hexdigest())
     blobs.put(digest, [delta], confirmed=False)
@@ -46,19 +48,25 @@ def keep_delta(library: Library, new: Digest, dictionary: Digest, plain_bytes: i
     while ``gc`` runs. May be repeated, and by several processes at once. Raises ``OSError`` if nothing can be written.
     """
     with publishing_lock(library.folder):
-        known = next((one for one in library.deltas_of(new) if one.dictionary == dictionary), None)
-        if known is not None and library.blobs.size_of(known.digest) == known.size:
-            return known
+        delta = find_delta(library, new, dictionary)
         sizes = library.blobs.size_of(new), library.blobs.size_of(dictionary)
-        if not all(size is not None and MINIMUM_BYTES <= size <= ON_DEMAND_LIMIT_BYTES for size in sizes):
-            return None
-        made = make_delta(library.blobs, new, dictionary, plain_bytes, Effort.QUICK)
-        if made is not None:
-            library.save_deltas({new: [made]})
-        return made
+        if delta is None and all(size is not None and MINIMUM_BYTES <= size <= ON_DEMAND_LIMIT_BYTES for size in sizes):
+            delta = make_delta(library.blobs, new, dictionary, plain_bytes, Effort.QUICK)
+            if delta is not None:
+                library.save_deltas({new: [delta]})
+        return delta if delta is not None and delta.digest else None
 
 
-def _decodes_to(digest: Digest, dictionary: bytes, delta: bytes) -> bool:
+def find_delta(library: Library, new: Digest, dictionary: Digest) -> Delta | None:
+    """Return the delta of ``new`` against ``dictionary`` that is there, one without digest if it is no use, or None."""
+    known = next((one for one in library.tried_deltas(new) if one.dictionary == dictionary), None)
+    if known is None or not known.digest:
+        return known
+    return known if library.blobs.size_of(known.digest) == known.size else None
+
+
+def decodes_to(digest: Digest, dictionary: bytes, delta: bytes) -> bool:
+    """Tell whether ``delta`` gives the blob ``digest``. Raises one of ``DECODE_ERRORS`` for what is none."""
     decoded = sha256()
     for piece in decode_against(dictionary, delta):
         decoded.update(piece)

@@ -2,7 +2,7 @@
 
 ``blobs/ab/…`` bytes · ``codings/ab/….json`` compressed forms of a blob · ``deltas/ab/….json`` its deltas · ``facts/ab/…`` what
 a blob names · ``releases/….json`` manifests, ``….index`` their indexes, ``….digests`` what of them a client may hold as a
-dictionary, ``….json.minisig`` their signatures · ``sites/…/`` states
+dictionary, ``….sources`` what they were made of, ``….json.minisig`` their signatures · ``sites/…/`` states
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 from assetserver.errors import PublishError, ReleaseMissingError
 from assetserver.semantics.representation import ContentCoding
 from assetserver.storage.blobs import BlobStore, Digest, LocalBlobs, PushedBlobs
-from assetserver.storage.durable import locked, make_durable_folder, replace_durably, replace_quickly, sync_folder
+from assetserver.storage.durable import DISK_IS_FULL, locked, make_durable_folder, replace_durably, replace_quickly, sync_folder
 
 from .facts import FACTS_VERSION, Facts
 from .manifest import SHORT, Manifest, ReleaseId, decode_manifest
@@ -37,7 +37,10 @@ class CodedBlob(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Delta(msgspec.Struct, frozen=True, array_like=True):
-    """A blob as ``dcz`` (RFC 9842): what it has that the blob ``dictionary`` has not. Itself a blob, of ``size`` bytes."""
+    """A blob as ``dcz`` (RFC 9842): what it has that the blob ``dictionary`` has not. Itself a blob, of ``size`` bytes.
+
+    Without a ``digest``: that was tried, and is no use.
+    """
 
     dictionary: Digest
     digest: Digest
@@ -132,6 +135,10 @@ class Library:
 
     def deltas_of(self, digest: Digest) -> tuple[Delta, ...]:
         """Return the deltas of a blob that were made; none if their record is damaged. Their blobs may have gone."""
+        return tuple(one for one in self.tried_deltas(digest) if one.digest)
+
+    def tried_deltas(self, digest: Digest) -> tuple[Delta, ...]:
+        """As ``deltas_of``, with those that turned out to be no use."""
         try:
             with open(self.deltas_path(digest), "rb") as file:
                 return msgspec.json.decode(file.read(), type=tuple[Delta, ...])
@@ -140,21 +147,36 @@ class Library:
 
     def save_deltas(self, made: Mapping[Digest, Sequence[Delta]]) -> None:
         """Keep deltas of blobs beside those that are there, durably; they are made durable first. May be repeated."""
-        self.blobs.confirm([one.digest for deltas in made.values() for one in deltas])
+        self.blobs.confirm([one.digest for deltas in made.values() for one in deltas if one.digest])
         with locked(os.path.join(self.deltas_folder, "lock")) if made else nullcontext():
             for digest, deltas in made.items():
                 new = {one.dictionary for one in deltas}
-                older = [one for one in self.deltas_of(digest) if one.dictionary not in new]
+                older = [one for one in self.tried_deltas(digest) if one.dictionary not in new]
                 self._write_deltas(digest, (*deltas, *older)[:DELTAS_KEPT])
             for folder in sorted({os.path.dirname(self.deltas_path(digest)) for digest in made}):
                 sync_folder(folder)
 
+    def blobs_with_deltas(self) -> set[str]:
+        """Return the blobs that have a record of deltas; other names may be among them."""
+        shelves = os.listdir(self.deltas_folder) if os.path.isdir(self.deltas_folder) else ()
+        folders = [path for shelf in shelves if os.path.isdir(path := os.path.join(self.deltas_folder, shelf))]
+        return {name.removesuffix(".json") for folder in folders for name in os.listdir(folder)}
+
     def drop_deltas(self, digest: Digest, keep: Callable[[Delta], bool]) -> None:
-        """Forget which deltas of a blob do not ``keep``; may be repeated. The caller removes their blobs, after this."""
+        """Forget which deltas of a blob do not ``keep``, all on a disk that is full; may be repeated.
+
+        The caller removes their blobs, after this.
+        """
         with locked(os.path.join(self.deltas_folder, "lock")):
-            if left := tuple(one for one in self.deltas_of(digest) if keep(one)):
-                self._write_deltas(digest, left)
-            else:
+            left = tuple(one for one in self.tried_deltas(digest) if keep(one))
+            try:
+                if left:
+                    self._write_deltas(digest, left)
+            except OSError as error:
+                if error.errno not in DISK_IS_FULL:
+                    raise
+                left = ()
+            if not left:
                 with suppress(FileNotFoundError):
                     os.unlink(self.deltas_path(digest))
             sync_folder(os.path.dirname(self.deltas_path(digest)))
@@ -182,6 +204,21 @@ class Library:
     def index_path(self, release: ReleaseId) -> str:
         """Return where the index of a release lies: what serving it needs, made from manifest and codings."""
         return os.path.join(self.folder, "releases", f"{release}.index")
+
+    def save_sources(self, release: ReleaseId, sources: Mapping[str, str]) -> None:
+        """Keep what a bundler made the files of a release of, by path. Not durably: it only helps to find what they become."""
+        replace_quickly(self._sources_path(release), msgspec.json.encode(sources))
+
+    def sources_of(self, release: ReleaseId) -> dict[str, str]:
+        """Return what ``save_sources`` kept; nothing if that is lost or damaged."""
+        try:
+            with open(self._sources_path(release), "rb") as file:
+                return msgspec.json.decode(file.read(), type=dict[str, str])
+        except (FileNotFoundError, msgspec.DecodeError, UnicodeError):
+            return {}
+
+    def _sources_path(self, release: ReleaseId) -> str:
+        return os.path.join(self.folder, "releases", f"{release}.sources")
 
     def digests_path(self, release: ReleaseId) -> str:
         """Return where it lies which files of a release a client may hold as a dictionary."""

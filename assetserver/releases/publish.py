@@ -6,7 +6,7 @@ live and whole, and publishing again goes on from there.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -16,7 +16,7 @@ from assetserver.semantics.fingerprints import DECLARED, PROVED, REFERENCED, spl
 from assetserver.storage.signatures import read_signed
 
 from .activation import write_release_index
-from .bundlers import EntryChunks, PlaceOf, declared_names
+from .bundlers import EntryChunks, PlaceOf, declared_names, source_keys
 from .checks import CheckedRelease, CheckPolicy, Finding, check_release, is_left_out
 from .compressing import Forms, compress_blobs
 from .facts import Facts
@@ -24,6 +24,7 @@ from .headersfile import HeaderTable, parse_headers
 from .library import Library
 from .links import link_fields
 from .manifest import FileRecord, Manifest, ReleaseId
+from .pairing import Build
 from .patterns import Dialect
 from .redirectsfile import RedirectTable, parse_redirects
 from .references import join_base
@@ -31,6 +32,7 @@ from .scan import FoundFile, Scan, scan_folder
 from .siterules import HEADERS_FILE, NO_RULES, REDIRECTS_FILE, RULE_FILES, SiteRules
 from .storing import Progress, StoredFile, store_files
 from .survey import survey_files
+from .updating import DeltaPolicy, DeltaReport, make_deltas
 
 _NOT_FOUND_PAGE = "404.html"
 """Served at any depth: it cannot but address files from "/"."""
@@ -42,7 +44,8 @@ _RULES_LIMIT_BYTES = 1 << 20
 class PublishOptions:
     """How a site is published: whose reading of the rule files applies, globs of names declared fingerprints, what is checked.
 
-    ``mount``: the URL path that the site is served under. ``fallback``: a page answers what is not there.
+    ``mount``: the URL path that the site is served under. ``fallback``: a page answers what is not there. ``deltas``: for the
+    visitors of which releases before they are made.
     """
 
     dialect: Dialect = "netlify"
@@ -50,6 +53,7 @@ class PublishOptions:
     policy: CheckPolicy = field(default_factory=CheckPolicy)
     mount: str = "/"
     fallback: bool = False
+    deltas: DeltaPolicy = field(default_factory=DeltaPolicy)
 
 
 @dataclass(slots=True)
@@ -58,7 +62,7 @@ class PublishReport:
 
     ``saved`` is None in a dry run, where nothing is compressed. ``fingerprints``: why names are taken for fingerprints, by path
     in order. ``findings``: what people should look at. ``has_rooted_references``: a page or style sheet refers to "/…", which,
-    in a preview under another path than the site's, leads to what is live.
+    in a preview under another path than the site's, leads to what is live. ``deltas``: what returning visitors are spared.
     """
 
     release: ReleaseId
@@ -72,24 +76,38 @@ class PublishReport:
     fingerprints: dict[str, str] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     has_rooted_references: bool = False
+    deltas: DeltaReport = field(default_factory=DeltaReport)
 
 
 DEFAULTS = PublishOptions()
 
 
 def publish_folder(
-    library: Library, folder: str, progress: Progress, options: PublishOptions = DEFAULTS, *, dry_run: bool = False
+    library: Library,
+    folder: str,
+    progress: Progress,
+    options: PublishOptions = DEFAULTS,
+    *,
+    before: Sequence[ReleaseId] = (),
+    dry_run: bool = False,
 ) -> PublishReport:
     """Make the files in ``folder`` a kept release of ``library`` and return what was done; no site names it yet.
 
+    ``before``: the releases that visitors may hold files of, the likeliest first: they are to get what changed alone.
     ``dry_run``: find out, store nothing. May be repeated: the same files give the same release, and nothing is done twice.
     Raises ``PublishError`` for a folder that cannot be published, for what the checks stop, or if a file changes meanwhile.
     """
-    return publish_scan(library, scan_folder(folder, RULE_FILES), progress, options, dry_run=dry_run)
+    return publish_scan(library, scan_folder(folder, RULE_FILES), progress, options, before=before, dry_run=dry_run)
 
 
 def publish_scan(
-    library: Library, scan: Scan, progress: Progress, options: PublishOptions = DEFAULTS, *, dry_run: bool = False
+    library: Library,
+    scan: Scan,
+    progress: Progress,
+    options: PublishOptions = DEFAULTS,
+    *,
+    before: Sequence[ReleaseId] = (),
+    dry_run: bool = False,
 ) -> PublishReport:
     """As ``publish_folder``, of a build whose files are known, and may be blobs of ``library`` already.
 
@@ -112,6 +130,10 @@ def publish_scan(
     library.blobs.confirm(
         {record.digest for record in records.values()} | {one.digest for made in forms.values() for one in made}
     )
+    if sources := source_keys(scan.place_of, records):
+        library.save_sources(manifest.id, sources)
+    older = [one for one in before if one != manifest.id][: options.deltas.releases]
+    report.deltas = make_deltas(library, Build(records, sources), older, forms, options.deltas, progress)
     report.existed = not library.save_manifest(manifest)
     write_release_index(library, manifest, lambda digest: forms.get(digest) or ())
     report.saved = _savings(manifest, forms)

@@ -14,10 +14,11 @@ from itertools import islice
 from assetserver.errors import BlobMissingError, PublishError, ReleaseMissingError
 from assetserver.semantics.representation import ContentCoding
 from assetserver.storage.blobs import Digest
-from assetserver.storage.codecs import DECODE_ERRORS, decode
+from assetserver.storage.codecs import DCZ_MAGIC, DECODE_ERRORS, decode
 
 from .collect import collecting_lock, has_damaged_codings, publishing_lock
-from .library import CodedBlob, Library
+from .deltas import decodes_to
+from .library import CodedBlob, Delta, Library
 from .manifest import SHORT, ReleaseId
 from .sites import SiteState
 
@@ -93,6 +94,7 @@ class _Verification:
         self._repair = repair
         self._sizes: dict[Digest, int] = {}
         self._forms: set[str] = set()
+        self._with_deltas = library.blobs_with_deltas()
         self._done = 0
 
     def run(self, release: ReleaseId | None, check_manifest: CheckManifest | None) -> None:
@@ -163,11 +165,11 @@ class _Verification:
                     forms, bytes_read, faults = found
                     self._report.blobs += 1 + len(forms)
                     self._report.bytes += bytes_read
-                    self._forms.update(one.digest for one in forms)
+                    self._forms.update(forms)
                     yield from faults
 
-    def _check_blob(self, digest: Digest) -> tuple[tuple[CodedBlob, ...], int, list[Fault]]:
-        """Check a blob, its record and its forms; return the forms, the bytes read and what is wrong."""
+    def _check_blob(self, digest: Digest) -> tuple[list[Digest], int, list[Fault]]:
+        """Check a blob, its records, its forms and its deltas; return which these are, the bytes read and what is wrong."""
         faults = []
         size, wrong = self._hash(digest, self._sizes[digest])
         if wrong:
@@ -183,7 +185,24 @@ class _Verification:
                 text = f"blob {form.digest[:SHORT]}, the {form.coding} form of {digest[:SHORT]}, {wrong}"
                 fault = self._mend_blob(Fault("form", text, _REPAIR, digest), form.digest)
                 faults.append(self._mend_record(fault))
-        return forms, size, faults
+        deltas, delta_bytes, wrong_deltas = self._check_deltas(digest) if digest in self._with_deltas else ([], 0, [])
+        return [*(one.digest for one in forms), *deltas], size + delta_bytes, faults + wrong_deltas
+
+    def _check_deltas(self, digest: Digest) -> tuple[list[Digest], int, list[Fault]]:
+        """As ``_check_blob``, of the deltas of a blob."""
+        faults, size = [], 0
+        if not self._library.tried_deltas(digest):
+            text = f"the record of the deltas of blob {digest[:SHORT]} is damaged"
+            faults.append(self._mend_deltas(Fault("delta", text, _REPAIR, digest)))
+        deltas = self._library.deltas_of(digest)
+        for delta in deltas:
+            delta_size, wrong = self._check_delta(delta, digest)
+            size += delta_size
+            if wrong:
+                text = f"blob {delta.digest[:SHORT]}, a delta of {digest[:SHORT]}, {wrong}"
+                fault = self._mend_deltas(Fault("delta", text, _REPAIR, digest), delta.digest)
+                faults.append(self._mend_blob(fault, delta.digest))
+        return [one.digest for one in deltas], size, faults
 
     def _hash(self, digest: Digest, size: int) -> tuple[int, str]:
         """Return the bytes read, and what is wrong with a blob, "" for a sound one."""
@@ -216,6 +235,20 @@ class _Verification:
             return f"does not decode ({error})"
         return "" if decoded.hexdigest() == digest else "decodes to other bytes"
 
+    def _check_delta(self, delta: Delta, digest: Digest) -> tuple[int, str]:
+        try:
+            size, wrong = self._hash(delta.digest, delta.size)
+            if wrong or self._library.blobs.size_of(delta.dictionary) is None:  # ``gc`` removes deltas whose dictionary went
+                return size, wrong
+            content, known = (b"".join(self._library.blobs.read(one)) for one in (delta.digest, delta.dictionary))
+            if not content.startswith(DCZ_MAGIC + bytes.fromhex(delta.dictionary)):
+                return size, "names another dictionary"
+            return size, "" if decodes_to(digest, known, content) else "decodes to other bytes"
+        except DECODE_ERRORS as error:
+            return 0, f"does not decode ({error})"
+        except ValueError as error:  # what should be a digest is none
+            return 0, f"is not what a record can name ({error})"
+
     def _mend_blob(self, fault: Fault, digest: Digest) -> Fault:
         if not self._repair:
             return fault
@@ -228,6 +261,14 @@ class _Verification:
             return fault
         assert fault.blob is not None  # noqa: S101 - a record is of a blob
         self._library.delete_codings(fault.blob)
+        return replace(fault, repaired=True, remedy=_PUBLISH)
+
+    def _mend_deltas(self, fault: Fault, delta: Digest | None = None) -> Fault:
+        """Forget one delta of a blob, or all."""
+        if not self._repair:
+            return fault
+        assert fault.blob is not None  # noqa: S101 - as above
+        self._library.drop_deltas(fault.blob, lambda one: delta is not None and one.digest != delta)
         return replace(fault, repaired=True, remedy=_PUBLISH)
 
     def _name_paths(self, faults: list[Fault], releases: list[ReleaseId]) -> Iterator[Fault]:

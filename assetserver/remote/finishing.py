@@ -20,7 +20,8 @@ from assetserver.releases.publish import PublishOptions, PublishReport, check_na
 from assetserver.releases.scan import Scan, describe_file
 from assetserver.releases.serving import explain_names
 from assetserver.releases.siterules import RULE_FILES
-from assetserver.releases.sites import parse_alias
+from assetserver.releases.sites import parse_alias, visited_releases
+from assetserver.releases.updating import DeltaReport
 from assetserver.semantics.targets import AssetPath
 from assetserver.storage.blobs import Digest
 
@@ -56,6 +57,7 @@ class Ready(msgspec.Struct, frozen=True):
     fingerprints: dict[str, str]
     findings: tuple[Finding, ...]
     has_rooted_references: bool
+    deltas: DeltaReport
 
 
 Tell = Callable[[Work], None]
@@ -130,7 +132,8 @@ def _publish(library: Library, plan: Plan, site: str, options: PublishOptions, t
     if damaged:
         return Missing(tuple(damaged))
     try:
-        return publish_scan(library, _scan(library, plan, site), progress, options)
+        before = visited_releases(library.site(site).read())
+        return publish_scan(library, _scan(library, plan, site), progress, options, before=before)
     except DigestMismatchError:  # the disk changed a blob; its sender still has it
         needed = dict.fromkeys(one.sha256 for one in plan.needed.values())
         return Missing(tuple(one for one in needed if _remove_if_damaged(library, Digest(one))))
@@ -162,4 +165,5 @@ def _ready(site: str, report: PublishReport) -> Ready:
         report.fingerprints,
         report.findings,
         report.has_rooted_references,
+        report.deltas,
     )

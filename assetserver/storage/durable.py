@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from tempfile import mkstemp
+
+DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of the errors that say so."""
 
 
 def make_durable_folder(path: str, *, mode: int = 0o777) -> None:
