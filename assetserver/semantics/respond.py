@@ -10,7 +10,7 @@ Laws:
   nothing that describes content it does not send (§15.4.5).
 - HEAD has the fields of GET, and ignores Range (§14.2).
 - A delta is one more representation, for who has its dictionary, may read the answer, and asks for the whole of it: never for
-  ranges, and not where the client has the content already.
+  ranges and HEAD, and not where the client has the content already.
 """
 
 from __future__ import annotations
@@ -215,10 +215,11 @@ def may_have_delta(responses: AssetResponses, request: AssetRequest, *, now: int
     """Tell whether ``request`` may be answered with a delta, if there is one that it has the dictionary of.
 
     Not a range: a part of a delta is of use to nobody. Nor what has a condition that plain representations decide: they are
-    what most clients have tags of, and 304 is shorter than any delta.
+    what most clients have tags of, and 304 is shorter than any delta. Nor HEAD, which may leave out what only GET has (RFC 9110
+    §9.3.2): Chromium 156 looks for the dictionary's hash in the content that is not there, and fails.
     """
     offered, given = request.dictionary, request.preconditions
-    if offered is None or request.range is not None or not responses.asset.takes_deltas:
+    if offered is None or request.method != "GET" or request.range is not None or not responses.asset.takes_deltas:
         return False
     if not accepts_deltas(parse_accept_encoding(request.accept_encoding)):
         return False
