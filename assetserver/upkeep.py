@@ -140,20 +140,27 @@ def _describe_comparison(found: Comparison, state: SiteState, limit: int | None)
         if rest := changes[limit:] if limit is not None else []:
             before, after = _sum(one.before for one in rest), _sum(one.after for one in rest)
             path = f"… and {len(rest):,} more; --all lists them"
-            yield _describe_change(FileChange(kind, path, path, before, after), width)
+            deltas = [one.delta for one in rest if one.delta is not None]
+            yield _describe_change(FileChange(kind, path, path, before, after, sum(deltas) if deltas else None), width)
     counts = [f"{len(found.of(kind)):,} {kind.value}" for kind in Kind if found.of(kind)]
     yield ", ".join([*counts, f"{found.same:,} the same"])
     (old, new), (before, after) = found.files, found.weights
     raw = f"{in_units(before.raw)} → {in_units(after.raw)} ({_signed(after.raw - before.raw)})"
     br = f"{in_units(before.br)} → {in_units(after.br)} ({_signed(after.br - before.br)})"
     yield f"{old:,} → {new:,} files, {raw}, with br {br}"
+    visits = found.visits
+    plain = f" ({in_units(visits.returning_plain)} without deltas)" if visits.returning < visits.returning_plain else ""
+    yield f"first visit {in_units(visits.first)}, returning visit {in_units(visits.returning)}{plain}"
 
 
 def _describe_change(one: FileChange, width: int) -> str:
     sizes = ""
-    if one.before != one.after:
-        raw, br = one.after.raw - one.before.raw, one.after.br - one.before.br
-        sizes = f"{_signed(raw):>10}  {_signed(br):>10} with br"
+    if one.before != one.after or one.delta is not None:
+        before, after = ("" if weight == Weight() else in_units(weight.raw) for weight in (one.before, one.after))
+        br = f"{in_units(one.after.br):>8} with br" if after else ""
+        sizes = f"{before:>8} → {after:>8}  {br}"
+    if one.delta is not None:
+        sizes += f"  {in_units(one.delta):>8} as a delta"
     return f"  {one.kind.value:<8} {_path(one):<{width}} {sizes}".rstrip()
 
 

@@ -69,15 +69,32 @@ def test_what_differs_is_told_by_kind_with_sizes(run, publish):
     two = publish({"a.txt": b"1", "c": b"333", "new": b"moved", "same": b"="}, "--alias", "staging")
     lines = run("diff", one, two).splitlines()
     assert lines[0] == f"{one} (active) → {two} (@staging)"
-    assert [line.split()[:2] for line in lines[1:-2]] == [
+    assert [line.split()[:2] for line in lines[1:-3]] == [
         ["changed", "a.txt"],
         ["renamed", "old"],
         ["added", "c"],
         ["removed", "b"],
     ]
-    assert "-2.0 kB" in lines[1]
-    assert lines[-2] == "1 changed, 1 renamed, 1 added, 1 removed, 1 the same"
-    assert lines[-1].startswith("4 → 4 files, 2.0 kB → 10 B (-2.0 kB), with br ")
+    assert lines[1].endswith("2.0 kB →      1 B       1 B with br")
+    assert lines[4].endswith("1 B →")
+    assert lines[-3] == "1 changed, 1 renamed, 1 added, 1 removed, 1 the same"
+    assert lines[-2].startswith("4 → 4 files, 2.0 kB → 10 B (-2.0 kB), with br ")
+    assert lines[-1] == "first visit 10 B, returning visit 9 B"
+
+
+def test_what_returning_visitors_get_is_told(run, publish):
+    old = b"".join(b".c%d { order: %d }\n" % (number, number * number) for number in range(200))
+    publish({"app.css": old, "index.html": b"<p>1"}, "--prod")
+    two = publish({"app.css": old.replace(b".c7 ", b".d7 "), "index.html": b"<p>2"})
+    found = json.loads(run("diff", two, "--json"))
+    delta = found["changes"][0]["delta"]
+    assert [one["delta"] for one in found["changes"]] == [delta, None]
+    plain = found["changes"][0]["after"]["br"]
+    assert 40 < delta < plain / 3
+    assert found["visits"] == {"first": plain + 4, "returning": delta + 4, "returning_plain": plain + 4}
+    lines = run("diff", two).splitlines()
+    assert lines[1].endswith(f"{delta} B as a delta")
+    assert lines[-1] == f"first visit {plain + 4} B, returning visit {delta + 4} B ({plain + 4} B without deltas)"
 
 
 def test_one_release_alone_is_compared_with_what_is_live(run, publish, call):
@@ -93,11 +110,11 @@ def test_long_lists_are_cut_by_kind_unless_all_is_wanted(run, publish):
     publish({f"old-{number}.txt": b"%d" % number for number in range(12)}, "--prod")
     two = publish({f"new-{number}.txt": b"n%d" % number for number in range(30)})
     lines = run("diff", two).splitlines()
-    assert len(lines) == 1 + 11 + 11 + 2
+    assert len(lines) == 1 + 11 + 11 + 3
     assert "… and 20 more; --all lists them" in lines[11]
     assert "… and 2 more; --all lists them" in lines[22]
     everything = run("diff", two, "--all")
-    assert len(everything.splitlines()) == 1 + 30 + 12 + 2
+    assert len(everything.splitlines()) == 1 + 30 + 12 + 3
     assert "more" not in everything
 
 
@@ -106,7 +123,7 @@ def test_differences_can_be_had_as_json(run, publish):
     found = json.loads(run("diff", two, "--json"))
     assert (found["before"][:12], found["after"][:12]) == (one, two)
     assert found["changes"] == [
-        {"kind": "changed", "old": "a", "new": "a", "before": {"raw": 1, "br": 1}, "after": {"raw": 2, "br": 2}}
+        {"kind": "changed", "old": "a", "new": "a", "before": {"raw": 1, "br": 1}, "after": {"raw": 2, "br": 2}, "delta": None}
     ]
 
 
@@ -143,7 +160,7 @@ def test_old_releases_go_and_rolling_back_still_works(run, call, publish):
     one, two, three = (publish({"a": b"%d" % number}, "--prod") for number in range(3))
     told = run("gc", "--keep", "0", "--keep-days", "0", "--dry-run")
     assert f"site default would drop {one}" in told
-    assert "would remove 1 release, 4 indexes, 1 manifest, 1 blob (" in told
+    assert "would remove 1 release, 5 indexes, 1 manifest, 1 blob (" in told
     done = run("gc", "--keep", "0", "--keep-days", "0")
     assert f"site default dropped {one}" in done
     assert re.fullmatch(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from assetserver.semantics.fingerprints import split_name
@@ -37,13 +37,30 @@ class Weight:
 
 @dataclass(frozen=True, slots=True)
 class FileChange:
-    """A file that is not the same in both releases. ``old`` and ``new`` are its paths, "" where it is not there."""
+    """A file that is not the same in both releases. ``old`` and ``new`` are its paths, "" where it is not there.
+
+    ``delta``: bytes of the smallest delta of it against a file of the release before (RFC 9842), None if there is none.
+    """
 
     kind: Kind
     old: str
     new: str
     before: Weight
     after: Weight
+    delta: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Visits:
+    """Bytes that all files of a release come to for a browser that takes br.
+
+    ``first``: for one that has nothing; ``returning``: that has all of the release before; ``returning_plain``: and takes no
+    deltas.
+    """
+
+    first: int = 0
+    returning: int = 0
+    returning_plain: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +73,7 @@ class Comparison:
     weights: tuple[Weight, Weight]
     same: int
     changes: tuple[FileChange, ...] = field(default=())
+    visits: Visits = field(default=Visits())
 
     def of(self, kind: Kind) -> list[FileChange]:
         """Return the changes of one kind, by path."""
@@ -69,7 +87,7 @@ Files = Mapping[str, FileRecord]
 def compare_releases(library: Library, before: ReleaseId, after: ReleaseId) -> Comparison:
     """Return what leads from one release to another. Raises as ``Library.load_manifest`` does.
 
-    Reads a record of compressed forms per file that differs, and per file for the totals, each once.
+    Reads a record of compressed forms per file, and one of deltas per file that is new, each once.
     """
     old, new = library.load_manifest(before).files, library.load_manifest(after).files
     known: dict[Digest, Weight] = {}
@@ -80,10 +98,23 @@ def compare_releases(library: Library, before: ReleaseId, after: ReleaseId) -> C
             known[record.digest] = Weight(record.size, sizes.get(ContentCoding.BR.value, record.size))
         return known[record.digest]
 
-    changes = tuple(sorted(_find_changes(old, new, weigh), key=lambda one: (list(Kind).index(one.kind), one.new or one.old)))
+    found = _with_deltas(library, _find_changes(old, new, weigh), old, new)
+    changes = tuple(sorted(found, key=lambda one: (list(Kind).index(one.kind), one.new or one.old)))
     same = sum(path in new and new[path].digest == record.digest for path, record in old.items())
     weights = tuple(sum((weigh(record) for record in files.values()), Weight()) for files in (old, new))
-    return Comparison(before, after, (len(old), len(new)), (weights[0], weights[1]), same, changes)
+    plain = [one.after.br for one in changes]
+    with_deltas = [one.after.br if one.delta is None else min(one.after.br, one.delta) for one in changes]
+    visits = Visits(weights[1].br, sum(with_deltas), sum(plain))
+    return Comparison(before, after, (len(old), len(new)), (weights[0], weights[1]), same, changes, visits)
+
+
+def _with_deltas(library: Library, changes: Iterable[FileChange], old: Files, new: Files) -> Iterator[FileChange]:
+    known, recorded = {one.digest for one in old.values()}, library.blobs_with_deltas()
+    for change in changes:
+        digest = new[change.new].digest if change.new else None
+        deltas = library.deltas_of(digest) if digest in recorded else ()
+        size = min((one.size for one in deltas if one.dictionary in known), default=None)
+        yield replace(change, delta=size)
 
 
 def _find_changes(old: Files, new: Files, weigh: Weigh) -> Iterator[FileChange]:

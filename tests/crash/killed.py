@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from assetserver.releases import crew, publish, storing
 from assetserver.releases.activation import activate_release, keep_release
 from assetserver.releases.library import Library
+from assetserver.releases.sites import visited_releases
 from assetserver.storage.files import FileBlobs
 
 STEPS = ("fsync", "link", "replace")
@@ -42,7 +43,7 @@ def publish_and_activate(data: str, folder: str) -> str:
     """Publish to the site ``main`` and return the release's id."""
     library = Library(data, FileBlobs(os.path.join(data, "blobs")))
     site = library.site("main")
-    release = publish.publish_folder(library, folder, lambda *_: None).release
+    release = publish.publish_folder(library, folder, lambda *_: None, before=visited_releases(site.read())).release
     keep_release(library, site, release)
     activate_release(library, site, release)
     return release

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from assetserver.releases.library import Delta
 from assetserver.releases.sites import previous_release
 from assetserver.releases.verify import verify
 
 from .killed import publish_and_activate
 from .killed_upkeep import open_library, run_upkeep
-from .test_publish_killed import check_store, fetch, write
+from .test_publish_killed import RULES, check_store, deltas_of, fetch, write
 
 PROGRAM = str(Path(__file__).with_name("killed_upkeep.py"))
 
@@ -27,7 +28,7 @@ def version(number: int) -> dict[str, bytes]:
     text = b"%d" % number
     return {
         "index.html": b"<p>" + text,
-        "app.css": b"body { order: %d }\n" % number * 20,
+        "app.css": b"body { order: %d }\n" % number + RULES,
         "shared.txt": b"the same",
         name_of(text): text,
     }
@@ -37,6 +38,10 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
     )
+
+
+def deltas_kept(data: str) -> tuple[Delta, ...]:
+    return open_library(data).deltas_of(sha256(version(3)["app.css"]).hexdigest())
 
 
 def files_of(data: str) -> set[str]:
@@ -65,6 +70,8 @@ def finished(data) -> tuple[int, set[str]]:
     assert answer.returncode == 0, answer.stderr
     stay = files_of(str(copy))
     assert len(files_of(str(data)) - stay) > 8
+    assert len(deltas_of(str(data))) == 2
+    assert [one.dictionary for one in deltas_kept(str(copy))] == [sha256(version(2)["app.css"]).hexdigest()]
     return int(answer.stdout), stay
 
 

@@ -14,13 +14,15 @@ import pytest
 from assetserver.delivery.releasefiles import ReleaseFiles
 from assetserver.releases.library import Library
 from assetserver.releases.serving import ActiveIndex
+from assetserver.storage.codecs import decode_against
 from assetserver.storage.files import FileBlobs
 
 from .killed import publish_and_activate
 
 PROGRAM = str(Path(__file__).with_name("killed.py"))
 SHARED = b"the same in both"
-CSS = {version: b"body { color: %s }\n" % version.encode() * 20 for version in ("one", "two")}
+RULES = b"".join(b".c%d { order: %d }\n" % (number, number * number) for number in range(60))
+CSS = {version: b"body { color: %s }\n" % version.encode() + RULES for version in ("one", "two")}
 V1 = {"index.html": b"<p>one", "app.css": CSS["one"], "shared.txt": SHARED}
 V2 = {"index.html": b"<p>two", "app.css": CSS["two"], "shared.txt": SHARED}
 
@@ -53,7 +55,7 @@ def fetch(data: str) -> dict[str, bytes]:
 
 
 def check_store(data: str) -> None:
-    """Every blob, compressed form and manifest that has its name is whole."""
+    """Every blob, compressed form, delta and manifest that has its name is whole."""
     library = Library(data, FileBlobs(os.path.join(data, "blobs")))
     for blob in library.blobs.list_blobs():
         assert sha256(b"".join(library.blobs.read(blob.digest))).hexdigest() == blob.digest
@@ -62,6 +64,19 @@ def check_store(data: str) -> None:
             assert library.blobs.size_of(record.digest) == record.size
             for form in library.codings_of(record.digest) or ():
                 assert library.blobs.size_of(form.digest) == form.size
+            for delta in library.deltas_of(record.digest):
+                content, old = (b"".join(library.blobs.read(one)) for one in (delta.digest, delta.dictionary))
+                assert content[8:40].hex() == delta.dictionary
+                assert sha256(b"".join(decode_against(old, content))).hexdigest() == record.digest
+
+
+def deltas_of(data: str) -> set[bytes]:
+    """Return what the style sheet that is served has deltas against, each of them there."""
+    library = Library(data, FileBlobs(os.path.join(data, "blobs")))
+    _, index = ActiveIndex(library, library.site("main"))()
+    deltas = index.get("app.css").deltas
+    assert all(library.blobs.size_of(digest.hex()) == size for _, digest, size in deltas)
+    return {dictionary for dictionary, _, _ in deltas}
 
 
 def litter_of(data: str) -> list[str]:
@@ -91,6 +106,7 @@ def finished(live) -> tuple[int, str]:
     assert answer.returncode == 0, answer.stderr
     assert fetch(str(data)) == V2
     assert litter_of(str(data)) == []
+    assert deltas_of(str(data)) == {sha256(CSS["one"]).digest()}
     assert seen_in(str(data)) == seen_in(str(live / "data")) + 1  # that the folder is remembered is a step, too
     state = Library(str(data), FileBlobs(str(data / "blobs"))).site("main").read()
     return int(answer.stdout), state.active
@@ -114,6 +130,7 @@ def test_killed_before_any_durable_step_a_site_stays_whole_and_goes_on(live, fin
         assert publish_and_activate(data, str(live / "v2")) == release, f"step {step}"
         assert fetch(data) == V2, f"step {step}"
         check_store(data)
+        assert deltas_of(data) == {sha256(CSS["one"]).digest()}, f"step {step}"
         library.blobs.sweep(-60)
         assert os.listdir(os.path.join(data, "blobs", "tmp")) == []
         assert library.site("main").read().generation == 4
