@@ -95,6 +95,7 @@ _ORIGIN = Form(
 _PUBLIC = Form('be "" or a lower-case origin such as "https://www.example.com", without a path', _is_public)
 _OPTIONS = Form('be options such as "width=640,format=webp"', _matches(r"[!-~]+"))
 _PATH = Form("be a path without null characters", _matches(r"[^\0]*"), is_path=True)
+_PIN = Form('be "query", "header" or "cookie"', _matches("query|header|cookie"))
 _PREFIX = Form('start with "/", not end with it, and have no "?", "#", "%", "{", "}", empty, "." or ".." segment', _is_prefix)
 _SITE = Form("be lower-case letters, digits, dots and hyphens", _matches(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?"))
 _SHARED = Form('be "whsec_" and 24 to 64 random bytes in base64', _is_shared_secret)
@@ -269,6 +270,10 @@ class SiteSettings(Table, frozen=True, kw_only=True):
     clean_urls: Annotated[bool, _about("Answer /about with about.html.")] = False
     immutable: Annotated[tuple[str, ...], _about("Globs of fingerprinted names, such as assets/*.", _GLOB)] = ()
     links: Annotated[bool, _about("Announce what a page needs in Link fields, which CDNs turn into 103.")] = True
+    pins: Annotated[tuple[str, ...], _about("How requests may name another kept release: query, header, cookie.", _PIN)] = (
+        "query",
+    )
+    tell_release: Annotated[bool, _about("Say in X-Release which release an answer is of.")] = True
 
 
 class UploadSettings(Table, frozen=True, kw_only=True):

@@ -37,6 +37,7 @@ from assetserver.storage.pools import FilePool, wait_future
 from .blobsources import BlobSources
 from .files import open_regular
 from .livefolder import Entry, Source
+from .requests import FRONT_PAGE, url_of
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,6 @@ LIMIT_LACKING = 4096
 LIMIT_WAITING = 64
 """Deltas that wait to be made. Who comes when there are as many gets the file without, and may come again."""
 
-FRONT_PAGE = "index.html"
 DICTIONARY_QUERY = "dictionary="
 """Begins the query of a URL that names the front page by its digest: what never changes can be kept, and be a dictionary."""
 
@@ -250,14 +250,6 @@ def is_eligible(path: str, asset: Asset) -> bool:
     plain = asset.representations[0]
     in_bounds = MINIMUM_BYTES <= plain.length <= LIMIT_BYTES
     return in_bounds and is_compressible(plain.media_type) and not path.endswith(".map")
-
-
-def url_of(path: str, *, clean_urls: bool = False) -> str:
-    """Return the path below the site's at which visitors see the file ``path``: pages have that of their folder."""
-    folder, _, name = path.rpartition("/")
-    if name == FRONT_PAGE:
-        return f"{folder}/" if folder else ""
-    return path.removesuffix(".html") if clean_urls else path
 
 
 def _usable_s(asset: Asset) -> int:

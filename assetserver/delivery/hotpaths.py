@@ -70,8 +70,8 @@ class _HotPath(NamedTuple):
 class HotPaths:
     """The URLs of one ``AssetFiles``; ``mark`` is added to every answer, to say that it came from here.
 
-    ``claim`` says why an answer may be repeated; if not given, as long as the folder's entry stands. ``reads`` tells of a
-    query whether it decides the answer: such requests are left to the long way.
+    ``claim`` says why an answer may be repeated; if not given, as long as the folder's entry stands. ``reads`` tells
+    whether more of a request decides the answer: such ones are left to the long way.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class HotPaths:
         memory: MemoryCache,
         mark: tuple[Field, ...],
         claim: Callable[[Entry, float], Claim] | None = None,
-        reads: Callable[[bytes], bool] | None = None,
+        reads: Callable[[Scope], bool] | None = None,
     ) -> None:
         self._folder = folder
         self._memory = memory
@@ -116,7 +116,7 @@ class HotPaths:
         hot = self._paths.get(_key(scope))
         if hot is None or scope["method"] != "GET" or self._folder.clock_s() >= hot.deadline_s:
             return None
-        if self._reads is not None and (query := scope.get("query_string")) and self._reads(query):
+        if self._reads is not None and self._reads(scope):
             return None
         accept = match = None
         dated = False

@@ -20,6 +20,7 @@ from starlette.types import Scope
 
 from assetserver.errors import OverloadedError
 from assetserver.releases.headersfile import NO_CHANGES, HeaderChanges, HeaderTable
+from assetserver.releases.manifest import SHORT
 from assetserver.releases.redirectsfile import Redirection, RedirectKind, RedirectTable
 from assetserver.releases.siterules import SiteRules
 from assetserver.semantics.caching import IMMUTABLE, PAGE, CachePolicy
@@ -36,6 +37,7 @@ from .hotcache import OFFER, Claim
 from .hotpaths import HotPaths
 from .livefolder import FRESH_S, Entry
 from .misses import asks_for_a_file, policy_of_miss
+from .pins import Pins, keep_private
 from .releasefolder import OpenIndex, ReleaseFolder
 from .requests import encoded_prefix, read_target
 
@@ -49,6 +51,7 @@ _MISSING = 404
 _PLAIN_TARGET = re.compile(rb"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,63}){1,16}")
 _ERRORS = 400
 _OF_THE_PAGE = frozenset({b"content-type"})
+RELEASE = b"x-release"
 PERSONAL = "private, no-cache"
 
 
@@ -64,6 +67,7 @@ class ReleaseFiles(AssetFiles):
     """Serves what ``open_index`` gives now; blobs are files where ``path_of`` says.
 
     ``links``: send ``Link`` fields that announce what a page will need. ``deltas``: of its files, for who has dictionaries.
+    ``pins``: requests that name another release. ``tells_release``: every answer says in ``X-Release`` of which one it is.
     Other keywords are those of ``AssetFiles``, ``directory`` and ``packages`` aside; ``html`` is on: a release is a site.
     """
 
@@ -81,12 +85,16 @@ class ReleaseFiles(AssetFiles):
         *,
         links: bool = True,
         deltas: SiteDeltas | None = None,
+        pins: Pins | None = None,
+        tells_release: bool = False,
         **keywords: Any,
     ) -> None:
         self._open_index = open_index
         self._path_of = path_of
         self._links = links
         self._deltas = deltas
+        self._pins = pins
+        self._tells_release = tells_release
         self._tables: tuple[SiteRules, HeaderTable, RedirectTable] | None = None
         self._dressed: dict[tuple[AssetPath, HeaderChanges, _As], tuple[AssetResponses, AssetResponses]] = {}
         self.missed_fingerprints = 0
@@ -104,6 +112,30 @@ class ReleaseFiles(AssetFiles):
             self._tables = rules, headers, RedirectTable(rules.redirects, rules.dialect)
             self._dressed.clear()
         return self._tables[1:]
+
+    @property
+    def _fields(self) -> tuple[Field, ...]:
+        """The fields of every answer, of the release that is served now."""
+        fields = self._own_fields
+        if self._tells_release and self.folder.release:
+            fields = (*fields, (RELEASE, self.folder.release[:SHORT].encode()))
+        return (*fields, (b"vary", self._pins.vary)) if self._pins is not None and self._pins.vary else fields
+
+    async def _respond(self, scope: Scope) -> Response:
+        pin = self._pins.read(scope) if self._pins is not None else None
+        if self._pins is None or pin is None:
+            return await super()._respond(scope)
+        mark = self.folder.mark
+        files: ReleaseFiles | None = self._pins.find(pin, mark)
+        if files is None:
+            return await super()._respond(scope)
+        offer = scope.pop(OFFER, None)  # what the other release would say of it does not count
+        response = await files._respond(scope)  # noqa: SLF001 - it is one of us
+        if not pin.is_by_url:
+            response.raw_headers = keep_private(response.raw_headers)
+        elif offer is not None and response.status_code < _ERRORS:
+            offer(self._claim(mark))
+        return response
 
     async def _answer(self, path: str, scope: Scope) -> Response:
         """Answer from one release: where another one is served in the end than in the beginning, answer anew."""
@@ -195,6 +227,8 @@ class ReleaseFiles(AssetFiles):
         self, path: AssetPath, representations: tuple[Representation, ...], negotiable: bool, proved: bool
     ) -> Asset:
         asset = super()._make_asset(path, representations, negotiable, proved)
+        if proved:  # the same in every release
+            asset = replace(asset, fields=_without(asset.fields, {b"vary"}))
         if self._deltas is None:
             return asset
         return self._deltas.announce(path, asset, is_fingerprint=proved, clean_urls=self.clean_urls)
@@ -220,7 +254,12 @@ class ReleaseFiles(AssetFiles):
         return response
 
     def _open_hot_paths(self, mark: tuple[Field, ...]) -> HotPaths:
-        return HotPaths(self.folder, self._resources.memory, mark, lambda *_: self._claim(self.folder.mark), _names_version)
+        return HotPaths(self.folder, self._resources.memory, mark, lambda *_: self._claim(self.folder.mark), self._reads)
+
+    def _reads(self, scope: Scope) -> bool:
+        """Tell whether a request may say which version of a file, or which release, is meant."""
+        is_pinned = self._pins is not None and self._pins.read(scope) is not None
+        return is_pinned or scope.get("query_string", b"").startswith(DICTIONARY_QUERY.encode())
 
     def _claim(self, mark: object) -> Claim:
         """All answers of a release stand until another one is served; what entries are in memory does not matter."""
@@ -266,7 +305,7 @@ class ReleaseFiles(AssetFiles):
 
     def _remember(self, scope: Scope, entry: Entry, responses: AssetResponses) -> None:
         """Not where rules or we look at the query, nor a delta: the short way does not."""
-        if entry.delta is None and not _names_version(scope.get("query_string", b"")) and not self._looks_at_queries():
+        if entry.delta is None and not self._reads(scope) and not self._looks_at_queries():
             super()._remember(scope, entry, responses)
 
     async def _missing(self, path: str, scope: Scope) -> Response:
@@ -287,11 +326,6 @@ class ReleaseFiles(AssetFiles):
             self._tell_at_s = now_s + TELL_EVERY_S
             text = "fingerprinted files missed so far: %d, the last %r; keep releases longer if these are old tabs"
             logger.warning(text, self.missed_fingerprints, "/" + path)
-
-
-def _names_version(query: bytes) -> bool:
-    """Tell whether a query may say which version of a file is meant."""
-    return query.startswith(DICTIONARY_QUERY.encode())
 
 
 def change_fields(asset: Asset, changes: HeaderChanges, own: frozenset[bytes] = frozenset()) -> Asset:

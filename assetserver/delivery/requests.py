@@ -15,6 +15,7 @@ from assetserver.semantics.targets import RefusedTarget, Target, parse_target, s
 
 _PORT = re.compile(r":[0-9]*\Z")
 _PRECONDITIONS = (b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since")
+FRONT_PAGE = "index.html"
 _DICTIONARY = b"available-dictionary"
 DECIDING = frozenset({b"accept-encoding", b"range", b"if-range", b"want-repr-digest", _DICTIONARY, *_PRECONDITIONS})
 """The request fields that decide which answer an asset gives; those about who asks do so only for who has a dictionary."""
@@ -94,3 +95,16 @@ def first_field(scope: Scope, name: bytes) -> str | None:
     """Return the first value of a request field, or None."""
     headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
     return next((value.decode("latin-1") for key, value in headers if key == name), None)
+
+
+def text_fields(fields: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return fields as Starlette's responses take them."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in fields}
+
+
+def url_of(path: str, *, clean_urls: bool = False) -> str:
+    """Return the path below the site's at which visitors see the file ``path``: pages have that of their folder."""
+    folder, _, name = path.rpartition("/")
+    if name == FRONT_PAGE:
+        return f"{folder}/" if folder else ""
+    return path.removesuffix(".html") if clean_urls else path

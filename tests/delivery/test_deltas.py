@@ -11,9 +11,10 @@ import anyio
 import pytest
 
 from assetserver.delivery import deltas as deltas_module
-from assetserver.delivery.deltas import SiteDeltas, url_of
+from assetserver.delivery.deltas import SiteDeltas
 from assetserver.delivery.hotcache import OFFER
 from assetserver.delivery.releasefiles import ReleaseFiles
+from assetserver.delivery.requests import url_of
 from assetserver.releases.deltas import keep_delta
 from assetserver.releases.library import Delta
 from assetserver.releases.serving import ActiveIndex
