@@ -47,7 +47,7 @@ test: .venv/.test lint ## every check and every test
 	$(BIN)/coverage report
 	$(BIN)/pytest --ignore tests/semantics --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
 
-QUESTIONS := requests latency files connections start peers static publish uploads jobs images
+QUESTIONS := requests latency files connections start peers static publish deltas uploads jobs images
 
 # What cannot be measured is told at the end; the other questions go on.
 bench: .venv/.test ## what requests, releases, publishing, uploads, jobs and images cost, against nginx and others (2 hours; BENCH=--quick: 20 minutes)

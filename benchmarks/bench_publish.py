@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from statistics import median, quantiles
+from typing import cast
 
 import values
 from machine import (
@@ -43,6 +44,10 @@ WATCH_S = 3.0
 POLL_S = 0.002
 MINIMAL_BYTES = 200
 HOT_FILES = 20
+CHANGED = 20
+"""One file in so many is another in each version."""
+BEFORE = 3
+"""Releases that there are before it is measured what the next one takes."""
 KEEPS_NOTHING = {"ASSETSERVER_MEMORY__LIMIT_BYTES": "0", "ASSETSERVER_MEMORY__HOT_LIMIT_BYTES": "0"}
 PROGRAM = (sys.executable, "-m", "assetserver")
 
@@ -115,11 +120,12 @@ def minimal_files(total: int, version: int = 1) -> Iterator[tuple[str, bytes]]:
 # --- The program -------------------------------------------------------------------------------------------------------------
 
 
-def run(*arguments: str) -> tuple[dict[str, object], Spent]:
+def run(*arguments: str, changes: Mapping[str, str] | None = None) -> tuple[dict[str, object], Spent]:
     """Run the program with ``--json`` where it can; return what it says and what it took. Raises ``BenchError``."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begun_s = time.perf_counter()
-    done = subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True, check=False, env=clean_environment())
+    environment = {**clean_environment(), **(changes or {})}
+    done = subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True, check=False, env=environment)
     wall_s = time.perf_counter() - begun_s
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode != 0:
@@ -176,6 +182,53 @@ def measure_publishing(folder: str, plan: Plan) -> Iterator[Row]:
         yield Row(f"{what}: the same again", again.wall_s, "s")
         goal = ("≤ 5 %", share <= 5) if name == "site" else ("", None)  # files of 200 bytes: all is the program's start
         yield Row(f"{what}: again ÷ first", share, "%", *goal)
+
+
+def edit(content: bytes, version: int) -> bytes:
+    """Return a page in which one word was changed, another for each version; before the first, the page itself."""
+    lines = content.split(b"\n")
+    at = len(lines) // 2
+    lines[at] = lines[at].replace(b" and more", b" and more of it, %d" % version) if version else lines[at]
+    return b"\n".join(lines)
+
+
+def change(root: str, pages: list[tuple[int, bytes]], version: int) -> None:
+    """Make a folder of ``pages`` the next version: other ones than in the version before, one in twenty."""
+    for number, content in pages[version % CHANGED :: CHANGED]:
+        with open(os.path.join(root, str(number // 1000), f"{number}.html"), "wb") as file:
+            file.write(edit(content, version))
+
+
+def measure_deltas(folder: str, plan: Plan) -> Iterator[Row]:
+    """Releases in which one page in twenty changed, with deltas against the three before and without, in pairs."""
+    texts = ((".html", make_text(one, 64 * KIB)) for one in range(plan.text_mib * 16))
+    for name, contents in (("a site", list(site_files(plan.files))), ("pages of 64 KiB", list(texts))):
+        root = write(os.path.join(folder, f"{name} that changes"), contents)
+        pages = [(number, content) for number, (suffix, content) in enumerate(contents) if suffix == ".html"]
+        ratios, told = [], dict[str, int]()
+        for version in range(BEFORE + plan.rounds):
+            say(f"version {version} of {name}, with deltas and without")
+            change(root, pages, version)
+            spent = {}
+            for mode in sorted(("off", "publish"), reverse=version % 2 == 1):
+                data = ("--data", os.path.join(folder, f"{name}-{mode}"))
+                report, spent[mode] = run(
+                    "publish", root, "--prod", *data, "--json", changes={"ASSETSERVER_DELTAS__MODE": mode}
+                )
+                told = cast("dict[str, int]", report["deltas"]) if mode == "publish" else told
+            if version >= BEFORE:
+                ratios.append(spent["publish"].wall_s / spent["off"].wall_s)
+        yield from judge_deltas(f"{name}, {100 // CHANGED} % of the text changed", ratios, told)
+
+
+def judge_deltas(what: str, ratios: list[float], told: Mapping[str, int]) -> Iterator[Row]:
+    """Return how much longer publishing took with deltas, and what the last of the releases told of them."""
+    middle = median(ratios)
+    yield Row(f"{what}: publish with deltas ÷ without, median", middle, "", "≤ 1.5", middle <= 1.5)
+    yield Row(f"{what}: least", min(ratios), "")
+    yield Row(f"{what}: greatest", max(ratios), "")
+    share = 100 * told["delta_bytes"] / max(1, told["plain_bytes"])
+    yield Row(f"{what}: deltas ÷ br of {told['files']} files", share, "%")
 
 
 def measure_cores(folder: str, plan: Plan) -> Iterator[Row]:
@@ -326,7 +379,7 @@ def ask_all(port: int, numbers: Iterable[int], *, until: bool = False) -> None:
 
 def measure(folder: str, plan: Plan) -> Iterator[Row]:
     """Measure everything, one after the other."""
-    for part in (measure_publishing, measure_cores, measure_hashing, measure_release):
+    for part in (measure_publishing, measure_deltas, measure_cores, measure_hashing, measure_release):
         yield from part(folder, plan)
 
 

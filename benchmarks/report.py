@@ -16,7 +16,7 @@ from chart import Bar, Chart, Group
 from machine import EX_UNAVAILABLE, say
 from question import FILE, RESULTS, load_results
 from rows import EQUAL, SMALL
-from tables import TITLES, Row, Section, format_section, format_table
+from tables import TITLES, Row, Section, format_deltas, format_section, format_table
 
 README = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "README.md")
 COMPARED = ("1k-15", "1m")
@@ -110,6 +110,24 @@ def tell_values(path: str, title: str) -> Iterator[str]:
     yield from ("", "</details>")
 
 
+def tell_deltas(path: str) -> Iterator[str]:
+    """Yield the lines about what returning visitors download, which is in the file at ``path``."""
+    if not os.path.exists(path):
+        yield "Not measured yet."
+        return
+    with open(path, encoding="utf-8") as file:
+        results = json.load(file)
+    files, name = results["files"], os.path.basename(path)
+    before, after = (sum(row["bytes"][coding] for row in files) for coding in ("br-11", "dcz-19"))
+    median = 100 * results["median_spared"]
+    yield (
+        f"Measured {results['machine']['date'][:10]}: {len(files)} files come to {before:,} bytes with br, and to {after:,} as "
+        f"deltas; in the median {median:.0f} % less ([all of it](benchmarks/results/{name}))."
+    )
+    yield ""
+    yield from format_deltas(results)
+
+
 def rewrite(text: str, name: str, lines: list[str]) -> str:
     """Return ``text`` with other lines between the markers called ``name``. Raises ``ValueError`` if they are not there."""
     start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
@@ -141,8 +159,16 @@ def main() -> int:
     uploads = list(tell_values(os.path.join(arguments.results, "uploads.json"), "Uploads"))
     jobs = list(tell_values(os.path.join(arguments.results, "jobs.json"), "Background jobs"))
     images = list(tell_values(os.path.join(arguments.results, "images.json"), "Images"))
-    blocks = (("bench", lines), ("publish", publishing), ("uploads", uploads), ("jobs", jobs), ("images", images))
-    print(*lines, "", *publishing, "", *uploads, "", *jobs, "", *images, sep="\n")
+    deltas = list(tell_deltas(os.path.join(arguments.results, "deltas.json")))
+    blocks = (
+        ("bench", lines),
+        ("deltas", deltas),
+        ("publish", publishing),
+        ("uploads", uploads),
+        ("jobs", jobs),
+        ("images", images),
+    )
+    print(*(line for _, block in blocks for line in (*block, "")), sep="\n")
     if arguments.readme:
         with open(arguments.readme, encoding="utf-8") as file:
             text = file.read()

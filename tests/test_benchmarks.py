@@ -11,6 +11,7 @@ from pathlib import Path
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 ROWS = ("1k-15", "16k-coded-15", "1k-differing", "range-middle")
 LIMIT_S = 100
+EX_UNAVAILABLE = 69
 WRONG_STATUS = """
 import os
 import sys
@@ -47,6 +48,16 @@ def test_bench_publish_measures_against_every_goal(start_program, tmp_path):
     rows = json.loads(numbers.read_text())["rows"]
     assert len([row for row in rows if row["goal"]]) >= 8
     assert all(isinstance(row["value"], float | int) for row in rows)
+
+
+def test_bench_deltas_makes_a_delta_of_a_real_package(start_program, missing, tmp_path):
+    numbers = tmp_path / "deltas.json"
+    bench = start_program("bench", [sys.executable, BENCHMARKS / "bench_deltas.py", "--quick", "--json", numbers])
+    if bench.process.wait(LIMIT_S) == EX_UNAVAILABLE:
+        missing(f"an npm package ({bench.show_tail()})")
+    assert bench.process.returncode == 0, bench.show_tail()
+    (row,) = json.loads(numbers.read_text())["files"]
+    assert row["bytes"]["dcz-19"] < row["bytes"]["br-11"] / 20
 
 
 def test_bench_uploads_measures_against_every_goal(start_program, missing, tmp_path):

@@ -164,7 +164,7 @@ def test_old_releases_go_and_rolling_back_still_works(run, call, publish):
     done = run("gc", "--keep", "0", "--keep-days", "0")
     assert f"site default dropped {one}" in done
     assert re.fullmatch(
-        r"removed 1 release, 4 indexes, 1 manifest, 1 blob \([\d.]+ k?B\); 2 releases stay", done.splitlines()[-1]
+        r"removed 1 release, 5 indexes, 1 manifest, 1 blob \([\d.]+ k?B\); 2 releases stay", done.splitlines()[-1]
     )
     assert run("gc", "--keep", "0", "--keep-days", "0") == "nothing to remove; 2 releases stay\n"
     refuse(call("promote", one), f"there is no release {one}", two, three)
