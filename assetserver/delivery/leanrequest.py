@@ -69,6 +69,8 @@ _VALUES = {
 BY_CORS = b"cors"
 """Begins what stands for the dictionary in a key if it may be used only where CORS lets all origins read the answer."""
 
+_SITE, _MODE, _ORIGIN = 5, 6, 7
+"""Where the fields about dictionaries stand behind what else decides."""
 _OF_THIS_SITE = (None, b"same-origin")
 _OF_THE_BROWSER = (None, b"navigate", b"same-origin")
 
@@ -107,7 +109,7 @@ class Shape:
         self._groups = {name: groups.get(_group_of(name), groups["nothing"]) for name in taken}
         deciding = (*_DECIDING, *(_OF_RANGES if b"range" in lower else _OF_DICTIONARIES if offers else ()))
         pick: Callable[[re.Match[bytes]], Key] = itemgetter(_TARGET, *(self._groups[name] for name in deciding))
-        self.key = (lambda match: _with_dictionary(pick(match))) if offers else pick
+        self.key = _with_dictionary(pick) if offers else pick
         self.describe: Callable[[re.Match[bytes]], Asked] = itemgetter(_TARGET, *(self._groups[name] for name in _LOGGED))
 
     def value(self, match: re.Match[bytes], name: bytes) -> bytes | None:
@@ -125,14 +127,22 @@ def _line_of(name: bytes, taken: frozenset[bytes]) -> bytes:
     return re.escape(name) + b": " + value + b"\r\n"
 
 
-def _with_dictionary(values: Key) -> Key:
-    """Return the key of a request that offers a dictionary: without it where a delta could not be read (RFC 9842 §9.3.3)."""
-    *key, dictionary, site, mode, origin = values
-    if site in _OF_THIS_SITE or mode in _OF_THE_BROWSER:
-        return (*key, dictionary)
-    if mode == BY_CORS and origin is not None:
-        return (*key, BY_CORS + (dictionary or b""))
-    return tuple(key)
+def _with_dictionary(pick: Callable[[re.Match[bytes]], Key]) -> Callable[[re.Match[bytes]], Key]:
+    """Return what makes keys of requests that offer a dictionary: without it where no delta may be read (RFC 9842 §9.3.3).
+
+    ``pick`` gives what decides, the fields about dictionaries behind the others.
+    """
+
+    def key(match: re.Match[bytes]) -> Key:
+        values = pick(match)
+        if values[_SITE] in _OF_THIS_SITE or values[_MODE] in _OF_THE_BROWSER:
+            return values[:WITH_DICTIONARY]
+        plain = values[: WITH_DICTIONARY - 1]
+        if values[_MODE] == BY_CORS and values[_ORIGIN] is not None:
+            return (*plain, BY_CORS + (values[WITH_DICTIONARY - 1] or b""))
+        return plain
+
+    return key
 
 
 def _group_of(name: bytes) -> str:
