@@ -29,6 +29,13 @@ from .storing import Progress
 SKETCHED_BYTES = 32 << 20
 """So much is looked into to find what became of files that no name tells of: a second."""
 
+THOROUGH_BYTES = 1 << 20
+"""So much of deltas against older releases than the last takes the highest level, small files first; the others take level 9.
+
+Level 19 takes a third of the time of br 11, for each release before; level 9 a fiftieth, and a tenth more bytes if little has
+changed (`benchmarks/bench_deltas.py`).
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class DeltaPolicy:
@@ -58,8 +65,10 @@ class _Task(NamedTuple):
     dictionary: Digest
     size: int
     plain_bytes: int
+    effort: Effort
 
 
+_Pair = tuple[Digest, Digest]
 _Pairs = dict[Digest, Digest]
 
 
@@ -76,16 +85,29 @@ def make_deltas(
     pairs = [pair_files(old, new, find_sketch, policy.limit_bytes) for old in builds]
     sizes: dict[Digest, int] = {one.digest: one.size for one in new.files.values()}
     plain = {digest: min([size, *(form.size for form in forms.get(digest, ()))]) for digest, size in sizes.items()}
-    wanted: dict[tuple[Digest, Digest], None] = dict.fromkeys(pair for found in pairs for pair in found.items())
+    wanted: dict[_Pair, None] = dict.fromkeys(pair for found in pairs for pair in found.items())
     known = {pair: found for pair in wanted if (found := find_delta(library, *pair))}
-    tasks = [_Task(*pair, sizes[pair[0]], plain[pair[0]]) for pair in wanted if pair not in known]
+    last = pairs[0] if pairs else {}
+    efforts = _choose_efforts([pair for pair in wanted if pair not in known], last, sizes)
+    tasks = [_Task(*pair, sizes[pair[0]], plain[pair[0]], effort) for pair, effort in efforts.items()]
     made = _make_all(library, sorted(tasks, key=lambda one: -one.size), progress)
-    return _report(pairs[0] if pairs else {}, known | made, plain, sum(1 for one in made.values() if one.digest))
+    return _report(last, known | made, plain, sum(1 for one in made.values() if one.digest))
 
 
-def _make_all(library: Library, tasks: Sequence[_Task], progress: Progress) -> dict[tuple[Digest, Digest], Delta]:
+def _choose_efforts(wanted: Sequence[_Pair], last: _Pairs, sizes: Mapping[Digest, int]) -> dict[_Pair, Effort]:
+    """Return how hard to work for each pair: most for those of the ``last`` release, whose visitors are the most."""
+    left_bytes = THOROUGH_BYTES
+    efforts: dict[_Pair, Effort] = {}
+    for new, dictionary in sorted(wanted, key=lambda pair: sizes[pair[0]]):
+        is_last = last.get(new) == dictionary
+        left_bytes -= 0 if is_last else sizes[new]
+        efforts[new, dictionary] = Effort.THOROUGH if is_last or left_bytes >= 0 else Effort.QUICK
+    return efforts
+
+
+def _make_all(library: Library, tasks: Sequence[_Task], progress: Progress) -> dict[_Pair, Delta]:
     total, size = sum(one.size for one in tasks), 0
-    found: dict[tuple[Digest, Digest], Delta] = {}
+    found: dict[_Pair, Delta] = {}
     unsaved: dict[Digest, list[Delta]] = {}
     save_at_s = time.monotonic() + SAVE_EVERY_S
     with closing(run_all(partial(_make, library.blobs), tasks, is_little=True)) as results:
@@ -103,7 +125,7 @@ def _make_all(library: Library, tasks: Sequence[_Task], progress: Progress) -> d
 
 
 def _make(blobs: BlobStore, task: _Task) -> tuple[_Task, Delta | None]:
-    return task, make_delta(blobs, task.new, task.dictionary, task.plain_bytes, Effort.THOROUGH)
+    return task, make_delta(blobs, task.new, task.dictionary, task.plain_bytes, task.effort)
 
 
 def _load(library: Library, release: ReleaseId) -> Build | None:
@@ -113,9 +135,7 @@ def _load(library: Library, release: ReleaseId) -> Build | None:
         return None
 
 
-def _report(
-    pairs: _Pairs, deltas: Mapping[tuple[Digest, Digest], Delta], plain: Mapping[Digest, int], made: int
-) -> DeltaReport:
+def _report(pairs: _Pairs, deltas: Mapping[_Pair, Delta], plain: Mapping[Digest, int], made: int) -> DeltaReport:
     found = {pair[0]: one for pair in pairs.items() if (one := deltas.get(pair)) and one.digest}
     return DeltaReport(len(found), sum(plain[digest] for digest in found), sum(one.size for one in found.values()), made)
 

@@ -13,7 +13,7 @@ from assetserver.releases.publish import publish_folder
 from assetserver.releases.serving import ActiveIndex
 from assetserver.releases.sites import visited_releases
 from assetserver.releases.verify import verify
-from assetserver.storage.codecs import DCZ_MAGIC, compress_against, decode_against
+from assetserver.storage.codecs import DCZ_MAGIC, Effort, compress_against, decode_against
 
 from ..contracts.blobstore import digest_of, put
 from .test_pairing import text_of
@@ -177,3 +177,19 @@ def test_damage_before_does_not_stop_a_publish(library, site, live):
     assert (report.deltas.files, report.deltas.made) == (1, 1)
     assert set(deltas_at(library, site, "style.css")) == {digest_of(version(1)["style.css"])}
     assert deltas_at(library, site, "app.js") == {}
+
+
+@pytest.mark.parametrize(("limit", "older"), [(0, {Effort.QUICK}), (1 << 20, {Effort.THOROUGH})])
+def test_most_work_is_done_for_visitors_of_the_last_release(library, live, monkeypatch, limit, older):
+    live(version(0))
+    live(version(1))
+    tried = []
+    real = updating.make_delta
+    monkeypatch.setattr(updating, "make_delta", lambda *task: tried.append(task) or real(*task))
+    monkeypatch.setattr(updating, "THOROUGH_BYTES", limit)
+    live(version(2))
+    efforts = {number: set() for number in range(2)}
+    for number in efforts:
+        digests = {digest_of(content) for content in version(number).values()}
+        efforts[number] = {effort for _, _, dictionary, _, effort in tried if dictionary in digests}
+    assert efforts == {0: older, 1: {Effort.THOROUGH}}

@@ -9,9 +9,12 @@ import pytest
 
 from assetserver.data import open_empty
 from assetserver.errors import PublishError
+from assetserver.releases.activation import keep_release
 from assetserver.releases.checks import CheckPolicy
 from assetserver.releases.library import Library
 from assetserver.releases.publish import PublishOptions, publish_folder
+from assetserver.releases.sites import visited_releases
+from assetserver.releases.updating import DeltaPolicy, DeltaReport
 from assetserver.remote.client import SiteInfo
 from assetserver.remote.finishing import Missing, Ready, finish_release
 from assetserver.remote.sending import read_build
@@ -109,6 +112,26 @@ def test_the_sample_site_is_the_same_release_here_and_there(tmp_path, version):
     build = read(tmp_path, STATIC / version, ALL_OPTIONS[0])
     store(there, build)
     assert finish(there, submission_of(build)).id == report.release
+
+
+def test_the_same_deltas_are_made_here_and_there(tmp_path):
+    here, there = library_in(tmp_path / "here"), library_in(tmp_path / "there")
+    reports, answers = [], []
+    for version in ("v1", "v2"):
+        site = here.site("default")
+        before = visited_releases(site.read())
+        reports.append(publish_folder(here, str(STATIC / version), lambda *_: None, before=before))
+        keep_release(here, site, reports[-1].release)
+        build = read(tmp_path, STATIC / version, ALL_OPTIONS[0])
+        store(there, build)
+        answers.append(finish(there, submission_of(build)))
+    assert reports[1].deltas.made == reports[1].deltas.files > 5
+    assert [one.deltas for one in answers] == [one.deltas for one in reports]
+    release = reports[1].release
+    one, other = (Path(library.index_path(release)).read_bytes() for library in (here, there))
+    assert one == other
+    none = finish(there, submission_of(build), PublishOptions(deltas=DeltaPolicy(releases=0)))
+    assert none.deltas == DeltaReport()
 
 
 def test_what_is_missing_is_told_once_and_nothing_is_published(tmp_path):
