@@ -20,7 +20,7 @@ from .delivery.deltas import SiteDeltas
 from .delivery.pins import Pins
 from .delivery.previews import PREVIEW_CACHE, PREVIEW_FIELDS, Found, PreviewFiles, Previews
 from .delivery.releasefiles import ReleaseFiles
-from .delivery.requests import query_suffix
+from .delivery.requests import FRONT_PAGE, query_suffix
 from .delivery.resources import Resources
 from .errors import ReleaseMissingError, SettingsError
 from .releases.library import Library
@@ -153,7 +153,14 @@ def _open_deltas(settings: Settings, site: SiteSettings, library: Library, resou
         return None
     makers = resources.makers if settings.deltas.mode == "on-demand" else None
     prefix = site.prefix.strip("/") + "/" if site.prefix != "/" else ""
-    return SiteDeltas(library, prefix=prefix, files=resources.files, makers=makers, links=site.links)
+    return SiteDeltas(
+        library,
+        prefix=prefix,
+        files=resources.files,
+        makers=makers,
+        links=site.links,
+        is_everywhere=site.fallback == FRONT_PAGE,
+    )
 
 
 def preview_routes(settings: Settings, resources: Resources) -> list[BaseRoute]:

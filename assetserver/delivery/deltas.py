@@ -52,6 +52,8 @@ DICTIONARY_QUERY = "dictionary="
 """Begins the query of a URL that names the front page by its digest: what never changes can be kept, and be a dictionary."""
 
 _QUERY_DIGITS = 32
+_PAGES = ("document", "")
+"""Where a page that is everywhere may be a dictionary: for pages, and for its own next version, which a ``Link`` asks for."""
 
 _Pair = tuple[bytes, bytes]
 
@@ -76,17 +78,26 @@ class SiteDeltas:
     """The deltas in ``library`` of the files that one site serves below the URL path ``prefix``, "" or such as ``docs/``.
 
     ``makers``: the threads that make on demand what is missing; without, only what was made when a release was published is
-    there. ``files``: those that look at the disk. ``links``: pages may announce dictionaries.
+    there. ``files``: those that look at the disk. ``links``: pages may announce dictionaries. ``is_everywhere``: the front page
+    answers all paths that are no file's.
     """
 
     def __init__(
-        self, library: Library, *, prefix: str, files: FilePool, makers: FilePool | None = None, links: bool = True
+        self,
+        library: Library,
+        *,
+        prefix: str,
+        files: FilePool,
+        makers: FilePool | None = None,
+        links: bool = True,
+        is_everywhere: bool = False,
     ) -> None:
         self._library = library
         self._prefix = prefix
         self._files = files
         self._makers = makers
         self._links = links
+        self._is_everywhere = is_everywhere
         self._blobs = BlobSources(lambda digest: library.blobs.path_of(Digest(digest)), remedy="publish it again")
         self._mark: object = None
         self._found: dict[_Pair, FoundDelta] = {}
@@ -121,9 +132,9 @@ class SiteDeltas:
 
     def as_dictionary(self, entry: Entry, asset: Asset, cache_fields: tuple[Field, ...]) -> Asset:
         """Return the front page ``asset`` of ``entry`` as its dictionary's URL gives it, to be kept as ``cache_fields`` say."""
-        pattern = check_pattern(format_target(self._prefix + url_of(entry.path)))
-        use = b"use-as-dictionary", format_use_as_dictionary(pattern).encode()
-        return replace(asset, cache_fields=(*cache_fields, use), takes_deltas=True)
+        root = check_pattern(format_target(self._prefix + url_of(entry.path)))
+        use = format_use_as_dictionary(root + "*", _PAGES) if self._is_everywhere else format_use_as_dictionary(root)
+        return replace(asset, cache_fields=(*cache_fields, (b"use-as-dictionary", use.encode())), takes_deltas=True)
 
     def names_dictionary(self, entry: Entry, query: bytes) -> bool:
         """Tell whether ``query`` makes the front page's URL that of its dictionary: it names what the page holds now."""

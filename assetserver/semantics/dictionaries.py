@@ -106,9 +106,11 @@ def check_pattern(pattern: str) -> str:
     return pattern if _PATTERN.fullmatch(pattern) else ""
 
 
-def format_use_as_dictionary(pattern: str) -> str:
+def format_use_as_dictionary(pattern: str, destinations: tuple[str, ...] = ()) -> str:
     """Return the ``Use-As-Dictionary`` value (RFC 9842 §2.1) for requests whose URL matches a checked ``pattern``.
 
-    Without ``match-dest``: a script may come as a module, a worker or a preload, and the pattern has its extension.
+    ``destinations``: only for these, as Fetch calls them. None are named for files: a script may come as a module, a worker or
+    a preload, and the pattern has its extension.
     """
-    return f'match="{pattern}"'
+    where = " ".join(f'"{one}"' for one in destinations)
+    return f'match="{pattern}"' + (f", match-dest=({where})" if where else "")

@@ -99,7 +99,7 @@ def open_guide(browser) -> None:
     """Have the page load its lazy chunk, and wait until it has run."""
     browser.evaluate("document.querySelector('#explain').click()")
     shown = "!document.querySelector('#guide').hidden && document.querySelector('#guide').textContent.length > 100"
-    browser.wait_until(lambda: browser.evaluate(shown), "the guide")
+    browser.wait_until(lambda: browser.evaluate(shown) and not browser.unanswered(), "the guide")
 
 
 def complaints(browser) -> list[str]:
@@ -138,3 +138,27 @@ def test_what_changed_comes_as_the_difference_runs_and_is_what_integrity_says(br
         answers = [ask(url.rstrip("/") + path, fields) for path in changed]
         assert [answer["content-encoding"] for answer in answers] == ["br"] * len(changed)
         assert {answer["vary"] for answer in answers} == {"accept-encoding, available-dictionary"}
+
+
+def test_the_page_of_an_application_is_a_dictionary_at_every_path(browser, origin, publish, tmp_path):
+    words = " ".join(hashlib.sha256(str(number).encode()).hexdigest() for number in range(60))
+    versions = []
+    for number in (1, 2):
+        folder = tmp_path / f"app-{number}"
+        folder.mkdir()
+        (folder / "index.html").write_text(f'<!doctype html><link rel="icon" href="data:,"><h1>{number}</h1><p>{words}')
+        versions.append(folder)
+    publish(versions[0])
+    config = '[[sites]]\nfallback = "index.html"\n'
+    url = origin(None, "--data", tmp_path / "data", config=config).replace("127.0.0.1", "localhost") + "/"
+    wait_page(url, versions[0])
+    browser.open(url)
+    wait_dictionaries(browser, "/orders/1")
+
+    publish(versions[1])
+    wait_page(url, versions[1])
+    browser.open(url + "orders/2")
+    browser.wait_until(lambda: "/" in browser.evaluate(ENCODINGS), "the dictionary for the next release")
+    assert browser.evaluate("document.querySelector('h1').textContent") == "2"
+    assert browser.evaluate(ENCODINGS) == {"/orders/2": "dcz", "/": "dcz"}  # the page, and what is kept of it for the next
+    assert complaints(browser) == []

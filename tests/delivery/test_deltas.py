@@ -290,6 +290,16 @@ def test_the_front_page_names_its_dictionary_and_comes_as_a_delta_for_who_has_it
     assert two.get("/", OLD_PAGE)["cache-control"] == "no-cache"
 
 
+def test_a_page_that_is_held_already_is_a_few_bytes(two, wait_until):
+    """Who got it as a delta has the tag of that, and offers it itself the next time: shorter than all else but 304."""
+    two.open(on_demand=True)
+    wait_until(lambda: two.get("/", NEW_PAGE)["content-encoding"] == "dcz", "the delta")
+    answer = two.get("/", NEW_PAGE)
+    assert len(answer.body) < 100
+    assert decode(answer, NEW_PAGE) == NEW_PAGE
+    assert two.get("/", NEW_PAGE, if_none_match=answer["etag"]).status == 304
+
+
 def test_only_the_digest_of_the_page_makes_its_url_one_that_is_kept(two):
     for query in 2 * [b"dictionary=", b"dictionary=" + b"0" * 32, b"dictionary=" + b"0" * 5000, b"x=1"]:
         answer = two.get("/", None, query=query)

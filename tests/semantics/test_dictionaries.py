@@ -122,6 +122,7 @@ def test_pattern_is_an_absolute_path_with_one_star_at_most(path, is_fingerprint)
 
 def test_use_as_dictionary_is_a_structured_dictionary_with_a_string():
     assert format_use_as_dictionary("/assets/app-*.js") == 'match="/assets/app-*.js"'
+    assert format_use_as_dictionary("/*", ("document", "")) == 'match="/*", match-dest=("document" "")'
 
 
 @pytest.mark.parametrize("site", [None, "same-origin", "same-site", "cross-site", "none", ""])
