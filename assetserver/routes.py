@@ -16,14 +16,17 @@ from starlette.routing import BaseRoute, Host, Mount, Route, Router
 from . import console
 from .data import open_library, served_sites
 from .delivery.assetfiles import AssetFiles
+from .delivery.deltas import SiteDeltas
+from .delivery.pins import Pins
 from .delivery.previews import PREVIEW_CACHE, PREVIEW_FIELDS, Found, PreviewFiles, Previews
 from .delivery.releasefiles import ReleaseFiles
-from .delivery.requests import query_suffix
+from .delivery.requests import FRONT_PAGE, query_suffix
 from .delivery.resources import Resources
 from .errors import ReleaseMissingError, SettingsError
 from .releases.library import Library
 from .releases.manifest import SHORT, ReleaseId
 from .releases.serving import ActiveIndex, open_release
+from .releases.sites import alias_for
 from .semantics.caching import PAGE, REDIRECT, CachePolicy, CacheRule, CacheTable, check_cache_control, compile_glob
 from .semantics.targets import format_target
 from .settings import Settings
@@ -114,6 +117,49 @@ def _open_site(settings: Settings, site: SiteSettings, resources: Resources) -> 
         cache_status=settings.headers.cache_status,
         resources=resources,
         links=site.links,
+        deltas=_open_deltas(settings, site, library, resources),
+        pins=_open_pins(settings, site, library, resources) if site.pins else None,
+        tells_release=site.tell_release,
+    )
+
+
+def _open_pins(settings: Settings, site: SiteSettings, library: Library, resources: Resources) -> Pins:
+    def resolve(name: str) -> str:
+        state = library.site(site.name).read()
+        is_id = _ID_BEGINS.fullmatch(name) and len(name) >= SHORT
+        release = state.resolve(name if is_id else "@" + alias_for(name))
+        return "" if release == state.active else release
+
+    def open_pinned(release: str) -> ReleaseFiles:
+        index = open_release(library, ReleaseId(release), library.site(site.name))
+        return ReleaseFiles(
+            lambda: (release, index),
+            lambda digest: library.blobs.path_of(Digest(digest)),
+            cache=cache_table(settings, site),
+            fields=public_fields(settings.headers),
+            fallback=site.fallback or None,
+            clean_urls=site.clean_urls,
+            cache_status=settings.headers.cache_status,
+            resources=resources,
+            links=site.links,
+            tells_release=site.tell_release,
+        )
+
+    return Pins(site.pins, resolve, open_pinned)
+
+
+def _open_deltas(settings: Settings, site: SiteSettings, library: Library, resources: Resources) -> SiteDeltas | None:
+    if settings.deltas.mode == "off":
+        return None
+    makers = resources.makers if settings.deltas.mode == "on-demand" else None
+    prefix = site.prefix.strip("/") + "/" if site.prefix != "/" else ""
+    return SiteDeltas(
+        library,
+        prefix=prefix,
+        files=resources.files,
+        makers=makers,
+        links=site.links,
+        is_everywhere=site.fallback == FRONT_PAGE,
     )
 
 
@@ -159,6 +205,7 @@ def _open_preview(
         cache_status=settings.headers.cache_status,
         resources=resources,
         links=False,
+        tells_release=site.tell_release,
     )
 
 

@@ -97,6 +97,7 @@ ORIGIN = Form(
 PUBLIC = Form('be "" or a lower-case origin such as "https://www.example.com", without a path', _is_public)
 OPTIONS = Form('be options such as "width=640,format=webp"', _matches(r"[!-~]+"))
 PATH = Form("be a path without null characters", _matches(r"[^\0]*"), is_path=True)
+PIN = Form('be "query", "header" or "cookie"', _matches("query|header|cookie"))
 PREFIX = Form('start with "/", not end with it, and have no "?", "#", "%", "{", "}", empty, "." or ".." segment', _is_prefix)
 SITE = Form("be lower-case letters, digits, dots and hyphens", _matches(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?"))
 SHARED = Form('be "whsec_" and 24 to 64 random bytes in base64', _is_shared_secret, is_secret=True)

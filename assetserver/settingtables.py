@@ -29,6 +29,7 @@ from .settingforms import (
     ORIGIN,
     OUTSIDE,
     PATH,
+    PIN,
     PREFIX,
     PUBLIC,
     SECRET,
@@ -223,6 +224,10 @@ class SiteSettings(Table, frozen=True, kw_only=True):
     clean_urls: Annotated[bool, about("Answer /about with about.html.")] = False
     immutable: Annotated[tuple[str, ...], about("Globs of fingerprinted names, such as assets/*.", GLOB)] = ()
     links: Annotated[bool, about("Announce what a page needs in Link fields, which CDNs turn into 103.")] = True
+    pins: Annotated[tuple[str, ...], about("How requests may name another kept release: query, header, cookie.", PIN)] = (
+        "query",
+    )
+    tell_release: Annotated[bool, about("Say in X-Release which release an answer is of.")] = True
 
 
 class UploadSettings(Table, frozen=True, kw_only=True):

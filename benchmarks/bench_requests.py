@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -11,7 +13,7 @@ from pairs import Bench, Record, measure_rows
 from peers import assetserver, has_brotli, nginx
 from question import run
 from rows import BROWSER, EQUAL, FEW, SMALL, Row
-from sites import CSS, make_trace
+from sites import CSS, NEW_STYLE, OLD_STYLE, make_trace, name_style
 
 HASHED_404 = "assets/app.0123abcd.js"
 PLAIN_404 = "none.bin"
@@ -47,8 +49,22 @@ def list_rows() -> list[Row]:
     large = {"length": 32 * MIB, "connections": 4, "by_bytes": True}
     missing = tuple(f"wp-content/plugins/{number}/readme.txt" for number in range(20_000))
     seeking = {"status": 206, "seek_bytes": 64 * KIB, "size": 32 * MIB, "length": 64 * KIB}
+    style = hashlib.sha256(OLD_STYLE).digest()
+    offered = {"Accept-Encoding": "gzip, deflate, br, dcb, dcz", "Available-Dictionary": f":{b64encode(style).decode()}:"}
+    deltas = {
+        "goal": EQUAL,
+        "paths": (name_style(NEW_STYLE),),
+        "fields": {**BROWSER, **offered},
+        "length": None,
+        "coding": "br",
+        "site": "deltas",
+        "base": assetserver(deltas=False),
+        "ours": replace(assetserver(), coding="dcz"),
+    }
     return [
         *list_small(),
+        Row("delta", "16 KiB css, dcz against br", **deltas),
+        Row("delta-differing", "16 KiB css, dcz against br, no two alike", differing=True, **deltas),
         Row("1k-differing", "1 KiB, 15 fields, no two requests alike", SMALL, differing=True, **browser),
         Row(
             "1k-log-differing",

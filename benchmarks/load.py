@@ -149,7 +149,7 @@ def prepare(server: Running, row: Row, folder: str) -> Answer:
         etag = ask(server.port, make_requests(row, server.port, '"none"', server.peer.prefix)[:1])[0].etag
         requests = make_requests(row, server.port, etag, server.peer.prefix)
         answers = ask(server.port, requests[:CHECKED])
-        wrong = next((answer for answer in answers if not _is_right(answer, row)), None)
+        wrong = next((answer for answer in answers if not _is_right(answer, row, server.peer.coding or row.coding)), None)
         if wrong is None:
             break
         if time.monotonic() > deadline_s:
@@ -163,8 +163,8 @@ def prepare(server: Running, row: Row, folder: str) -> Answer:
     return answers[-1]
 
 
-def _is_right(answer: Answer, row: Row) -> bool:
-    return (answer.status, answer.coding) == (row.status, row.coding) and row.length in {None, answer.length}
+def _is_right(answer: Answer, row: Row, coding: str) -> bool:
+    return (answer.status, answer.coding) == (row.status, coding) and row.length in {None, answer.length}
 
 
 def measure(server: Running, row: Row, load: Load, seconds: float) -> Cost:

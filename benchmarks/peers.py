@@ -164,7 +164,8 @@ class Place(NamedTuple):
 class Peer:
     """A server to be. ``command`` writes what it needs and returns its command line; ``needs`` names its program.
 
-    ``prefix`` stands before every path, for those that cannot serve files at the root.
+    ``prefix`` stands before every path, for those that cannot serve files at the root. ``coding``: what it answers with, if not
+    as the row has it.
     """
 
     name: str
@@ -174,6 +175,7 @@ class Peer:
     settle_s: float = 0.2
     prefix: str = ""
     environment: Mapping[str, str] = field(default_factory=dict, compare=False)
+    coding: str = ""
 
     def what_is_missing(self) -> str:
         """Return how to get what it needs, or ""."""
@@ -221,8 +223,10 @@ def nginx(*, workers: int = 1, log: bool = False, fields: bool = True, sendfile:
     return Peer(", ".join(["nginx", *marks]), command, "nginx", workers, 1.3 if log else 0.2)
 
 
-def assetserver(*, workers: int = 1, log: bool = False, live: bool = False, holds: bool = True) -> Peer:
+def assetserver(*, workers: int = 1, log: bool = False, live: bool = False, holds: bool = True, deltas: bool = True) -> Peer:
     """Return ``assetserver serve`` with a release, or ``live`` with a folder; unless it ``holds``, it keeps no content.
+
+    ``deltas``: it sends what changed to who has the version before.
 
     Nothing is uploaded, so no process does jobs beside it: with one worker, the process that was started is the one that
     serves, and that profilers look at.
@@ -234,8 +238,10 @@ def assetserver(*, workers: int = 1, log: bool = False, live: bool = False, hold
         return sys.executable, "-m", "assetserver", "serve", *source, *options.split()
 
     marks = [f"{workers} workers"] * (workers > 1) + ["access log"] * log + ["live folder"] * live
-    marks += ["content not held"] * (not holds)
+    marks += ["content not held"] * (not holds) + ["no deltas"] * (not deltas)
     environment = {"ASSETSERVER_JOBS__WORKERS": "0"}
+    if not deltas:
+        environment["ASSETSERVER_DELTAS__MODE"] = "off"
     if not holds:
         environment |= {"ASSETSERVER_MEMORY__LIMIT_BYTES": "0", "ASSETSERVER_MEMORY__HOT_LIMIT_BYTES": "0"}
     return Peer(", ".join(["assetserver", *marks]), command, "", workers, 1.3 if log else 0.2, environment=environment)

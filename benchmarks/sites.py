@@ -1,7 +1,8 @@
 """The files that the origin benchmark asks for: written, and published with the program as people run it.
 
 ``main`` a few files of known sizes · ``zipf`` 10,000 of realistic sizes · ``files-N`` N of 1 KiB · ``cold`` large ones to be
-read from disk · ``changing`` one that stays and many that change. Random bytes unless said otherwise: nothing is compressed.
+read from disk · ``changing`` one that stays and many that change · ``deltas`` a style sheet of two releases. Random bytes
+unless said otherwise: nothing is compressed.
 """
 
 from __future__ import annotations
@@ -55,6 +56,11 @@ def make_trace() -> tuple[str, ...]:
     return tuple(path_of(number) for number in pick.choices(order, cum_weights=weights, k=TRACE))
 
 
+def name_style(content: bytes) -> str:
+    """Return the path of a style sheet, which its content proves."""
+    return f"assets/style.{hashlib.sha256(content).hexdigest()[:12]}.css"
+
+
 def make_site(name: str, folder: str) -> Site:
     """Write the files of a site and publish them. Raises ``BenchError`` if that does not work."""
     say(f"making and publishing the files of {name}")
@@ -74,6 +80,11 @@ def make_site(name: str, folder: str) -> Site:
     elif name == "changing":
         _write_random(os.path.join(site.root, "1k.bin"), KIB)
         change_files(site.root, 0, CHANGING)
+    elif name == "deltas":
+        _write(os.path.join(site.root, name_style(OLD_STYLE)), OLD_STYLE)
+        publish(site)
+        os.unlink(os.path.join(site.root, name_style(OLD_STYLE)))
+        _write(os.path.join(site.root, name_style(NEW_STYLE)), NEW_STYLE)
     else:
         count = int(name.rpartition("-")[2])
         _write_many(site.root, [KIB] * (count if count <= DISTINCT else SHARED))
@@ -126,6 +137,10 @@ def make_css(length: int, mark: str = "") -> bytes:
             f".block-{code[:6]} > a {{\n  color: #{code[6:12]};\n  margin: {number % 9}px auto;\n  display: flex;\n}}\n"
         )
     return "".join(rules).encode()[:length]
+
+
+OLD_STYLE = make_css(16 * KIB)
+NEW_STYLE = OLD_STYLE.replace(b"margin: 0px", b"margin: 0.5em", 9)
 
 
 def _write_many(root: str, sizes: list[int]) -> None:

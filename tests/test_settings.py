@@ -351,8 +351,8 @@ TOP += '"headers.", "compression.", "memory.", "uploads.", "images.", "database.
          '"forwarded_host", "proxy_protocol", "request_id"')),
         ('[cdn]\n"pro\\nfile" = 1', '2: unknown key "pro\\nfile" in [cdn]; did you mean "profile"?'),
         ("[servr]\nport = 1", '1: unknown table "servr"; did you mean "server"?'),
-        ("[zzz]", ('1: unknown table "zzz"; known: "server", "data", "publish", "deltas", "previews", "sites", "mounts", "cache", '
-         '"cdn", "headers", "compression", "memory", "uploads", "collections", "images", "database", "access", "jobs", '
+        ("[zzz]", ('1: unknown table "zzz"; known: "server", "data", "publish", "deltas", "previews", "sites", "mounts", '
+         '"cache", "cdn", "headers", "compression", "memory", "uploads", "collections", "images", "database", "access", "jobs", '
          '"webhooks", "purge"')),
         ("port = 1", '1: unknown key "port"; did you mean "server.port"?'),
         ("prot = 1", '1: unknown key "prot"; did you mean "server.port"?'),

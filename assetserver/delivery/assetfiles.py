@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import anyio
@@ -22,7 +22,7 @@ from assetserver.errors import OverloadedError
 from assetserver.semantics.caching import ERROR, PAGE, REDIRECT, CacheTable
 from assetserver.semantics.negotiation import accepts_compression, parse_accept_encoding
 from assetserver.semantics.representation import Asset, Field, Representation
-from assetserver.semantics.respond import AssetResponses, NoBody, ResponsePlan, respond, respond_missing
+from assetserver.semantics.respond import AssetRequest, AssetResponses, NoBody, ResponsePlan, respond, respond_missing
 from assetserver.semantics.targets import AssetPath, RefusedTarget, format_target, is_spelled, parse_target
 from assetserver.storage.pools import wait_done, wait_future
 
@@ -34,7 +34,7 @@ from .listing import Listings
 from .livefolder import FRESH_S, Entry, LiveFolder
 from .misses import asks_for_a_file, policy_of_miss
 from .probe import Kind, Roots
-from .requests import encoded_prefix, first_field, query_suffix, raw_path, read_request, read_target
+from .requests import encoded_prefix, first_field, query_suffix, raw_path, read_request, read_target, text_fields, url_of
 from .resources import Resources, shared_resources
 
 ALLOW = "GET, HEAD, OPTIONS"
@@ -111,7 +111,7 @@ class AssetFiles(StaticFiles):
         self.patience_s = patience_s
         self.strict = strict
         self.cache_status = cache_status
-        self._fields = tuple((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in fields.items())
+        self._own_fields = tuple((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in fields.items())
         self._resources = resources or shared_resources()
         self.roots = Roots(tuple(os.path.abspath(folder) for folder in self.all_directories), follow_symlink, dotfiles)
         self.folder = self._open_folder()
@@ -126,6 +126,11 @@ class AssetFiles(StaticFiles):
                 raise TypeError(
                     f"{cls.__name__}.{name} would never be called: override get_response() and change response.headers"
                 )
+
+    @property
+    def _fields(self) -> tuple[Field, ...]:
+        """The fields of every answer."""
+        return self._own_fields
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, as ASGI."""
@@ -224,7 +229,7 @@ class AssetFiles(StaticFiles):
         entry = await self.folder.lookup(path)
         if entry.probe.kind is Kind.FILE:
             if self.html and self.clean_urls and path.endswith(".html"):
-                return self._redirect(self._url(_clean(path), scope), scope)
+                return self._redirect(self._url(AssetPath(url_of(path, clean_urls=True)), scope), scope)
             return entry
         if entry.probe.kind is Kind.FOLDER:
             index = AssetPath(path + "/index.html")
@@ -256,10 +261,10 @@ class AssetFiles(StaticFiles):
         for _ in range(_ATTEMPTS):
             if entry is None or entry.responses is None:
                 return None
-            entry = await self._with_codings(entry, request.accept_encoding)
+            entry = await self._with_codings(entry, request, scope)
             responses = self._responses(entry, scope)
             assert responses is not None  # noqa: S101 - a better entry of a file is a file's
-            plan = respond(responses, request, now=int(time.time()), strict=self.strict)
+            plan = respond(responses, request, now=int(time.time()), strict=self.strict, delta=entry.delta)
             if response := await self._open(entry, plan):
                 self._remember(scope, entry, responses)
                 return response
@@ -272,9 +277,14 @@ class AssetFiles(StaticFiles):
         del scope, is_error
         return entry.responses
 
-    async def _with_codings(self, entry: Entry, accept_encoding: str | None) -> Entry:
+    async def _with_codings(self, entry: Entry, request: AssetRequest, scope: Scope) -> Entry:
         """Wait a moment for the compressed forms: what is sent now, a CDN may keep for a year."""
-        if entry.work is None or entry.digest is None or not accepts_compression(parse_accept_encoding(accept_encoding)):
+        del scope
+        if (
+            entry.work is None
+            or entry.digest is None
+            or not accepts_compression(parse_accept_encoding(request.accept_encoding))
+        ):
             return entry
         if not entry.work.done():
             with anyio.move_on_after(self.patience_s):
@@ -318,7 +328,7 @@ class AssetFiles(StaticFiles):
         self._offer_miss(path, scope)
         if self.html and (page := await self._error_page(AssetPath("404.html"), 404, policy, scope)):
             return page
-        raise HTTPException(404, headers={"Cache-Control": policy, **_text(self._fields)})
+        raise HTTPException(404, headers={"Cache-Control": policy, **text_fields(self._fields)})
 
     async def _error_page(self, path: AssetPath, status: int, policy: str, scope: Scope) -> Response | None:
         """Return the file at ``path`` as the page of an error, or None if it is not there."""
@@ -330,11 +340,11 @@ class AssetFiles(StaticFiles):
     async def _list(self, path: AssetPath, scope: Scope) -> Response:
         as_json = "application/json" in (first_field(scope, b"accept") or "")
         content = await self._listings.render(path, as_json=as_json)
-        headers = {"Cache-Control": PAGE, "Vary": "Accept", **_text(self._fields)}
+        headers = {"Cache-Control": PAGE, "Vary": "Accept", **text_fields(self._fields)}
         return Response(content, media_type="application/json" if as_json else "text/html", headers=headers)
 
     def _options(self, scope: Scope) -> Response:
-        headers = {"Allow": ALLOW, **_text(self._fields)}
+        headers = {"Allow": ALLOW, **text_fields(self._fields)}
         if first_field(scope, b"access-control-request-method") and "access-control-allow-origin" in headers:
             headers["Access-Control-Allow-Methods"] = ALLOW
             headers["Access-Control-Allow-Headers"] = "*"
@@ -345,7 +355,7 @@ class AssetFiles(StaticFiles):
         return self._redirect_to(308, location + query_suffix(scope), self.redirect_cache)
 
     def _redirect_to(self, status: int, location: str, policy: str) -> Response:
-        return Response(None, status, {"Location": location, "Cache-Control": policy, **_text(self._fields)})
+        return Response(None, status, {"Location": location, "Cache-Control": policy, **text_fields(self._fields)})
 
     def _url(self, path: AssetPath, scope: Scope) -> str:
         return encoded_prefix(scope) + format_target(path)
@@ -385,12 +395,3 @@ class AssetFiles(StaticFiles):
 
 def _overloaded() -> HTTPException:
     return HTTPException(503, headers={"Retry-After": "1", "Cache-Control": ERROR})
-
-
-def _clean(path: AssetPath) -> AssetPath:
-    bare = path.removesuffix(".html")
-    return AssetPath(bare.removesuffix("index") if bare == "index" or bare.endswith("/index") else bare)
-
-
-def _text(fields: Iterable[Field]) -> dict[str, str]:
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in fields}

@@ -277,15 +277,18 @@ class HotCache:
         del self._requests[data]
         return None
 
-    def admit(self, key: Key, answer: Answer, accept: bytes | None = None, *, varies: bool = False) -> None:
+    def admit(
+        self, key: Key, answer: Answer, accept: bytes | None = None, *, varies: bool = False, is_any: bool = False
+    ) -> None:
         """Keep an answer of the slow path; what is no file's, when it comes a second time: anybody can make that up.
 
-        ``varies``: it is for requests with this value of ``Accept``.
+        ``varies``: it is for requests with this value of ``Accept``. ``is_any``: it is a file's, but anybody can make up the
+        request, which offers a dictionary of no use.
         """
         if self._is_closed:
             return
         key_bytes = sum(len(part) for part in (*key, accept) if part)
-        is_file = answer.status in _OF_FILES
+        is_file = answer.status in _OF_FILES and not is_any
         if not is_file and not self._comes_again(hash((key, accept))):
             return
         self._varying.pop(key, None)

@@ -22,7 +22,7 @@ from assetserver.semantics.representation import Field
 
 from .hotcache import LIMIT_BODY_BYTES, Answer, Claim, FileBody, HotCache, is_certain, is_repeatable
 from .hotranges import Template, find_range, tell_range, template_key
-from .leanrequest import WITH_RANGE, Key, LeanReader
+from .leanrequest import BY_CORS, WITH_DICTIONARY, WITH_RANGE, Key, LeanReader
 from .openfiles import OpenedFile
 from .pages import read_now
 from .sendfile import FilePart, FileSender, send_at_once
@@ -172,10 +172,14 @@ class HotConnection:
             if not varies:  # a template is for all values of Accept
                 self._hot.admit(template_key(key), Template(claim, line, fields, file))
             return
+        is_delta = (b"content-encoding", b"dcz") in fields
+        if not _fits(key, fields, is_delta=is_delta):
+            return
         content, file = (b"", None) if is_head else (bytes(body), file)
         answer, accept = Answer(claim, start["status"], line, fields, content, file), self._reader.value(b"accept")
         if not self._hot.admit_alike(key, answer, accept):
-            self._hot.admit(key, answer, accept, varies=varies)
+            is_any = len(key) == WITH_DICTIONARY and not is_delta
+            self._hot.admit(key, answer, accept, varies=varies, is_any=is_any)
 
     # Files
 
@@ -278,6 +282,13 @@ class HotConnection:
             self.sender.stop()
         if self._direct is not None:
             self._direct.detach()
+
+
+def _fits(key: Key, fields: list[Field], *, is_delta: bool) -> bool:
+    """Tell whether an answer is that of all requests with ``key``: what is read here as one may have been read otherwise."""
+    if len(key) != WITH_DICTIONARY:
+        return not is_delta
+    return not (key[-1] or b"").startswith(BY_CORS) or (b"access-control-allow-origin", b"*") in fields
 
 
 _PARTIAL = 206

@@ -70,7 +70,8 @@ class _HotPath(NamedTuple):
 class HotPaths:
     """The URLs of one ``AssetFiles``; ``mark`` is added to every answer, to say that it came from here.
 
-    ``claim`` says why an answer may be repeated; if not given, as long as the folder's entry stands.
+    ``claim`` says why an answer may be repeated; if not given, as long as the folder's entry stands. ``reads`` tells
+    whether more of a request decides the answer: such ones are left to the long way.
     """
 
     def __init__(
@@ -79,11 +80,13 @@ class HotPaths:
         memory: MemoryCache,
         mark: tuple[Field, ...],
         claim: Callable[[Entry, float], Claim] | None = None,
+        reads: Callable[[Scope], bool] | None = None,
     ) -> None:
         self._folder = folder
         self._memory = memory
         self._mark = mark
         self._claim = claim or self._claim_entry
+        self._reads = reads
         self._paths: dict[_Key, _HotPath] = {}
 
     def __len__(self) -> int:
@@ -112,6 +115,8 @@ class HotPaths:
         """
         hot = self._paths.get(_key(scope))
         if hot is None or scope["method"] != "GET" or self._folder.clock_s() >= hot.deadline_s:
+            return None
+        if self._reads is not None and self._reads(scope):
             return None
         accept = match = None
         dated = False

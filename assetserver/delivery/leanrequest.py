@@ -17,8 +17,11 @@ from assetserver.observe import ASKED, Asked
 from assetserver.semantics.tracecontext import REQUEST_ID
 
 Key = tuple[bytes | None, ...]
-"""What decides the answer, as sent: method and target, Host, ``Accept-Encoding``, ``If-None-Match``, and where there is a
-``Range``, that and ``If-Range``."""
+"""What decides the answer, as sent: method and target, Host, ``Accept-Encoding``, ``If-None-Match``; and where there is a
+``Range``, that and ``If-Range``, or else the dictionary that may be used, if there is one."""
+
+WITH_DICTIONARY = 5
+"""The length of a key with a dictionary."""
 
 WITH_RANGE = 6
 """The length of a key with a range."""
@@ -37,6 +40,7 @@ _LEFT = frozenset(
         b"transfer-encoding",
         b"upgrade",
         b"want-repr-digest",
+        b"x-deployment-id",
     }
 )
 """Fields of requests that are left to the slow path: it decides with them, or they are about framing."""
@@ -54,6 +58,25 @@ _DECIDING = (b"host", b"accept-encoding", b"if-none-match")
 _OF_RANGES = (b"range", b"if-range")
 _TAKEN = frozenset({*_DECIDING, *_OF_RANGES, *ASKED, b"accept"})
 """Fields whose values are looked at."""
+
+_DICTIONARY = b"available-dictionary"
+_OF_DICTIONARIES = (_DICTIONARY, b"sec-fetch-site", b"sec-fetch-mode", b"origin")
+"""Fields that decide where a dictionary is offered: what is no hash does not match, and is left to the slow path."""
+
+_VALUES = {
+    b"connection": b"(?i:keep-alive)",
+    b"cookie": b"(?!.*__vdpl).*",
+    _DICTIONARY: b"(?P<available_dictionary>:[A-Za-z0-9+/]{43}=:)",
+}
+"""What values must be where others are left to the slow path. ``__vdpl`` may name a release."""
+
+BY_CORS = b"cors"
+"""Begins what stands for the dictionary in a key if it may be used only where CORS lets all origins read the answer."""
+
+_SITE, _MODE, _ORIGIN = 5, 6, 7
+"""Where the fields about dictionaries stand behind what else decides."""
+_OF_THIS_SITE = (None, b"same-origin")
+_OF_THE_BROWSER = (None, b"navigate", b"same-origin")
 
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TARGET = 1
@@ -81,14 +104,19 @@ class Shape:
     __slots__ = ("_groups", "describe", "fullmatch", "key", "lines")
 
     def __init__(self, names: tuple[bytes, ...], taken: frozenset[bytes] = _TAKEN) -> None:
+        lower = {name.lower() for name in names}
+        offers = _DICTIONARY in lower and b"range" not in lower
+        of_dictionaries = _OF_DICTIONARIES if offers else ()
+        taken = taken.union(of_dictionaries)
         lines = b"".join(_line_of(name, taken) for name in names)
         pattern = re.compile(b'((?:GET|HEAD) /[!"$-~]*) HTTP/1\\.1\r\n' + lines + b"\r\n(?P<nothing>\0)?")
         self.lines = len(names) + 2
         self.fullmatch = pattern.fullmatch
         groups = pattern.groupindex
-        self._groups = {name: groups.get(_group_of(name), groups["nothing"]) for name in _TAKEN}
-        deciding = (*_DECIDING, *_OF_RANGES) if b"range" in map(bytes.lower, names) else _DECIDING
-        self.key: Callable[[re.Match[bytes]], Key] = itemgetter(_TARGET, *(self._groups[name] for name in deciding))
+        self._groups = {name: groups.get(_group_of(name), groups["nothing"]) for name in _TAKEN.union(of_dictionaries)}
+        deciding = (*_DECIDING, *(_OF_RANGES if b"range" in lower else of_dictionaries))
+        pick: Callable[[re.Match[bytes]], Key] = itemgetter(_TARGET, *(self._groups[name] for name in deciding))
+        self.key = _with_dictionary(pick) if offers else pick
         self.describe: Callable[[re.Match[bytes]], Asked] = itemgetter(_TARGET, *(self._groups[name] for name in ASKED))
 
     def value(self, match: re.Match[bytes], name: bytes) -> bytes | None:
@@ -98,13 +126,31 @@ class Shape:
 
 
 def _line_of(name: bytes, taken: frozenset[bytes]) -> bytes:
-    """Return the pattern of a field line."""
+    """Return the pattern of a field line; the values of the fields that are ``taken`` are groups."""
     lower = name.lower()
-    if lower == b"connection":
-        return re.escape(name) + b": (?i:keep-alive)\r\n"
     pattern = REQUEST_ID if lower == b"x-request-id" else b".*"
     value = b"(?P<%b>%b)" % (_group_of(lower).encode(), pattern) if lower in taken else b".*"
+    if lower in _VALUES and (lower in taken or lower != _DICTIONARY):
+        value = _VALUES[lower]
     return re.escape(name) + b": " + value + b"\r\n"
+
+
+def _with_dictionary(pick: Callable[[re.Match[bytes]], Key]) -> Callable[[re.Match[bytes]], Key]:
+    """Return what makes keys of requests that offer a dictionary: without it where no delta may be read (RFC 9842 §9.3.3).
+
+    ``pick`` gives what decides, the fields about dictionaries behind the others.
+    """
+
+    def key(match: re.Match[bytes]) -> Key:
+        values = pick(match)
+        if values[_SITE] in _OF_THIS_SITE or values[_MODE] in _OF_THE_BROWSER:
+            return values[:WITH_DICTIONARY]
+        plain = values[: WITH_DICTIONARY - 1]
+        if values[_MODE] == BY_CORS and values[_ORIGIN] is not None:
+            return (*plain, BY_CORS + (values[WITH_DICTIONARY - 1] or b""))
+        return plain
+
+    return key
 
 
 def _group_of(name: bytes) -> str:

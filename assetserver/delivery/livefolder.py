@@ -65,7 +65,8 @@ class Entry:
     """What is known of a path. Replaced as a whole when the disk changes; only ``checked_s`` moves.
 
     ``responses`` and ``sources`` are there for files. ``work`` is the hashing or compressing still under way that will replace
-    this entry by a better one.
+    this entry by a better one. ``deltas``: blob and size of what is recorded as made of the file against a dictionary, by its
+    SHA-256; ``delta``: the one that a request at hand may have.
     """
 
     path: AssetPath
@@ -77,6 +78,8 @@ class Entry:
     responses: AssetResponses | None = None
     sources: Mapping[ContentCoding, Source] = field(default_factory=dict)
     work: Future[None] | None = None
+    deltas: Mapping[bytes, tuple[bytes, int]] = field(default_factory=dict)
+    delta: Representation | None = None
 
 
 MakeAsset = Callable[[AssetPath, tuple[Representation, ...], bool, bool], Asset]

@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from enum import Enum
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -19,20 +20,24 @@ from starlette.types import Scope
 
 from assetserver.errors import OverloadedError
 from assetserver.releases.headersfile import NO_CHANGES, HeaderChanges, HeaderTable
+from assetserver.releases.manifest import SHORT
 from assetserver.releases.redirectsfile import Redirection, RedirectKind, RedirectTable
 from assetserver.releases.siterules import SiteRules
-from assetserver.semantics.caching import PAGE
+from assetserver.semantics.caching import IMMUTABLE, PAGE, CachePolicy
 from assetserver.semantics.fingerprints import looks_fingerprinted
-from assetserver.semantics.representation import Asset, Field
-from assetserver.semantics.respond import AssetResponses
+from assetserver.semantics.representation import Asset, ContentCoding, Field, Representation
+from assetserver.semantics.respond import AssetRequest, AssetResponses, ResponsePlan, may_have_delta
 from assetserver.semantics.targets import AssetPath, RefusedTarget, parse_target
 
 from .assetfiles import AssetFiles
+from .body import AssetResponse
+from .deltas import DICTIONARY_QUERY, FoundDelta, Lack, SiteDeltas
 from .errorpages import NOTHING_YET
 from .hotcache import OFFER, Claim
 from .hotpaths import HotPaths
 from .livefolder import FRESH_S, Entry
 from .misses import asks_for_a_file, policy_of_miss
+from .pins import Pins, keep_private
 from .releasefolder import OpenIndex, ReleaseFolder
 from .requests import encoded_prefix, read_target
 
@@ -46,14 +51,24 @@ _MISSING = 404
 _PLAIN_TARGET = re.compile(rb"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,63}){1,16}")
 _ERRORS = 400
 _OF_THE_PAGE = frozenset({b"content-type"})
+RELEASE = b"x-release"
 PERSONAL = "private, no-cache"
+
+
+class _As(Enum):
+    """What a file is served as."""
+
+    FILE = "file"
+    ERROR = "error"
+    DICTIONARY = "dictionary"
 
 
 class ReleaseFiles(AssetFiles):
     """Serves what ``open_index`` gives now; blobs are files where ``path_of`` says.
 
-    ``links``: send ``Link`` fields that announce what a page will need. Other keywords are those of ``AssetFiles``,
-    ``directory`` and ``packages`` aside; ``html`` is on: a release is a site.
+    ``links``: send ``Link`` fields that announce what a page will need. ``deltas``: of its files, for who has dictionaries.
+    ``pins``: requests that name another release. ``tells_release``: every answer says in ``X-Release`` of which one it is.
+    Other keywords are those of ``AssetFiles``, ``directory`` and ``packages`` aside; ``html`` is on: a release is a site.
     """
 
     folder: ReleaseFolder
@@ -63,12 +78,25 @@ class ReleaseFiles(AssetFiles):
     neighbours: frozenset[str] | None = None
     """The first segments of paths that others answer, if this serves all the rest of its hosts; None if that is not known."""
 
-    def __init__(self, open_index: OpenIndex, path_of: Callable[[str], str], *, links: bool = True, **keywords: Any) -> None:
+    def __init__(
+        self,
+        open_index: OpenIndex,
+        path_of: Callable[[str], str],
+        *,
+        links: bool = True,
+        deltas: SiteDeltas | None = None,
+        pins: Pins | None = None,
+        tells_release: bool = False,
+        **keywords: Any,
+    ) -> None:
         self._open_index = open_index
         self._path_of = path_of
         self._links = links
+        self._deltas = deltas
+        self._pins = pins
+        self._tells_release = tells_release
         self._tables: tuple[SiteRules, HeaderTable, RedirectTable] | None = None
-        self._dressed: dict[tuple[AssetPath, HeaderChanges, bool], tuple[AssetResponses, AssetResponses]] = {}
+        self._dressed: dict[tuple[AssetPath, HeaderChanges, _As], tuple[AssetResponses, AssetResponses]] = {}
         self.missed_fingerprints = 0
         self._tell_at_s = float("-inf")
         super().__init__(html=True, **keywords)
@@ -84,6 +112,30 @@ class ReleaseFiles(AssetFiles):
             self._tables = rules, headers, RedirectTable(rules.redirects, rules.dialect)
             self._dressed.clear()
         return self._tables[1:]
+
+    @property
+    def _fields(self) -> tuple[Field, ...]:
+        """The fields of every answer, of the release that is served now."""
+        fields = self._own_fields
+        if self._tells_release and self.folder.release:
+            fields = (*fields, (RELEASE, self.folder.release[:SHORT].encode()))
+        return (*fields, (b"vary", self._pins.vary)) if self._pins is not None and self._pins.vary else fields
+
+    async def _respond(self, scope: Scope) -> Response:
+        pin = self._pins.read(scope) if self._pins is not None else None
+        if self._pins is None or pin is None:
+            return await super()._respond(scope)
+        mark = self.folder.mark
+        files: ReleaseFiles | None = self._pins.find(pin, mark)
+        if files is None:
+            return await super()._respond(scope)
+        offer = scope.pop(OFFER, None)  # what the other release would say of it does not count
+        response = await files._respond(scope)  # noqa: SLF001 - it is one of us
+        if not pin.is_by_url:
+            response.raw_headers = keep_private(response.raw_headers)
+        elif offer is not None and response.status_code < _ERRORS:
+            offer(self._claim(mark))
+        return response
 
     async def _answer(self, path: str, scope: Scope) -> Response:
         """Answer from one release: where another one is served in the end than in the beginning, answer anew."""
@@ -144,21 +196,70 @@ class ReleaseFiles(AssetFiles):
         if entry.responses is None:
             return None
         changes = headers.select("/" + self.get_path(scope))
-        if changes == NO_CHANGES:
+        dress = _As.ERROR if is_error else self._dress_of(entry, scope)
+        if changes == NO_CHANGES and dress is not _As.DICTIONARY:
             return entry.responses
-        key = entry.path, changes, is_error
+        key = entry.path, changes, dress
         known = self._dressed.get(key)
         if known is not None and known[0] is entry.responses:
             return known[1]
-        own = self.own_fields | _OF_THE_PAGE if is_error else self.own_fields
-        dressed = AssetResponses(change_fields(entry.responses.asset, changes, own))
+        dressed = AssetResponses(self._dress(entry, entry.responses.asset, changes, dress))
         while len(self._dressed) >= LIMIT_DRESSED:
             self._dressed.pop(next(iter(self._dressed)))
         self._dressed[key] = entry.responses, dressed
         return dressed
 
+    def _dress_of(self, entry: Entry, scope: Scope) -> _As:
+        query = scope.get("query_string", b"")
+        is_dictionary = query and self._deltas is not None and self._deltas.names_dictionary(entry, query)
+        return _As.DICTIONARY if is_dictionary else _As.FILE
+
+    def _dress(self, entry: Entry, asset: Asset, changes: HeaderChanges, dress: _As) -> Asset:
+        """Return ``asset`` with the fields that rules give it, as what it is served as."""
+        changed = change_fields(asset, changes, self.own_fields | _OF_THE_PAGE if dress is _As.ERROR else self.own_fields)
+        if self._deltas is None or dress is _As.ERROR:
+            return changed
+        if dress is _As.DICTIONARY:
+            return self._deltas.as_dictionary(entry, changed, self.cache.fields_of(CachePolicy(IMMUTABLE)))
+        return self._deltas.announce(entry.path, changed, is_fingerprint=entry.proved, clean_urls=self.clean_urls)
+
+    def _make_asset(
+        self, path: AssetPath, representations: tuple[Representation, ...], negotiable: bool, proved: bool
+    ) -> Asset:
+        asset = super()._make_asset(path, representations, negotiable, proved)
+        if proved:  # the same in every release
+            asset = replace(asset, fields=_without(asset.fields, {b"vary"}))
+        if self._deltas is None:
+            return asset
+        return self._deltas.announce(path, asset, is_fingerprint=proved, clean_urls=self.clean_urls)
+
+    async def _with_codings(self, entry: Entry, request: AssetRequest, scope: Scope) -> Entry:
+        """Return ``entry`` with the delta that ``request`` may have. While it is being made, nothing is to be repeated."""
+        responses = self._responses(entry, scope)
+        if self._deltas is None or request.dictionary is None or responses is None:
+            return entry
+        if not may_have_delta(responses, request, now=int(time.time())):
+            return entry
+        found = await self._deltas.find(entry, request.dictionary.digest, self.folder.mark, self.folder.is_dictionary)
+        if isinstance(found, FoundDelta):
+            return replace(entry, delta=found.representation, sources={**entry.sources, ContentCoding.DCZ: found.source})
+        if found is Lack.YET:
+            scope.pop(OFFER, None)
+        return entry
+
+    async def _open(self, entry: Entry, plan: ResponsePlan) -> AssetResponse | None:
+        response = await super()._open(entry, plan)
+        if response is None and entry.delta is not None and self._deltas is not None:
+            self._deltas.distrust(entry.delta)
+        return response
+
     def _open_hot_paths(self, mark: tuple[Field, ...]) -> HotPaths:
-        return HotPaths(self.folder, self._resources.memory, mark, lambda *_: self._claim(self.folder.mark))
+        return HotPaths(self.folder, self._resources.memory, mark, lambda *_: self._claim(self.folder.mark), self._reads)
+
+    def _reads(self, scope: Scope) -> bool:
+        """Tell whether a request may say which version of a file, or which release, is meant."""
+        is_pinned = self._pins is not None and self._pins.read(scope) is not None
+        return is_pinned or scope.get("query_string", b"").startswith(DICTIONARY_QUERY.encode())
 
     def _claim(self, mark: object) -> Claim:
         """All answers of a release stand until another one is served; what entries are in memory does not matter."""
@@ -203,8 +304,8 @@ class ReleaseFiles(AssetFiles):
         return any(rule.query for rule in self.folder.rules.redirects)
 
     def _remember(self, scope: Scope, entry: Entry, responses: AssetResponses) -> None:
-        """Not where rules look at the query: the short way does not."""
-        if not self._looks_at_queries():
+        """Not where rules or we look at the query, nor a delta: the short way does not."""
+        if entry.delta is None and not self._reads(scope) and not self._looks_at_queries():
             super()._remember(scope, entry, responses)
 
     async def _missing(self, path: str, scope: Scope) -> Response:

@@ -69,6 +69,11 @@ class Served(Protocol):
         """Coding, SHA-256 and length of each compressed form."""
         ...
 
+    @property
+    def deltas(self) -> tuple[tuple[bytes, bytes, int], ...]:
+        """SHA-256 of the dictionary, SHA-256 and length of each delta that is recorded."""
+        ...
+
 
 class Index(Protocol):
     """Paths of one release, or of all that a site serves, and the rules of the release."""
@@ -78,12 +83,21 @@ class Index(Protocol):
         """What ``_headers`` and ``_redirects`` say."""
         ...
 
+    @property
+    def release(self) -> str:
+        """The id of the release."""
+        ...
+
     def get(self, path: str) -> Served | None:
         """Return what is served at ``path``, or None."""
         ...
 
     def may_have(self, path: str) -> bool:
         """Tell whether something may be served at ``path``; False is certain. Never waits."""
+        ...
+
+    def is_dictionary(self, digest: bytes) -> bool:
+        """Tell whether a client of the site may hold the file with this SHA-256 as a dictionary. Blocks."""
         ...
 
 
@@ -153,6 +167,15 @@ class ReleaseFolder:
     def distrust(self, path: AssetPath) -> None:
         """Have the blobs of ``path`` looked at again: what was read did not fit."""
         self._entries.pop(path, None)
+
+    def is_dictionary(self, digest: bytes) -> bool:
+        """Tell whether a client of the site may hold the file with this SHA-256 as a dictionary. Blocks."""
+        return self._index is not None and self._index.is_dictionary(digest)
+
+    @property
+    def release(self) -> str:
+        """The id of the release that was served when last looked at, "" for none."""
+        return self._index.release if self._index else ""
 
     @property
     def is_empty(self) -> bool:
@@ -243,4 +266,5 @@ class ReleaseFolder:
             proved=served.immutable,
             responses=AssetResponses(asset),
             sources=sources,
+            deltas={dictionary: (digest, size) for dictionary, digest, size in served.deltas},
         )

@@ -8,14 +8,17 @@ from urllib.parse import quote, unquote
 
 from starlette.types import Scope
 
+from assetserver.semantics.dictionaries import OfferedDictionary, parse_available_dictionary
 from assetserver.semantics.preconditions import Preconditions
 from assetserver.semantics.respond import AssetRequest
 from assetserver.semantics.targets import RefusedTarget, Target, parse_target, strip_prefix
 
 _PORT = re.compile(r":[0-9]*\Z")
 _PRECONDITIONS = (b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since")
-DECIDING = frozenset({b"accept-encoding", b"range", b"if-range", b"want-repr-digest", *_PRECONDITIONS})
-"""The request fields that decide which answer an asset gives."""
+FRONT_PAGE = "index.html"
+_DICTIONARY = b"available-dictionary"
+DECIDING = frozenset({b"accept-encoding", b"range", b"if-range", b"want-repr-digest", _DICTIONARY, *_PRECONDITIONS})
+"""The request fields that decide which answer an asset gives; those about who asks do so only for who has a dictionary."""
 
 
 def read_request(scope: Scope) -> AssetRequest:
@@ -33,7 +36,15 @@ def read_request(scope: Scope) -> AssetRequest:
         range=values.get(b"range"),
         if_range=values.get(b"if-range"),
         want_repr_digest=values.get(b"want-repr-digest"),
+        dictionary=_read_dictionary(values[_DICTIONARY], scope) if _DICTIONARY in values else None,
     )
+
+
+def _read_dictionary(available: str, scope: Scope) -> OfferedDictionary | None:
+    digest = parse_available_dictionary(available)
+    if digest is None:
+        return None
+    return OfferedDictionary(digest, *(first_field(scope, name) for name in (b"sec-fetch-site", b"sec-fetch-mode", b"origin")))
 
 
 def read_target(scope: Scope) -> Target | RefusedTarget:
@@ -84,3 +95,16 @@ def first_field(scope: Scope, name: bytes) -> str | None:
     """Return the first value of a request field, or None."""
     headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
     return next((value.decode("latin-1") for key, value in headers if key == name), None)
+
+
+def text_fields(fields: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return fields as Starlette's responses take them."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in fields}
+
+
+def url_of(path: str, *, clean_urls: bool = False) -> str:
+    """Return the path below the site's at which visitors see the file ``path``: pages have that of their folder."""
+    folder, _, name = path.rpartition("/")
+    if name == FRONT_PAGE:
+        return f"{folder}/" if folder else ""
+    return path.removesuffix(".html") if clean_urls else path

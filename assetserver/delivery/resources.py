@@ -21,11 +21,13 @@ class Resources:
     open_files: OpenFiles = field(default_factory=OpenFiles)
     files: FilePool = field(default_factory=lambda: FilePool("assetserver-files", 4))
     compressors: FilePool = field(default_factory=lambda: FilePool("assetserver-compress", 2, niceness=10))
+    makers: FilePool = field(default_factory=lambda: FilePool("assetserver-deltas", 1, niceness=10))
     listings: FilePool = field(default_factory=lambda: FilePool("assetserver-listings", 1))
 
     def close(self) -> None:
         """End the threads: what reads a file ends at its next piece, what was waiting is dropped."""
         self.listings.close()
+        self.makers.close()
         self.compressors.close()
         self.files.close()
         self.open_files.clear()

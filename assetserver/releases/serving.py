@@ -19,12 +19,16 @@ _DICTIONARY_RELEASES = 10
 
 
 class ServedIndex:
-    """A release, and the names that ``kept`` keeps reachable beside it. ``digests``: paths of what may be dictionaries."""
+    """A release, and the names that ``kept`` keeps reachable beside it. ``digests``: paths of what may be dictionaries.
+
+    ``release`` is its id.
+    """
 
     def __init__(self, release: Catalog, kept: Catalog | None = None, digests: tuple[str, ...] = ()) -> None:
         self._release = release
         self._kept = kept
         self._digests = digests
+        self.release = os.path.basename(release.path).removesuffix(".index")
 
     def __len__(self) -> int:
         """Return the number of files of the release itself."""

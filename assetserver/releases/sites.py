@@ -22,7 +22,6 @@ from assetserver.storage.durable import locked, replace_durably
 from .manifest import SHORT, ReleaseId
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
-_ALIAS = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _DIGITS = re.compile(r"[0-9a-f]+")
 _SHORTEST = 4
 _LONGEST = 63
@@ -123,18 +122,21 @@ class Site:
             return after
 
 
+def alias_for(text: str) -> str:
+    """Return the alias that comes nearest to ``text``, itself if it is one; "" if nothing of it can be in an alias."""
+    slug = re.sub(r"[^a-z0-9-]+", "-", text.removeprefix("@").lower()).strip("-")[:_LONGEST].rstrip("-")
+    return f"at-{slug}"[:_LONGEST] if len(slug) >= _SHORTEST and _DIGITS.fullmatch(slug) else slug
+
+
 def parse_alias(text: str) -> str:
     """Return the alias that ``text`` is, without a leading ``@``: it stands in URLs and host names, and is never an id.
 
     Raises ``PublishError`` for another, with one that would do.
     """
-    alias = text.removeprefix("@")
-    is_id = len(alias) >= _SHORTEST and _DIGITS.fullmatch(alias)
-    if _ALIAS.fullmatch(alias) and not is_id:
+    alias, slug = text.removeprefix("@"), alias_for(text)
+    if alias and alias == slug:
         return alias
-    slug = re.sub(r"[^a-z0-9]+", "-", alias.lower()).strip("-")[:_LONGEST].rstrip("-")
-    if is_id or (len(slug) >= _SHORTEST and _DIGITS.fullmatch(slug)):
-        slug = f"at-{slug}"[:_LONGEST]
+    is_id = len(alias) >= _SHORTEST and _DIGITS.fullmatch(alias)
     problem = "reads as the beginning of a release's id" if is_id else "can be no part of a URL and a host name"
     remedy = f"; write {slug}" if slug else ""
     raise PublishError(f"{text!r} cannot be an alias, for it {problem}: lower-case letters, digits and hyphens can{remedy}")

@@ -1,6 +1,7 @@
 """Which content coding to send. Source: RFC 9110 §12.5.3.
 
-Highest weight wins; equal weights go to the smaller representation, then to the order br, zstd, gzip, identity.
+Highest weight wins; equal weights go to the smaller representation, then to the order br, zstd, gzip, identity. ``dcz`` has
+a weight only where it is named: ``*`` says nothing of a dictionary.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def parse_accept_encoding(text: str | None) -> Weights:
     cannot be trusted to decode. ``*`` covers the codings that are not named.
     """
     if not text or len(text) > LIMIT_BYTES:  # before the cache: it would keep 512 values of any length
-        return (0, 0, 0, _UNNAMED)
+        return (0, 0, 0, 0, _UNNAMED)
     return _parse_weights(text)
 
 
@@ -43,14 +44,19 @@ def _parse_weights(text: str) -> Weights:
         named[token] = max(weight, named.get(token, 0))
     wildcard = named.get("*")
     others = 0 if wildcard is None else wildcard
-    weights = [named.get(coding.value, others) for coding in _CODINGS[:-1]]
+    weights = [named.get(coding.value, others) for coding in _CODINGS[1:-1]]
     identity = named.get("identity", _UNNAMED if wildcard is None else wildcard)
-    return (*weights, identity)
+    return (named.get(ContentCoding.DCZ.value, 0), *weights, identity)
 
 
 def accepts_compression(weights: Weights) -> bool:
-    """Tell whether any coding but identity is acceptable."""
-    return any(weight > 0 for weight in weights[:-1])
+    """Tell whether any coding is acceptable that needs no dictionary, but identity."""
+    return any(weight > 0 for weight in weights[1:-1])
+
+
+def accepts_deltas(weights: Weights) -> bool:
+    """Tell whether ``dcz`` is acceptable."""
+    return weights[0] > 0
 
 
 def select_representation(available: Sequence[Representation], weights: Weights) -> Representation | None:

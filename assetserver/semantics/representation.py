@@ -12,8 +12,12 @@ Field = tuple[bytes, bytes]
 
 
 class ContentCoding(Enum):
-    """A content coding by its IANA token, in the server's order of preference where weight and size are equal."""
+    """A content coding by its IANA token, in the server's order of preference where weight and size are equal.
 
+    ``DCZ`` is for clients that have a certain dictionary (RFC 9842 §5), and is none of an asset's own representations.
+    """
+
+    DCZ = "dcz"
     BR = "br"
     ZSTD = "zstd"
     GZIP = "gzip"
@@ -50,11 +54,13 @@ class Asset:
     """The resource that a URL names.
 
     ``representations`` has identity first. ``negotiable`` says that other codings exist or may come to exist, so every
-    answer varies on ``Accept-Encoding``. ``cache_fields`` and ``fields`` go on 200, 206 and 304 alike; ``fields`` on
-    errors as well.
+    answer varies on ``Accept-Encoding``; ``takes_deltas``, that it may come as ``dcz``, so every answer varies on
+    ``Available-Dictionary`` as well. ``cache_fields`` and ``fields`` go on 200, 206 and 304 alike; ``fields`` on errors as
+    well.
     """
 
     representations: tuple[Representation, ...]
     negotiable: bool = False
     cache_fields: tuple[Field, ...] = ()
     fields: tuple[Field, ...] = ()
+    takes_deltas: bool = False

@@ -2,13 +2,15 @@
 
 The order is the specification's: select the representation, evaluate the preconditions on it, then cut ranges from its
 bytes (RFC 9110 §13.2.2). What does not depend on the request is made once per asset and repeated.
-Source: RFC 9110 §9.3, §13, §14, §15; RFC 9530 (Repr-Digest).
+Source: RFC 9110 §9.3, §13, §14, §15; RFC 9530 (Repr-Digest); RFC 9842 (dictionaries).
 
 Laws:
 - ``respond`` never raises, whatever the field values are.
 - 304 and 206 carry what the 200 would have carried of ETag, Cache-Control, Vary and the policy fields; a 304 carries
   nothing that describes content it does not send (§15.4.5).
 - HEAD has the fields of GET, and ignores Range (§14.2).
+- A delta is one more representation, for who has its dictionary, may read the answer, and asks for the whole of it: never for
+  ranges and HEAD, and not where the client has the content already.
 """
 
 from __future__ import annotations
@@ -20,18 +22,24 @@ from hashlib import sha256
 
 from .caching import ERROR
 from .dates import format_date
+from .dictionaries import OfferedDictionary, may_read
 from .fields import parse_integer_dictionary
-from .negotiation import Weights, parse_accept_encoding, select_representation
+from .negotiation import Weights, accepts_deltas, parse_accept_encoding, select_representation
 from .preconditions import Precondition, Preconditions, Validators, evaluate_if_range, evaluate_preconditions
 from .ranges import ByteRange, RangeOutcome, format_content_range, select_ranges
 from .representation import Asset, ContentCoding, Field, Representation
 
 VARY = (b"vary", b"accept-encoding")
+VARY_WITH_DELTAS = (b"vary", b"accept-encoding, available-dictionary")
+_ALLOWED_ORIGIN = b"access-control-allow-origin"
 
 
 @dataclass(frozen=True, slots=True)
 class AssetRequest:
-    """What of a request decides the answer: the field values as sent, several lines joined by ", ", None where absent."""
+    """What of a request decides the answer: the field values as sent, several lines joined by ", ", None where absent.
+
+    ``dictionary``: what the client offers, None where that is nothing, or malformed.
+    """
 
     method: str = "GET"
     accept_encoding: str | None = None
@@ -39,6 +47,7 @@ class AssetRequest:
     range: str | None = None
     if_range: str | None = None
     want_repr_digest: str | None = None
+    dictionary: OfferedDictionary | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +95,7 @@ class ResponsePlan:
 
 
 class AssetResponses:
-    """All answers of one asset that do not depend on the clock or on ranges, each made once, when first asked for."""
+    """All answers of one asset that depend on no clock, range or dictionary, each made once, when first asked for."""
 
     __slots__ = ("_fields", "_not_modified", "_selected", "_whole", "asset")
 
@@ -106,8 +115,17 @@ class AssetResponses:
             self._selected[weights] = select_representation(self.asset.representations, weights)
         return self._selected[weights]
 
+    @property
+    def vary(self) -> tuple[Field, ...]:
+        """The ``Vary`` field of every answer, if there is any."""
+        if self.asset.takes_deltas:
+            return (VARY_WITH_DELTAS,)
+        return (VARY,) if self.asset.negotiable else ()
+
     def common_fields(self, chosen: Representation) -> tuple[Field, ...]:
         """Return what 200 and 206 of ``chosen`` share."""
+        if chosen.coding is ContentCoding.DCZ:
+            return tuple(self._common_fields(chosen))
         fields = self._fields.get(chosen.coding)
         if fields is None:
             fields = self._fields[chosen.coding] = tuple(self._common_fields(chosen))
@@ -115,46 +133,65 @@ class AssetResponses:
 
     def not_modified(self, chosen: Representation) -> ResponsePlan:
         """Return the 304 of ``chosen``: without Last-Modified where the tag says it better (§15.4.5)."""
+        if chosen.coding is ContentCoding.DCZ:
+            return self._make_not_modified(chosen)
         plan = self._not_modified.get(chosen.coding)
         if plan is None:
-            fields = self.common_fields(chosen)
-            if chosen.etag is not None:
-                fields = tuple(field for field in fields if field[0] != b"last-modified")
-            plan = self._not_modified[chosen.coding] = ResponsePlan(304, fields, chosen)
+            plan = self._not_modified[chosen.coding] = self._make_not_modified(chosen)
         return plan
 
     def whole(self, chosen: Representation, *, head: bool) -> ResponsePlan:
         """Return the 200 of ``chosen``."""
+        if chosen.coding is ContentCoding.DCZ:
+            return self._make_whole(chosen, head=head)
         plan = self._whole.get((chosen.coding, head))
         if plan is None:
-            fields = (
-                *self.common_fields(chosen),
-                *content_fields(chosen),
-                (b"content-length", b"%d" % chosen.length),
-                (b"accept-ranges", b"bytes"),
-            )
-            plan = ResponsePlan(200, fields, chosen, _NO_BODY if head else _WHOLE)
-            self._whole[chosen.coding, head] = plan
+            plan = self._whole[chosen.coding, head] = self._make_whole(chosen, head=head)
         return plan
+
+    def _make_not_modified(self, chosen: Representation) -> ResponsePlan:
+        fields = self.common_fields(chosen)
+        if chosen.etag is not None:
+            fields = tuple(field for field in fields if field[0] != b"last-modified")
+        return ResponsePlan(304, fields, chosen)
+
+    def _make_whole(self, chosen: Representation, *, head: bool) -> ResponsePlan:
+        fields = (
+            *self.common_fields(chosen),
+            *content_fields(chosen),
+            (b"content-length", b"%d" % chosen.length),
+            (b"accept-ranges", b"bytes"),
+        )
+        return ResponsePlan(200, fields, chosen, _NO_BODY if head else _WHOLE)
 
     def _common_fields(self, chosen: Representation) -> Iterator[Field]:
         if chosen.etag is not None:
             yield b"etag", str(chosen.etag).encode("latin-1")
         if chosen.last_modified is not None:
             yield b"last-modified", format_date(chosen.last_modified).encode()
-        if self.asset.negotiable:
-            yield VARY
+        yield from self.vary
         yield from self.asset.cache_fields
         yield from self.asset.fields
 
 
-def respond(responses: AssetResponses, request: AssetRequest, *, now: int, strict: bool = False) -> ResponsePlan:
+def respond(
+    responses: AssetResponses,
+    request: AssetRequest,
+    *,
+    now: int,
+    strict: bool = False,
+    delta: Representation | None = None,
+) -> ResponsePlan:
     """Return the answer to a GET or HEAD. ``now`` in seconds since 1970.
 
     ``strict``: a client that refuses every coding we have, identity too, gets 406; else it gets identity, as the
-    specification allows (§12.5.3) and every peer does. May be repeated: the same arguments, the same answer.
+    specification allows (§12.5.3) and every peer does. ``delta``: the asset as ``dcz`` against ``request.dictionary``, for an
+    asset that takes deltas. May be repeated: the same arguments, the same answer.
     """
     chosen = responses.select(request.accept_encoding)
+    if delta is not None and may_have_delta(responses, request, now=now):
+        available = (chosen or responses.asset.representations[0], delta)
+        chosen = select_representation(available, parse_accept_encoding(request.accept_encoding))
     if chosen is None:
         if strict:
             return _error(responses, 406)
@@ -174,11 +211,33 @@ def respond(responses: AssetResponses, request: AssetRequest, *, now: int, stric
     return plan
 
 
+def may_have_delta(responses: AssetResponses, request: AssetRequest, *, now: int) -> bool:
+    """Tell whether ``request`` may be answered with a delta, if there is one that it has the dictionary of.
+
+    Not a range: a part of a delta is of use to nobody. Nor what has a condition that plain representations decide: they are
+    what most clients have tags of, and 304 is shorter than any delta. Nor HEAD, which may leave out what only GET has (RFC 9110
+    §9.3.2): Chromium 156 looks for the dictionary's hash in the content that is not there, and fails.
+    """
+    offered, given = request.dictionary, request.preconditions
+    if offered is None or request.method != "GET" or request.range is not None or not responses.asset.takes_deltas:
+        return False
+    if not accepts_deltas(parse_accept_encoding(request.accept_encoding)):
+        return False
+    if given is not None:
+        if given.if_match is not None or given.if_unmodified_since is not None:
+            return False
+        plain = responses.select(request.accept_encoding) or responses.asset.representations[0]
+        if evaluate_preconditions(given, _validators(plain), now=now) is Precondition.NOT_MODIFIED:
+            return False
+    allowed = next((value.decode("latin-1") for name, value in responses.asset.fields if name == _ALLOWED_ORIGIN), None)
+    return may_read(offered, allowed)
+
+
 def respond_missing(responses: AssetResponses, request: AssetRequest, cache_control: str, status: int = 404) -> ResponsePlan:
     """Return the error whose content is an asset (the site's own page): negotiated, but without validators or ranges."""
     chosen = responses.select(request.accept_encoding) or responses.asset.representations[0]
     fields = (
-        *((VARY,) if responses.asset.negotiable else ()),
+        *((VARY,) if responses.asset.negotiable else ()),  # errors are never deltas
         (b"cache-control", cache_control.encode("latin-1")),
         *responses.asset.fields,
         *content_fields(chosen),
@@ -201,7 +260,7 @@ def _validators(chosen: Representation) -> Validators:
 def _error(responses: AssetResponses, status: int, *fields: Field) -> ResponsePlan:
     """An error that has no content of its own: not to be stored, and no validators that it could be revalidated by."""
     asset = responses.asset
-    common = (*fields, *((VARY,) if asset.negotiable else ()), (b"cache-control", ERROR.encode()), *asset.fields)
+    common = (*fields, *responses.vary, (b"cache-control", ERROR.encode()), *asset.fields)
     return ResponsePlan(status, (*common, (b"content-length", b"0")), asset.representations[0])
 
 

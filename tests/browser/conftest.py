@@ -73,6 +73,7 @@ class Browser:
 
     def open(self, url: str) -> None:
         """Go to ``url`` from an empty page, as a visitor would; return when it is loaded and nothing is under way."""
+        self.events.clear()  # what the page before still waits for is not waited for
         self.call("Page.navigate", url="about:blank")
         self._settle()
         self.events.clear()
@@ -97,15 +98,16 @@ class Browser:
         """Return the parameters of the events of one kind."""
         return [event["params"] for event in self.events if event["method"] == method]
 
+    def unanswered(self) -> set[str]:
+        """Return the requests that have not ended. Who leaves a page while there are some may never hear of them again."""
+        ended = {end["requestId"] for kind in ("loadingFinished", "loadingFailed") for end in self.select(f"Network.{kind}")}
+        return {start["requestId"] for start in self.select("Network.requestWillBeSent")} - ended
+
     def _settle(self) -> None:
         deadline_s = time.monotonic() + ANSWER_LIMIT_S
         while time.monotonic() < deadline_s:
             is_quiet = self._read(QUIET_S) is None
-            ended = {
-                end["requestId"] for kind in ("loadingFinished", "loadingFailed") for end in self.select(f"Network.{kind}")
-            }
-            waiting = {start["requestId"] for start in self.select("Network.requestWillBeSent")} - ended
-            if is_quiet and not waiting and self.select("Page.loadEventFired"):
+            if is_quiet and not self.unanswered() and self.select("Page.loadEventFired"):
                 return
         pytest.fail(f"the page is not loaded after {ANSWER_LIMIT_S} s:\n{self._tail()}")
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from hashlib import sha256
 
+from assetserver.semantics.dictionaries import OfferedDictionary, parse_available_dictionary
 from assetserver.semantics.preconditions import Preconditions
 from assetserver.semantics.representation import Asset, ContentCoding, Representation
 from assetserver.semantics.respond import AssetRequest, AssetResponses, NoBody, Parts, ResponsePlan, Slice, Whole, respond
@@ -35,16 +36,25 @@ def make_responses(
     negotiable: bool = True,
     hashed: bool = True,
     media_type: str = "text/plain; charset=utf-8",
+    takes_deltas: bool = False,
+    allowed_origin: str = "",
 ) -> AssetResponses:
     representations = tuple(
         Representation(coding, media_type, len(content), sha256(content).digest() if hashed else None, last_modified)
         for coding, content in contents.items()
     )
-    return AssetResponses(Asset(representations, negotiable, CACHE_FIELDS, FIELDS))
+    fields = ((b"access-control-allow-origin", allowed_origin.encode()),) if allowed_origin else ()
+    return AssetResponses(Asset(representations, negotiable, CACHE_FIELDS, (*FIELDS, *fields), takes_deltas))
+
+
+def make_delta(content: bytes, media_type: str = "text/plain; charset=utf-8") -> Representation:
+    return Representation(ContentCoding.DCZ, media_type, len(content), sha256(content).digest())
 
 
 def make_request(fields: Mapping[str, str]) -> AssetRequest:
     """Make a request from field names as they stand on the wire, and ``method``."""
+    digest = parse_available_dictionary(fields.get("available-dictionary", ""))
+    about = (fields.get(name) for name in ("sec-fetch-site", "sec-fetch-mode", "origin"))
     given = [fields.get(name) for name in ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")]
     return AssetRequest(
         method=fields.get("method", "GET"),
@@ -53,11 +63,19 @@ def make_request(fields: Mapping[str, str]) -> AssetRequest:
         range=fields.get("range"),
         if_range=fields.get("if-range"),
         want_repr_digest=fields.get("want-repr-digest"),
+        dictionary=None if digest is None else OfferedDictionary(digest, *about),
     )
 
 
-def ask(responses: AssetResponses, fields: Mapping[str, str], *, now: int = NOW, strict: bool = False) -> ResponsePlan:
-    return respond(responses, make_request(fields), now=now, strict=strict)
+def ask(
+    responses: AssetResponses,
+    fields: Mapping[str, str],
+    *,
+    now: int = NOW,
+    strict: bool = False,
+    delta: Representation | None = None,
+) -> ResponsePlan:
+    return respond(responses, make_request(fields), now=now, strict=strict, delta=delta)
 
 
 def read_fields(plan: ResponsePlan) -> dict[str, str]:

@@ -4,6 +4,7 @@ from assetserver.semantics import negotiation
 from assetserver.semantics.negotiation import (
     LIMIT_BYTES,
     accepts_compression,
+    accepts_deltas,
     parse_accept_encoding,
     select_representation,
 )
@@ -20,20 +21,23 @@ ALL = make(identity=100, gzip=40, zstd=38, br=30)
 @pytest.mark.parametrize(
     ("text", "weights"),
     [
-        (None, (0, 0, 0, -1)),
-        ("", (0, 0, 0, -1)),
-        ("gzip, deflate, br, zstd", (1000, 1000, 1000, -1)),
-        ("gzip;q=0.5", (0, 0, 500, -1)),
-        ("*", (1000, 1000, 1000, 1000)),
-        ("*;q=0", (0, 0, 0, 0)),
-        ("identity;q=0", (0, 0, 0, 0)),
-        ("*;q=0, identity", (0, 0, 0, 1000)),
-        ("*;q=0.2, br;q=0", (0, 200, 200, 200)),
-        ("x-gzip;q=0.3", (0, 0, 300, -1)),
-        ("gzip;q=0.2, x-gzip;q=0.3, gzip;q=0.1", (0, 0, 300, -1)),
-        ("deflate", (0, 0, 0, -1)),
-        ("br".ljust(LIMIT_BYTES), (1000, 0, 0, -1)),
-        ("br".ljust(LIMIT_BYTES + 1), (0, 0, 0, -1)),
+        (None, (0, 0, 0, 0, -1)),
+        ("", (0, 0, 0, 0, -1)),
+        ("gzip, deflate, br, zstd", (0, 1000, 1000, 1000, -1)),
+        ("gzip;q=0.5", (0, 0, 0, 500, -1)),
+        ("*", (0, 1000, 1000, 1000, 1000)),
+        ("*;q=0", (0, 0, 0, 0, 0)),
+        ("identity;q=0", (0, 0, 0, 0, 0)),
+        ("*;q=0, identity", (0, 0, 0, 0, 1000)),
+        ("*;q=0.2, br;q=0", (0, 0, 200, 200, 200)),
+        ("x-gzip;q=0.3", (0, 0, 0, 300, -1)),
+        ("gzip;q=0.2, x-gzip;q=0.3, gzip;q=0.1", (0, 0, 0, 300, -1)),
+        ("dcz", (1000, 0, 0, 0, -1)),
+        ("dcz;q=0.5, *", (500, 1000, 1000, 1000, 1000)),
+        ("dcb, br", (0, 1000, 0, 0, -1)),
+        ("deflate", (0, 0, 0, 0, -1)),
+        ("br".ljust(LIMIT_BYTES), (0, 1000, 0, 0, -1)),
+        ("br".ljust(LIMIT_BYTES + 1), (0, 0, 0, 0, -1)),
     ],
 )
 def test_field_gives_each_coding_a_weight(text, weights):
@@ -41,10 +45,17 @@ def test_field_gives_each_coding_a_weight(text, weights):
 
 
 @pytest.mark.parametrize(
-    ("text", "accepts"), [(None, False), ("identity", False), ("gzip;q=0", False), ("zstd", True), ("*", True)]
+    ("text", "accepts"), [(None, False), ("identity", False), ("gzip;q=0", False), ("zstd", True), ("*", True), ("dcz", False)]
 )
 def test_compression_is_acceptable_if_any_coding_weighs_something(text, accepts):
     assert accepts_compression(parse_accept_encoding(text)) is accepts
+
+
+@pytest.mark.parametrize(
+    ("text", "accepts"), [(None, False), ("*", False), ("dcz;q=0", False), ("dcb", False), ("dcz;q=0.001", True), ("DCZ", True)]
+)
+def test_deltas_are_acceptable_only_where_they_are_named(text, accepts):
+    assert accepts_deltas(parse_accept_encoding(text)) is accepts
 
 
 @pytest.mark.parametrize(

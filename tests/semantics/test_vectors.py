@@ -2,8 +2,9 @@
 
 A row: ``name``; ``trap``, the numbers of the traps that it springs; ``request``, field values by name, and ``method``;
 ``asset``, each key with a default: ``length``, ``codings`` (lengths by name), ``age_s`` of its last change, ``dated``,
-``negotiable``, ``hashed``; ``strict``. Then what is wanted: ``status``; ``fields`` and ``absent``; ``coding`` of the
-representation that ``body`` counts in; ``body``, half-open ranges: one is sent plain, several as multipart, none is no content.
+``negotiable``, ``hashed``, ``delta`` (its length: with it, the asset takes deltas), ``allowed_origin``; ``strict``. Then what
+is wanted: ``status``; ``fields`` and ``absent``; ``coding`` of the representation that ``body`` counts in; ``body``,
+half-open ranges: one is sent plain, several as multipart, none is no content.
 """
 
 import re
@@ -15,16 +16,18 @@ from pathlib import Path
 import pytest
 
 from assetserver.semantics.dates import format_date
+from assetserver.semantics.dictionaries import format_available_dictionary
 from assetserver.semantics.representation import ContentCoding
 from assetserver.semantics.respond import Parts
 
-from .samples import CODED_LENGTHS, NOW, ask, make_contents, make_responses, read_body, read_fields
+from .samples import CODED_LENGTHS, NOW, ask, make_content, make_contents, make_delta, make_responses, read_body, read_fields
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 ELSEWHERE = "elsewhere.toml"
 TRAPS = range(1, 41)
 KEYS = {"name", "trap", "request", "asset", "strict", "status", "fields", "absent", "coding", "body"}
-ASSET_KEYS = {"length", "codings", "age_s", "dated", "negotiable", "hashed"}
+ASSET_KEYS = {"length", "codings", "age_s", "dated", "negotiable", "hashed", "delta", "allowed_origin"}
+DICTIONARY = format_available_dictionary(sha256(b"what the client has").digest())
 
 
 def read_cases():
@@ -43,6 +46,7 @@ def make_words(contents, last_modified, *, hashed):
         "last-modified": format_date(last_modified),
         "a second before last-modified": format_date(last_modified - 1),
         "a second after last-modified": format_date(last_modified + 1),
+        "dictionary": DICTIONARY,
         "hundred and one": ",".join(f"{n * 2}-{n * 2}" for n in range(101)),
     }
     for coding, content in contents.items() if hashed else ():
@@ -71,10 +75,16 @@ def test_vector(case):
         last_modified=last_modified if asset.get("dated", True) else None,
         negotiable=asset.get("negotiable", True),
         hashed=hashed,
+        takes_deltas="delta" in asset,
+        allowed_origin=asset.get("allowed_origin", ""),
     )
+    delta = None
+    if "delta" in asset:
+        contents[ContentCoding.DCZ] = make_content(asset["delta"], "dcz")
+        delta = make_delta(contents[ContentCoding.DCZ])
     words = make_words(contents, last_modified, hashed=hashed)
 
-    plan = ask(responses, fill_in(case["request"], words), strict=case.get("strict", False))
+    plan = ask(responses, fill_in(case["request"], words), strict=case.get("strict", False), delta=delta)
 
     fields = read_fields(plan)
     assert plan.status == case["status"]
