@@ -26,6 +26,7 @@ from urllib.parse import unquote
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from assetserver.errors import FileChangedError
+from assetserver.metrics.requests import QUIET
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +143,7 @@ class AccessLog:
             status = status or _FAILED
             raise
         finally:
-            if self._writer is not None:
+            if self._writer is not None and QUIET not in scope:
                 duration_s = time.perf_counter() - begun
                 told = _told_scope(scope)
                 self._writer.append(Record(started, duration_s, told, scope.get("client"), status, sent, fields, request_id))
@@ -254,7 +255,7 @@ class LogWriter:
 def _alone(stream: TextIO) -> Iterator[None]:
     """Keep other processes that write to the same file, pipe or socket waiting: their lines must not stand within ours.
 
-    A lock of the process and not of the open file, which all workers share: the kernel takes it back from one that dies.
+    Of the process and not of the open file, which all workers share: the kernel takes it back from one that dies.
     """
     try:
         descriptor = stream.fileno()
@@ -342,7 +343,6 @@ def _format_brief_combined(brief: Brief, prefix: str) -> str:
 
 _ESCAPED = bytes(0 if byte in b'"\\\t' or byte > 126 else byte for byte in range(256))  # noqa: PLR2004 - beyond ASCII
 _HEAD, _MARK = b"H?"
-
 _BRIEF_FORMATS: Mapping[str, Callable[[Brief, str], str]] = {
     "combined": _format_brief_combined,
     "json": lambda brief, prefix: format_json(_expand(brief, prefix)),

@@ -11,13 +11,15 @@ import asyncio
 import logging
 import signal
 import socket
+from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import uvicorn
 
 from .delivery.gate import GATE, Gate
 from .descriptors import Descriptors
+from .monitoring import READINESS
 from .uploading import ON_STOP
 from .workers import READY
 
@@ -26,12 +28,21 @@ logger = logging.getLogger(__name__)
 TELL_EVERY_S = 60.0
 
 
-class OriginServer(uvicorn.Server):
-    """A server that accepts on ``sockets``; ``channel`` leads to the master, if there is one."""
+class Apart(NamedTuple):
+    """What is served on listeners of its own, beside the application whose part it is."""
 
-    def __init__(self, config: uvicorn.Config, channel: socket.socket | None = None) -> None:
+    config: uvicorn.Config
+    listeners: list[socket.socket]
+
+
+class OriginServer(uvicorn.Server):
+    """A server that accepts on ``sockets``; ``channel`` leads to the master, if there is one; ``admin`` is served beside it."""
+
+    def __init__(self, config: uvicorn.Config, channel: socket.socket | None = None, admin: Apart | None = None) -> None:
         super().__init__(config)
         self._channel = channel
+        self._admin = admin
+        self._admin_servers: list[asyncio.Server] = []
         self._listeners: list[socket.socket] = []
         self._descriptors = Descriptors()
         self._is_paused = False
@@ -43,6 +54,8 @@ class OriginServer(uvicorn.Server):
         await super().startup(sockets=[one.dup() for one in self._listeners])
         if self._gate is not None:
             self._gate.on_descriptor = self._note_descriptor
+        if self._admin is not None:
+            await self._open_admin(self._admin)
         if self._channel is not None:
             self._channel.settimeout(0)
             asyncio.get_running_loop().add_reader(self._channel, self._on_word)
@@ -52,8 +65,11 @@ class OriginServer(uvicorn.Server):
         """Stop accepting, finish what runs, end."""
         if (stop_streams := self.lifespan.state.get(ON_STOP)) is not None:
             stop_streams()
+        if (readiness := self.lifespan.state.get(READINESS)) is not None:
+            readiness.is_draining = True
         if self._channel is not None:
             asyncio.get_running_loop().remove_reader(self._channel)
+        self.servers += self._admin_servers
         await super().shutdown(sockets=sockets)
 
     async def on_tick(self, counter: int) -> bool:
@@ -68,6 +84,14 @@ class OriginServer(uvicorn.Server):
         """Take a signal; one of several workers takes those of its master alone."""
         if self._channel is None or sig != signal.SIGINT:
             super().handle_exit(sig, frame)
+
+    async def _open_admin(self, admin: Apart) -> None:
+        """Accept on listeners whose connections are none of the gate's, and get no answers of the hot path."""
+        admin.config.load()
+        loop = asyncio.get_running_loop()
+        for listener in admin.listeners:
+            make = partial(self._make_protocol, admin.config, {})
+            self._admin_servers.append(await loop.create_server(make, sock=listener.dup(), backlog=self.config.backlog))
 
     def _say(self, word: bytes) -> None:
         assert self._channel is not None  # noqa: S101 - asked by the caller
@@ -121,11 +145,12 @@ class OriginServer(uvicorn.Server):
                 self._gate.press(loop.time())
             return
         for listener in self._listeners:
-            server = await loop.create_server(self._make_protocol, sock=listener.dup(), backlog=self.config.backlog)
+            make = partial(self._make_protocol, self.config, self.lifespan.state)
+            server = await loop.create_server(make, sock=listener.dup(), backlog=self.config.backlog)
             self.servers.append(server)
         self._is_paused = False
 
-    def _make_protocol(self) -> asyncio.Protocol:
-        make: Any = self.config.http_protocol_class
-        made: asyncio.Protocol = make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+    def _make_protocol(self, config: uvicorn.Config, state: dict[str, Any]) -> asyncio.Protocol:
+        make: Any = config.http_protocol_class
+        made: asyncio.Protocol = make(config=config, server_state=self.server_state, app_state=state)
         return made

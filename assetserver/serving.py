@@ -20,13 +20,14 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.supervisors import ChangeReload
 
-from .app import create_app
+from .app import ADMIN, create_app
 from .data import check_data_folder, open_library, served_sites
 from .descriptors import raise_limit
 from .endings import told_kindly, with_options
 from .firststart import is_first_start, welcome
 from .jobkinds import kind_names
-from .origin import OriginServer
+from .metrics.board import create_board
+from .origin import Apart, OriginServer
 from .releases.manifest import SHORT
 from .settings import Settings
 from .settingtables import SiteSettings
@@ -42,6 +43,9 @@ HEAP_KEPT_BYTES = 8 << 20
 HEAP_PIECE_BYTES = 4 << 20
 """What is larger than this goes back to the kernel at once."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+PLACES_EACH = 2
+"""How many places to count there are for each worker: one that ends is replaced before it has."""
+
 LIMIT_MESSAGE_BYTES = 4096
 """Longest message of a WebSocket's client: nothing that it says is read."""
 
@@ -68,7 +72,15 @@ def serve_settings(settings: Settings, variables: Mapping[str, str], *, reload: 
         click.secho("error: ", fg="red", bold=True, nl=False, err=True)
         click.echo(_explain(settings, error), err=True)
         return EX_UNAVAILABLE
-    mark = _identity(settings.server.uds)
+    try:
+        admin = open_admin_listener(settings)
+    except OSError as error:
+        listener.close()
+        click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+        reason = (error.strerror or str(error)).lower()
+        click.echo(f"{settings.locate('admin', 'listen')}: cannot listen on {settings.admin.listen}: {reason}", err=True)
+        return EX_UNAVAILABLE
+    mark, admin_mark = _identity(settings.server.uds), _identity(settings.admin.listen)
     address = address_of(listener)
     for line in (
         *describe_mounts(settings),
@@ -81,12 +93,16 @@ def serve_settings(settings: Settings, variables: Mapping[str, str], *, reload: 
         if reload:
             os.environ.update(variables)
         elif settings.server.workers > 1 or count_job_workers(settings):
-            return _run_workers(app, settings, listener)
-        return _run(_config(_APP if reload else app, settings, reload=reload), listener)
+            return _run_workers(app, settings, listener, admin)
+        return _run(_config(_APP if reload else app, settings, reload=reload), listener, _apart(app, settings, admin))
     finally:
         listener.close()
         if mark is not None and _identity(settings.server.uds) == mark:  # not the socket of whoever came after us
             os.unlink(settings.server.uds)
+        if admin is not None:
+            admin.close()
+        if admin_mark is not None and _identity(settings.admin.listen) == admin_mark:
+            os.unlink(settings.admin.listen)
 
 
 def open_listener(settings: Settings) -> socket.socket:
@@ -101,8 +117,23 @@ def open_listener(settings: Settings) -> socket.socket:
         return socket.socket(fileno=server.fd)
     if server.uds:
         return _open_unix(server.uds)
+    return _open_tcp(server.host, server.port)
+
+
+def open_admin_listener(settings: Settings) -> socket.socket | None:
+    """Return the listening socket of ``[admin]``, None if there is to be none. Raises as ``open_listener``."""
+    listen = settings.admin.listen
+    if not listen:
+        return None
+    if listen.startswith(("/", "./")):
+        return _open_unix(listen)
+    host, _, port = listen.rpartition(":")
+    return _open_tcp(host.strip("[]"), int(port))
+
+
+def _open_tcp(host: str, port: int) -> socket.socket:
     family, kind, protocol, _, address = socket.getaddrinfo(
-        server.host, server.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
+        host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
     )[0]
     listener = socket.socket(family, kind, protocol)
     try:
@@ -201,10 +232,15 @@ def _keep_heap() -> None:
         mallopt(_M_TRIM_THRESHOLD, HEAP_KEPT_BYTES)
 
 
-def _run(config: uvicorn.Config, listener: socket.socket) -> int:
+def _apart(app: Starlette, settings: Settings, listener: socket.socket | None) -> Apart | None:
+    """Return what ``app`` serves on the admin listener, if there is one."""
+    return None if listener is None else Apart(_config(getattr(app.state, ADMIN), settings), [listener])
+
+
+def _run(config: uvicorn.Config, listener: socket.socket, admin: Apart | None = None) -> int:
     # Uvicorn raises the signal that stopped it once more at the end; as an exit, what is open gets closed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    server = OriginServer(config)
+    server = OriginServer(config, admin=admin)
     _tune_memory()
     try:
         if config.should_reload:
@@ -216,17 +252,21 @@ def _run(config: uvicorn.Config, listener: socket.socket) -> int:
     return 0
 
 
-def _run_workers(app: Starlette, settings: Settings, listener: socket.socket) -> int:
-    """Fork workers that share ``listener``; each makes its own application: identifiers, locks and threads are its own."""
+def _run_workers(app: Starlette, settings: Settings, listener: socket.socket, admin: socket.socket | None) -> int:
+    """Fork workers that share the listeners; each makes its own application: identifiers, locks and threads are its own."""
+    board = create_board(PLACES_EACH * (settings.server.workers + count_job_workers(settings)) + 1)
 
     def serve(channel: socket.socket) -> None:
         with told_kindly():
-            OriginServer(_config(create_app(settings), settings), channel).run(sockets=[listener])
+            own = create_app(settings, board)
+            OriginServer(_config(own, settings), channel, _apart(own, settings, admin)).run(sockets=[listener])
 
     def do_jobs(channel: socket.socket) -> None:
         listener.close()
+        if admin is not None:
+            admin.close()
         with told_kindly():
-            sys.exit(work(settings, channel))
+            sys.exit(work(settings, channel, board))
 
     _load_all(_config(app, settings))
     _tune_memory()  # which forks inherit

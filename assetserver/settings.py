@@ -21,6 +21,7 @@ from assetserver.settingtables import (
     ARRAYS,
     TABLES,
     AccessSettings,
+    AdminSettings,
     CacheSettings,
     CdnSettings,
     CollectionSettings,
@@ -67,6 +68,7 @@ class Settings:
     """All settings. ``sources`` says where values came from, and does not count when two are compared."""
 
     server: ServerSettings = field(default_factory=ServerSettings)
+    admin: AdminSettings = field(default_factory=AdminSettings)
     data: DataSettings = field(default_factory=DataSettings)
     publish: PublishSettings = field(default_factory=PublishSettings)
     previews: PreviewSettings = field(default_factory=PreviewSettings)

@@ -53,6 +53,14 @@ def _is_public(text: str) -> bool:
     return not text or (found is not None and 0 < int(found[1] or 1) <= _LAST_PORT)
 
 
+def _is_listener(text: str) -> bool:
+    host, colon, port = text.rpartition(":")
+    if text.startswith(("/", "./")):
+        return "\0" not in text
+    is_port = port.isascii() and port.isdigit() and int(port) <= _LAST_PORT
+    return not text or (bool(colon) and is_port and re.fullmatch(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]", host) is not None)
+
+
 def _is_database(text: str) -> bool:
     if text == "sqlite" or re.fullmatch(r"sqlite:///[^\0]+", text):
         return True
@@ -82,6 +90,7 @@ _FIELD = Form('be a field value such as "max-age=3600"', _matches(r"([!-~]([ -~]
 _EVENTS = Form('be "" or a URL such as "https://example.com/hooks"', _matches(r"(https?://[!-\"$-.0-~]+(/[!-\"$-~]*)?)?"))
 _GLOB = Form('be a glob such as "*.html" or "/docs/**"', _matches(r"[^\0]+"))
 _HOST = Form("be a host name without port", _matches(r"(?i:[a-z0-9._-]+|\[[0-9a-f:.]+\])?"), is_name=True)
+_LISTEN = Form('be "", "HOST:PORT" such as "127.0.0.1:9000", or a path such as "/run/assetserver/admin.sock"', _is_listener)
 _IMAGE_FORMAT = Form('be "webp" or "avif"', _matches(r"webp|avif"))
 _INSIDE = Form('be a path inside the directory, such as "index.html"', _is_inside)
 _DATABASE = Form('be "sqlite", "sqlite:///PATH" or "postgresql://USER@HOST/NAME"', _is_database)
@@ -141,6 +150,14 @@ class ServerSettings(Table, frozen=True, kw_only=True):
     request_id: Annotated[bool, _about("Give every request an identifier.")] = True
 
 
+class AdminSettings(Table, frozen=True, kw_only=True):
+    """``[admin]``: a listener that visitors do not reach, for all under ``/-/`` but previews."""
+
+    listen: Annotated[
+        str, _about("Where: HOST:PORT or the path of a Unix socket; empty for beside everything else.", _LISTEN)
+    ] = ""
+
+
 class MountSettings(Table, frozen=True, kw_only=True):
     """``[[mounts]]``: a folder served live. ``directory`` is absolute once loaded."""
 
@@ -184,6 +201,9 @@ class HeadersSettings(Table, frozen=True, kw_only=True):
     ] = "cross-origin"
     nosniff: Annotated[bool, _about("Send X-Content-Type-Options: nosniff.")] = True
     cache_status: Annotated[bool, _about("Send Cache-Status.")] = True
+    server_timing: Annotated[
+        Literal["off", "on"], _about("Send Server-Timing: how long the server took, for everybody to see.")
+    ] = "off"
 
 
 class CompressionSettings(Table, frozen=True, kw_only=True):
@@ -374,6 +394,7 @@ class AccessSettings(Table, frozen=True, kw_only=True):
 
 TABLES: dict[str, type[Table]] = {
     "server": ServerSettings,
+    "admin": AdminSettings,
     "data": DataSettings,
     "publish": PublishSettings,
     "previews": PreviewSettings,

@@ -17,6 +17,8 @@ from .errors import AssetServerError
 from .jobkinds import job_kinds
 from .jobs.queue import JobQueue
 from .jobs.worker import Worker
+from .metrics.board import Board, Role
+from .metrics.work import JobCounts
 from .picturejobs import PictureMaker
 from .settings import Settings
 from .studios import open_studio
@@ -31,12 +33,12 @@ _LOOK_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 
 
-def work(settings: Settings, channel: socket.socket | None = None) -> int:
+def work(settings: Settings, channel: socket.socket | None = None, board: Board | None = None) -> int:
     """Work until SIGTERM, SIGINT, or the end of the master behind ``channel``; return the exit code.
 
-    To be called in the main thread.
+    ``board`` is where the processes of its server count. To be called in the main thread.
     """
-    process = _Process(settings, channel)
+    process = _Process(settings, channel, JobCounts((board or Board()).claim(Role.JOBS)))
     signal.signal(signal.SIGTERM, process.on_signal)
     if channel is None:
         signal.signal(signal.SIGINT, process.on_signal)
@@ -49,12 +51,14 @@ def work(settings: Settings, channel: socket.socket | None = None) -> int:
 
 
 class _Process:
-    def __init__(self, settings: Settings, channel: socket.socket | None) -> None:
+    def __init__(self, settings: Settings, channel: socket.socket | None, counts: JobCounts) -> None:
         self._settings = settings
+        self._counts = counts
         self._channel = channel
         self._worker: Worker | None = None
         self._maker: PictureMaker | None = None
         self._studio = open_studio(settings.images)
+        self._studio.on_made = lambda variant: counts.note_variant(variant.format, variant.size)
         self._is_stopping = False
 
     def run(self) -> int:
@@ -72,6 +76,7 @@ class _Process:
                 grace_s=self._settings.server.graceful_shutdown_s,
                 keep_done_s=jobs.keep_done_s,
                 keep_dead_s=jobs.keep_dead_s,
+                on_end=self._counts.note,
             )
             return 0 if self._is_stopping or self._worker.run() else EX_FAILURE
         finally:

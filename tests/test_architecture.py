@@ -15,7 +15,19 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "assetserver"
 
 ROWS = (
-    {"semantics", "storage", "settings", "settingtables", "tomllines", "errors", "observe", "bodies", "problems", "complaints"},
+    {
+        "semantics",
+        "storage",
+        "settings",
+        "settingtables",
+        "tomllines",
+        "errors",
+        "observe",
+        "metrics",
+        "bodies",
+        "problems",
+        "complaints",
+    },
     {"releases", "jobs", "access", "pictures"},
     {"delivery", "uploads", "images", "console", "remote", "webhooks"},
     {"database"},
@@ -33,11 +45,12 @@ ROWS = (
         "tokencommands",
     }
     | {"admission", "firststart", "mediaroutes", "uploading", "workers", "origin", "descriptors"}
+    | {"monitoring", "readiness"}
     | {"jobcli", "jobcommands", "jobkinds", "kindnames", "picturejobs", "studios", "working"}
     | {"ondemand", "ondemandapi", "ondemandjobs", "ondemandladders", "ondemandorders", "ondemandroutes", "ondemandurls"},
 )
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
-SHARED_GROUND = {"semantics", "errors", "tomllines", "settingtables"}
+SHARED_GROUND = {"semantics", "metrics", "errors", "tomllines", "settingtables"}
 """What others of the lowest row may import."""
 TOP = len(ROWS) - 1
 

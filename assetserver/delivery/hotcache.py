@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from assetserver.errors import AssetServerError
+from assetserver.metrics.requests import RequestCounts, Tally
 from assetserver.observe import LogWriter, RequestIds, tell
 from assetserver.semantics.representation import Field
 
@@ -102,7 +103,7 @@ class Answer:
     """One rendered answer: ``head`` is all before the date, ``fields`` all after it, but for the request's id.
 
     ``stamped`` holds both, and between them the ``common`` fields; ``standing`` is how long its claim need not be asked again;
-    ``is_used`` since eviction last passed by.
+    ``is_used`` since eviction last passed by. ``repeats`` are those that ``tally`` does not count yet.
     """
 
     __slots__ = (
@@ -115,15 +116,24 @@ class Answer:
         "file",
         "head",
         "is_used",
+        "repeats",
         "short_body",
         "stamped",
         "standing",
         "status",
+        "tally",
         "told",
     )
 
     def __init__(
-        self, claim: Claim, status: int, head: bytes, fields: list[Field], body: bytes, file: FileBody | None = None
+        self,
+        claim: Claim,
+        status: int,
+        head: bytes,
+        fields: list[Field],
+        body: bytes,
+        file: FileBody | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self.claim: Claim | None = claim
         self.clock_s = claim.clock_s
@@ -139,6 +149,8 @@ class Answer:
         self.stamped = b""
         self.is_used = False
         self.cost_bytes = 0
+        self.tally = tally
+        self.repeats = 0
 
     @property
     def size(self) -> int:
@@ -207,6 +219,7 @@ class HotCache:
         limit_bytes: int = 64 << 20,
         *,
         is_behind_proxy: bool = False,
+        counts: RequestCounts | None = None,
     ) -> None:
         self.shapes = Shapes(is_behind_proxy=is_behind_proxy)
         self.writer = writer
@@ -218,6 +231,10 @@ class HotCache:
         self._kinds: dict[bytes | None, KindOf] = {}
         self._requests: dict[bytes, Known] = {}
         self._seen: set[int] = set()
+        self._counts = counts
+        self._repeated: list[Answer] = []
+        self._common: list[Field] = []
+        self._counted = 0
 
     def __len__(self) -> int:
         """Return the number of answers."""
@@ -318,13 +335,35 @@ class HotCache:
         ``common`` are the fields of all answers, as ``Date``.
         """
         if answer.common is not common:  # a new list every second
-            answer.common = common
+            answer.common = self._common = common
+            if self._counts is not None and answer.tally is not None:
+                self._repeated.append(answer)
             answer.stamped = b"".join((answer.head, *map(_LINE.__mod__, common), answer.fields, self._id_field))
+        answer.repeats += 1
         ids = self.ids
         ids.last_number = number = ids.last_number + 1
         if self._id_field:
             return b"%b%x\r\n\r\n%b" % (answer.stamped, number, answer.short_body)
         return b"%b\r\n%b" % (answer.stamped, answer.short_body)
+
+    def count_repeats(self) -> None:
+        """Count what was repeated since the last time; to be called each second, which all answers of it share."""
+        if self._counted == self.ids.last_number:  # nothing was
+            return
+        self._counted = self.ids.last_number
+        repeated, self._repeated = self._repeated, []
+        for answer in repeated:
+            if self._counts is not None and answer.tally is not None and answer.repeats:
+                sent = 0 if answer.file is not None else answer.repeats * answer.told.sent
+                self._counts.repeat(answer.tally, answer.repeats, sent)
+                answer.repeats = 0
+            if answer.common is self._common:  # it may be repeated again without being rendered
+                self._repeated.append(answer)
+
+    def count_bytes(self, answer: Answer, sent: int) -> None:
+        """Count bytes of a file that was sent as the content of ``answer``."""
+        if self._counts is not None and answer.tally is not None:
+            self._counts.add_bytes(answer.tally, sent)
 
 
 _OF_FILES = frozenset({200, 206, 304})
