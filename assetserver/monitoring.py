@@ -7,8 +7,11 @@ nothing: a proxy does, too, whoever asks it.
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -18,7 +21,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Host, Mount, Route
 from starlette.types import Scope
 
-from .data import Records, data_folder
+from .data import Records, data_folder, served_sites
 from .delivery.assetfiles import AssetFiles
 from .delivery.gate import Gate
 from .delivery.hotcache import HotCache
@@ -30,6 +33,7 @@ from .jobs.job import STATES
 from .metrics.board import Board
 from .metrics.exposition import CONTENT_TYPE, Sample, render
 from .metrics.families import family
+from .metrics.popular import Day, Kept, Popular, read_days, remove_old, write
 from .metrics.pulse import Pulse
 from .metrics.requests import QUIET, RequestCounts
 from .readiness import Readiness, checks_of, free_bytes
@@ -44,6 +48,9 @@ READINESS = "assetserver.readiness"
 
 _CONNECTIONS = family("http_connections").slot()
 _UNREADY = 503
+_WRITE_EVERY = 10
+"""In how many seconds what is asked for most is written down once."""
+
 _PREFIXES = (
     ("/-/api", "api"),
     ("/-/console", "console"),
@@ -73,7 +80,9 @@ class Monitoring:
         self._pool = FilePool("assetserver-metrics", 1)
         self.readiness = Readiness(checks_of(settings, records))
         self.block = self._board.claim()
-        self.counts = RequestCounts(self.block, self._handlers, is_hashed=looks_fingerprinted)
+        self._folder = report_folder(settings)
+        self._popular = Popular(self.block, self._folder)
+        self.counts = RequestCounts(self.block, self._handlers, is_hashed=looks_fingerprinted, interest=self._popular)
 
     def name_handlers(self, routes: Iterable[BaseRoute]) -> None:
         """Learn under which names requests to ``routes`` are counted."""
@@ -82,20 +91,24 @@ class Monitoring:
 
     def routes(self, *, is_apart: bool) -> list[BaseRoute]:
         """Return the routes of health, readiness and metrics; ``is_apart``: of a listener that visitors do not reach."""
-        show = self._show_metrics
-        if is_apart:
-            metrics = Route("/-/metrics", show, methods=["GET"])
-        elif self._authority is not None:
-            metrics = Route(
-                "/-/metrics", _with_token(show), methods=["GET"], middleware=[Middleware(Guarded, self._authority, ())]
-            )
-        else:
-            metrics = Route("/-/metrics", _refuse_metrics, methods=["GET"])
+        shown = [
+            self._route(path, show, is_apart=is_apart)
+            for path, show in (("/-/metrics", self._show_metrics), ("/-/popular", self._show_popular))
+        ]
+        ready = self._tell_all if is_apart else self._tell_names
         return [
             Route("/-/healthy", answer_healthy, methods=["GET"]),
-            Route("/-/ready", self._tell_all if is_apart else self._tell_names, methods=["GET"]),
-            metrics,
+            Route("/-/ready", ready, methods=["GET"]),
+            *shown,
         ]
+
+    def _route(self, path: str, show: Callable[[Request], Any], *, is_apart: bool) -> Route:
+        """Return the route of what is not for everybody."""
+        if is_apart:
+            return Route(path, show, methods=["GET"])
+        if self._authority is None:
+            return Route(path, _refuse_metrics, methods=["GET"])
+        return Route(path, _with_token(show), methods=["GET"], middleware=[Middleware(Guarded, self._authority, ())])
 
     def tells_timing(self) -> Callable[[Scope], bool] | None:
         """Return who is told how long the server took, None for nobody."""
@@ -103,16 +116,20 @@ class Monitoring:
 
     def pulse(self, hot: HotCache, gate: Gate) -> Pulse:
         """Return the timer of one process that serves: what was repeated is counted each second."""
+        seconds = count(1)
 
         def each_second() -> None:
             hot.count_repeats()
             self.block.slots[_CONNECTIONS] = gate.inside
+            if next(seconds) % _WRITE_EVERY == 0 and (taken := self._popular.take()) is not None:
+                self._pool.submit(_write, taken, self._folder)
 
         return Pulse(self.block, each_second)
 
     def close(self) -> None:
-        """End the threads."""
+        """Write what was counted last, and end the threads."""
         self.readiness.close()
+        _write(self._popular.take(), self._folder)
         self._pool.close()
 
     async def _show_metrics(self, request: Request) -> Response:
@@ -120,6 +137,19 @@ class Monitoring:
         samples = await wait_future(self._pool.submit(lambda: list(self._samples())))
         text = render(self._board, version("assetserver"), samples)
         return Response(text, headers={"Cache-Control": ERROR, "Content-Type": CONTENT_TYPE})
+
+    async def _show_popular(self, request: Request) -> Response:
+        """Answer with what was asked for most today, of all processes."""
+        request.scope[QUIET] = True
+        taken, own = self._popular.take(), self._popular.today()
+        today = await wait_future(self._pool.submit(self._merge, taken, own))
+        content = msgspec.json.encode({"assets": _rows(today.assets), "missing": _rows(today.missing)})
+        return Response(content, headers={"Cache-Control": ERROR}, media_type="application/json")
+
+    def _merge(self, taken: tuple[str, bytes] | None, own: Day) -> Day:
+        """Return the day of all processes, where they write it down; else that of this one. Blocks."""
+        _write(taken, self._folder)
+        return read_days(self._folder, 1, time.time()) if os.path.isdir(self._folder) else own
 
     def _samples(self) -> Iterator[Sample]:
         """Yield what is looked at rather than counted; blocks."""
@@ -153,6 +183,21 @@ class Monitoring:
     async def _find(self, request: Request) -> dict[str, str]:
         request.scope[QUIET] = True
         return await self.readiness.find()
+
+
+def report_folder(settings: Settings) -> str:
+    """Return where it is kept what was asked for, "" where only folders are served: their server keeps nothing."""
+    return os.path.join(data_folder(settings), "reports") if served_sites(settings) or settings.data.path else ""
+
+
+def _write(taken: tuple[str, bytes] | None, folder: str) -> None:
+    if taken is not None:
+        write(*taken)
+        remove_old(folder, time.time())
+
+
+def _rows(kept: Kept) -> list[dict[str, Any]]:
+    return [{"path": one.name, "requests": one.times, "error": one.error} for one in kept.rows]
 
 
 async def answer_healthy(request: Request) -> Response:
