@@ -38,7 +38,8 @@ _REMEDIES = {
 _REPEATED = ("config", "data", "site")
 """Options that a hint needs, or it would speak of other releases."""
 _HINT = re.compile(
-    r"\bassetserver (publish|promote|rollback|releases|alias|diff|verify|gc|lock|unlock|token \w+|sign|worker|jobs \w+)\b"
+    r"\bassetserver (publish|promote|rollback|releases|alias|diff|verify|gc|lock|unlock|token \w+|sign|worker|jobs \w+|top"
+    r"|report)\b"
 )
 
 

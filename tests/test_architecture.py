@@ -45,7 +45,7 @@ ROWS = (
         "tokencommands",
     }
     | {"admission", "firststart", "mediaroutes", "uploading", "workers", "origin", "descriptors"}
-    | {"monitoring", "readiness"}
+    | {"adminclient", "lookcli", "monitoring", "readiness", "reporting", "topcommand", "topscreen"}
     | {"jobcli", "jobcommands", "jobkinds", "kindnames", "picturejobs", "studios", "working"}
     | {"ondemand", "ondemandapi", "ondemandjobs", "ondemandladders", "ondemandorders", "ondemandroutes", "ondemandurls"},
 )
