@@ -35,7 +35,7 @@ from .errors import SettingsError
 from .metrics.board import Board
 from .metrics.requests import Measured
 from .metrics.work import UploadCounts
-from .monitoring import READINESS, Monitoring
+from .monitoring import Monitoring
 from .observe import AccessLog, LogWriter, RequestIds
 from .routes import cache_table, console_routes, introduce, preview_routes, site_routes
 from .settings import Settings, load_settings
@@ -137,7 +137,7 @@ async def _live(settings: Settings, parts: _Parts, pictures: OnDemand | None, _:
     async with uploading.running() if uploading else nullcontext(), anyio.create_task_group() as tasks:
         tasks.start_soon(_close_idle_files, resources.open_files)
         pulse.start()
-        yield {HOT: hot, GATE: gate, READINESS: monitoring.readiness, **(uploading.state() if uploading else {})}
+        yield {HOT: hot, GATE: gate, **monitoring.state(), **(uploading.state() if uploading else {})}
         pulse.stop()
         tasks.cancel_scope.cancel()
     stop_senders()

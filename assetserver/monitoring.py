@@ -31,6 +31,7 @@ from .delivery.releasefiles import ReleaseFiles
 from .errors import AssetServerError
 from .jobs.job import STATES
 from .metrics.board import Board
+from .metrics.connections import CONNECTIONS, ConnectionCounts
 from .metrics.exposition import CONTENT_TYPE, Sample, render
 from .metrics.families import family
 from .metrics.popular import Day, Kept, Popular, read_days, remove_old, write
@@ -78,7 +79,7 @@ class Monitoring:
         self._authority = authority
         self._handlers: dict[int, str] = {}
         self._pool = FilePool("assetserver-metrics", 1)
-        self.readiness = Readiness(checks_of(settings, records))
+        self._readiness = Readiness(checks_of(settings, records))
         self.block = self._board.claim()
         self._folder = report_folder(settings)
         self._popular = Popular(self.block, self._folder)
@@ -110,6 +111,10 @@ class Monitoring:
             return Route(path, _refuse_metrics, methods=["GET"])
         return Route(path, _with_token(show), methods=["GET"], middleware=[Middleware(Guarded, self._authority, ())])
 
+    def state(self) -> dict[str, Any]:
+        """Return what the protocol and the server are to know."""
+        return {READINESS: self._readiness, CONNECTIONS: ConnectionCounts(self.block)}
+
     def tells_timing(self) -> Callable[[Scope], bool] | None:
         """Return who is told how long the server took, None for nobody."""
         return (lambda _: True) if self._settings.headers.server_timing == "on" else None
@@ -128,9 +133,9 @@ class Monitoring:
 
     def close(self) -> None:
         """Write what was counted last, and end the threads."""
-        self.readiness.close()
-        _write(self._popular.take(), self._folder)
+        self._readiness.close()
         self._pool.close()
+        _write(self._popular.take(), self._folder)
 
     async def _show_metrics(self, request: Request) -> Response:
         request.scope[QUIET] = True
@@ -182,7 +187,7 @@ class Monitoring:
 
     async def _find(self, request: Request) -> dict[str, str]:
         request.scope[QUIET] = True
-        return await self.readiness.find()
+        return await self._readiness.find()
 
 
 def report_folder(settings: Settings) -> str:

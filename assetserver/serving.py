@@ -311,9 +311,9 @@ def _http_protocol() -> str:
 
     httptools has the strictest framing of Uvicorn's parsers; "auto" would fall back on h11 silently.
     """
-    from .delivery import protocol  # noqa: PLC0415 - it may not even import
+    from .delivery import expected  # noqa: PLC0415 - it may not even import
 
-    if missing := protocol.what_is_missing():
+    if missing := expected.what_is_missing():
         click.echo(f"this Uvicorn has no {missing}; serving without the hot path, deadlines and limits", err=True)
         return "httptools"
     return _PROTOCOL

@@ -56,7 +56,7 @@ TOP = len(ROWS) - 1
 
 STORAGE_GROUND = {"assetserver.storage." + name for name in ("blobs", "codecs", "durable", "pools", "signatures")}
 CHOOSE_ENGINES = {"assetserver.data", "assetserver.app", "assetserver.cli"}
-KNOW_UVICORN = {"assetserver.delivery.protocol", "assetserver.delivery.livesockets"}
+KNOW_UVICORN = {"assetserver.delivery." + name for name in ("protocol", "expected", "livesockets")}
 
 IMPURE_MODULES = {
     "aiofiles",

@@ -430,7 +430,7 @@ def test_release_whose_index_went_is_told(serve, tmp_path):
     data = tmp_path / "data"
     ready = serve(data)
 
-    index = next((data / "indexes").iterdir())
+    index = next((data / "releases").glob("*.index"))
     index.rename(tmp_path / "index")
 
     assert "is not there" in ready.wait("releases")["releases"]

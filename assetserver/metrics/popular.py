@@ -71,14 +71,15 @@ class Popular(Interest):
         return Day(_keep(self._assets), _keep(self._missing), self._cache())
 
     def take(self) -> tuple[str, bytes] | None:
-        """Return what is to be written, as path and content, or None for nothing new; begin the next day if it is there."""
-        if not self._is_changed:
-            return None
+        """Return what is to be written, as path and content, or None for nothing new; begin the next day if it is there.
+
+        To be called every few seconds.
+        """
+        taken = (self._path(), msgspec.json.encode(self.today())) if self._is_changed and self._folder else None
         self._is_changed = False
-        taken = self._path(), msgspec.json.encode(self.today())
         if (day := _name_day(self._now())) != self._day:
             self._begin(day)
-        return taken if self._folder else None
+        return taken
 
     def _begin(self, day: str) -> None:
         self._day = day
