@@ -6,7 +6,7 @@ import http.client
 import socket
 from urllib.parse import urlsplit
 
-from .baseurl import base_url
+from .baseurl import admin_url, base_url
 from .errors import AssetServerError, UnauthorisedError
 from .settings import Settings
 
@@ -76,10 +76,7 @@ def find_server(settings: Settings, url: str = "", token: str = "") -> AdminClie
 
     Raises ``AssetServerError`` if the settings do not tell where it is.
     """
-    listen = settings.admin.listen
-    if not url and listen:
-        url = listen if listen.startswith(("/", "./")) else f"http://{listen}"
-    url = url.rstrip("/") or base_url(settings) or settings.server.uds
+    url = url.rstrip("/") or admin_url(settings) or settings.admin.listen or base_url(settings) or settings.server.uds
     if not url:
         raise AssetServerError("the settings do not tell where the server is; name it with --url")
     return AdminClient(url, token)

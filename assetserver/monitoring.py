@@ -43,6 +43,7 @@ from .semantics.fingerprints import looks_fingerprinted
 from .settings import Settings
 from .storage.pools import FilePool, wait_future
 from .uploads.authorising import Authority, Guarded, authorise
+from .uploads.resource import Resource
 
 READINESS = "assetserver.readiness"
 """Under this name the lifespan state of an application holds its ``Readiness``: who stops it says so there."""
@@ -109,7 +110,7 @@ class Monitoring:
             return Route(path, show, methods=["GET"])
         if self._authority is None:
             return Route(path, _refuse_metrics, methods=["GET"])
-        return Route(path, _with_token(show), methods=["GET"], middleware=[Middleware(Guarded, self._authority, ())])
+        return Route(path, Resource({"GET": _with_token(show)}), middleware=[Middleware(Guarded, self._authority, ())])
 
     def state(self) -> dict[str, Any]:
         """Return what the protocol and the server are to know."""

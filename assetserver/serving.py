@@ -86,6 +86,7 @@ def serve_settings(settings: Settings, variables: Mapping[str, str], *, reload: 
         *describe_mounts(settings),
         *describe_jobs(settings, reload=reload),
         f"on {address} ({_describe_workers(settings, reload=reload)}stop with Ctrl+C)",
+        *([f"admin on {address_of(admin)}"] if admin is not None else ()),
         *(welcome(settings, address) if is_first else ()),
     ):
         click.echo(line, err=True)

@@ -444,3 +444,20 @@ def test_visitors_are_told_which_check_failed_and_not_why(origin, folder, fetch)
 
     assert answer.status == 503
     assert json.loads(answer.content) == {"ready": False, "checks": {"server": "ok", "folder /": "failed"}}
+
+
+def test_what_is_no_http_is_counted_by_what_is_wrong_with_it(origin, folder, free_port, wait_for):
+    admin = free_port()
+    port = int(origin(folder, config=admin_of(admin)).rpartition(":")[2])
+    many = b"".join(b"a%d: b\r\n" % number for number in range(200))
+    for request in (b"GET\r\n\r\n", b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n", b"GET / HTTP/1.1\r\n" + many):
+        with socket.create_connection(("127.0.0.1", port), LIMIT_S) as client:
+            client.sendall(request)
+            with suppress(ConnectionError):
+                while client.recv(4096):
+                    pass
+
+    key = "assetserver_http_protocol_errors_total"
+    found = wait_for(f"http://127.0.0.1:{admin}", lambda told: sum(told.get(key, {}).values()) >= 3)
+
+    assert found[key] == {"malformed": 1, "target-too-long": 1, "fields-too-large": 1}
