@@ -58,10 +58,11 @@ ADMIN = "admin"
 as long as it does."""
 
 
-def create_app(settings: Settings | None = None, board: Board | None = None) -> Starlette:
+def create_app(settings: Settings | None = None, board: Board | None = None, *, has_admin: bool | None = None) -> Starlette:
     """Return the application for ``settings``; without, those of the environment (``find_settings``).
 
-    ``board`` is where the processes of one server count; without, this one counts for itself.
+    ``board`` is where the processes of one server count; without, this one counts for itself. ``has_admin``: what
+    stands under ``/-/`` is served apart; without, as the settings say.
 
     Raises ``SettingsError`` for a setting that cannot work: a folder that is not there, a cache policy that says nothing.
     """
@@ -71,7 +72,7 @@ def create_app(settings: Settings | None = None, board: Board | None = None) -> 
     media = uploading.media_routes() if uploading else []
     sites = site_routes(settings, resources)
     pictures = _open_pictures(settings, resources, [*media, *sites], uploading)
-    has_admin = bool(settings.admin.listen)
+    has_admin = bool(settings.admin.listen) if has_admin is None else has_admin
     tools = [*(uploading.routes() if uploading else ()), *(console_routes(resources) if uploading else ())]
     nothing = Route("/-/{rest:path}", _nothing)  # nothing else under it is a site's
     routes = [

@@ -12,10 +12,13 @@ from typing import Any
 
 import click
 
+from .backupcli import backup, restore
 from .endings import EX_FAILURE, told_kindly
 from .jobcli import jobs, worker
 from .lookcli import report, top
 from .options import CONFIG, DATA, JSON, SITE, Commands, check_directory, data_path, load
+from .purgecli import purge
+from .servicecli import reload_server, systemd
 from .tokencli import sign, token
 
 
@@ -36,7 +39,8 @@ def main() -> None:
 @click.option("--workers", type=int, help="Worker processes.  [1]")
 @click.option("--access-log", metavar="FORM", help="combined, json or off.  [combined]")
 @click.option("--reload", is_flag=True, help="Restart when the program's own code changes, for development.")
-def serve(directory: str | None, config: str | None, data: str | None, reload: bool, **flags: Any) -> None:
+@click.option("--check", "is_check", is_flag=True, help="Only check whether that could be served; exit with 78 if not.")
+def serve(directory: str | None, config: str | None, data: str | None, reload: bool, is_check: bool, **flags: Any) -> None:
     """Serve the folder DIR, or the active releases.
 
     With DIR, that folder at /; without, what the settings say, or else the active release of the data folder.
@@ -49,12 +53,19 @@ def serve(directory: str | None, config: str | None, data: str | None, reload: b
         overrides |= {"uploads.enabled": False, "publish.remote": False}
     overrides |= data_path(data)
     with told_kindly():
-        if directory is not None:
-            check_directory(directory)
-        from .serving import serve_settings  # noqa: PLC0415 - `version` and `--help` must not wait for Uvicorn
+        from .reloading import still_served  # noqa: PLC0415 - `version` and `--help` must not wait for Uvicorn
 
-        settings = load(config, overrides)
-        raise SystemExit(serve_settings(settings, _as_environment(config, overrides), reload=reload))
+        with still_served() as handover:
+            if directory is not None:
+                check_directory(directory)
+            from .serving import check_server, prepare_server  # noqa: PLC0415 - as above
+
+            settings = load(config, overrides)
+            if is_check:
+                check_server(settings)
+                return
+            run = prepare_server(settings, _as_environment(config, overrides), reload=reload, handover=handover)
+        raise SystemExit(run())
 
 
 @main.command()
@@ -298,6 +309,11 @@ main.add_command(worker)
 main.add_command(jobs)
 main.add_command(top)
 main.add_command(report)
+main.add_command(reload_server)
+main.add_command(systemd)
+main.add_command(purge)
+main.add_command(backup)
+main.add_command(restore)
 
 
 @main.command()

@@ -176,8 +176,29 @@ def open_records(settings: Settings, announce: Announce | None = None) -> Record
     if url.startswith("postgresql") and importlib.util.find_spec("psycopg") is None:
         place = settings.locate("database", "url")
         raise SettingsError(f"{place}: PostgreSQL needs psycopg, which is missing: pip install 'assetserver[postgresql]'")
-    place = _SQLITE + os.path.join(data_folder(settings), "records.sqlite3") if url == "sqlite" else url
-    return Records(place, announce)
+    path = records_path(settings)
+    return Records(_SQLITE + path if path else url, announce)
+
+
+def records_path(settings: Settings) -> str:
+    """Return the file of the records, or "" where they are in PostgreSQL."""
+    url = settings.database.url
+    if url.startswith("postgresql"):
+        return ""
+    return os.path.join(data_folder(settings), "records.sqlite3") if url == "sqlite" else url.removeprefix(_SQLITE)
+
+
+def snapshot_records(settings: Settings, target: str, now: float) -> set[str]:
+    """Copy the records that are in a file to another, for a backup; return the blobs of uploads that they name."""
+    from .database.snapshots import take_snapshot  # noqa: PLC0415 - SQLAlchemy takes 0.2 s
+    from .database.sqlite import SqliteDatabase  # noqa: PLC0415 - as above
+
+    database = SqliteDatabase(records_path(settings))
+    try:
+        database.open()
+        return take_snapshot(database, target, now)
+    finally:
+        database.close()
 
 
 def warn_of_records(settings: Settings) -> str:
@@ -193,6 +214,11 @@ def warn_of_records(settings: Settings) -> str:
         f"SQLite {driver.sqlite_version} can, very rarely, damage a database that several processes write to; 3.51.3 cannot. "
         "One process at a time moves its log, which avoids that; pip install pysqlite3 brings a newer SQLite"
     )
+
+
+def open_local_blobs(folder: str) -> FileBlobs:
+    """Return blobs that are files below ``folder``, wherever that is: a backup, or data that are being restored."""
+    return FileBlobs(folder)
 
 
 def open_media_blobs(settings: Settings) -> FileBlobs:

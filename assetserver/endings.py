@@ -11,15 +11,16 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 import click
 from click.core import ParameterSource
 
-from .errors import AssetServerError, PublishError, SettingsError
+from .errors import AssetServerError, ListenError, PublishError, SettingsError
 
 EX_FAILURE = 1
+EX_UNAVAILABLE = 69
 EX_CONFIG = 78
 EX_INTERRUPTED = 130
 
@@ -38,8 +39,8 @@ _REMEDIES = {
 _REPEATED = ("config", "data", "site")
 """Options that a hint needs, or it would speak of other releases."""
 _HINT = re.compile(
-    r"\bassetserver (publish|promote|rollback|releases|alias|diff|verify|gc|lock|unlock|token \w+|sign|worker|jobs \w+|top"
-    r"|report)\b"
+    r"\bassetserver (publish|promote|rollback|releases|alias|diff|verify|gc|lock|unlock|purge|token \w+|sign|worker|reload"
+    r"|jobs \w+|top|report)\b"
 )
 
 
@@ -57,6 +58,8 @@ def told_kindly() -> Iterator[None]:
         yield
     except SettingsError as error:
         _fail(EX_CONFIG, error, str(error))
+    except ListenError as error:
+        _fail(EX_UNAVAILABLE, error, str(error))
     except AssetServerError as error:
         _fail(EX_FAILURE, error, str(error))
     except (KeyboardInterrupt, click.Abort, StoppedError) as error:
@@ -101,3 +104,9 @@ def _fail(code: int, error: BaseException, message: str) -> NoReturn:
     click.secho("error: ", fg="red", bold=True, nl=False, err=True)
     click.echo(message, err=True)
     raise SystemExit(code) from error
+
+
+def tell_stopped() -> None:
+    """Say to who pressed Ctrl+C that all has ended."""
+    with suppress(OSError, ValueError):  # who reads stderr may be gone
+        click.echo("stopped", err=True)

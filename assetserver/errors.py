@@ -85,6 +85,16 @@ class LockedError(AssetServerError):
     status = 423
 
 
+class PurgeError(AssetServerError):
+    """A purge that was asked for cannot be ordered. The message says why, and what could be."""
+
+    status = 422
+
+
+class BackupError(AssetServerError):
+    """A backup cannot be made, or not be restored. The message names what is wrong, and what to do."""
+
+
 class AccessError(AssetServerError):
     """A token, a time or a path that a command was given is none. The message says what would be one."""
 
@@ -303,3 +313,11 @@ class ChildFailedError(AssetServerError):
         super().__init__(reason)
         self.reason = reason
         self.signal = signal
+
+
+class ControlError(AssetServerError):
+    """A running server cannot be asked to do something, or did not say what came of it. The message says what to do."""
+
+
+class ListenError(AssetServerError):
+    """An address cannot be listened on: it is taken, or is not to be had. The message says what to do."""

@@ -16,17 +16,21 @@ IDS = click.argument("job_ids", metavar="ID...", type=click.IntRange(1), nargs=-
 @click.command(cls=Command)
 @CONFIG
 @DATA
-def worker(config: str | None, data: str | None) -> None:
+@click.option("--kinds", default="", metavar="K,…", help="Only these, such as purge,webhook: those that open connections.")
+@click.option("--check", "is_check", is_flag=True, help="Only check whether that could be done; exit with 78 if not.")
+def worker(config: str | None, data: str | None, kinds: str, is_check: bool) -> None:
     """Do background jobs until stopped.
 
     serve does them beside itself; run this on its own to have more hands, any number of times, with the same settings.
 
-    Stopped with SIGTERM or Ctrl+C it finishes what it has begun. Killed, others take its jobs over.
+    Stopped with SIGTERM or Ctrl+C it finishes what it has begun; with SIGHUP, too, and then begins anew, with new settings.
+    Killed, others take its jobs over.
     """
     with told_kindly():
         from . import jobcommands  # noqa: PLC0415 - `version` and `--help` must not wait for Uvicorn
 
-        raise SystemExit(jobcommands.work_alone(load(config, data_path(data))))
+        settings = load(config, data_path(data))
+        raise SystemExit(jobcommands.check_worker(settings, kinds) if is_check else jobcommands.work_alone(settings, kinds))
 
 
 @click.group(cls=Commands)

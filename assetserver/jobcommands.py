@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,14 +13,14 @@ import click
 
 from .announcing import announcements
 from .data import data_folder, open_records
-from .endings import with_options
+from .endings import tell_stopped, with_options
 from .errors import JobError, JobMissingError, SettingsError
-from .jobkinds import kind_names
+from .jobkinds import choose_kinds
 from .jobs.job import STATES, Job, State
 from .jobs.queue import JobDesk
 from .settings import Settings
+from .supervision.notices import Notifier
 from .wording import escape, in_utc, plural, short_path
-from .workers import tell_stopped
 from .working import work
 
 _DEAD: tuple[State, ...] = ("dead",)
@@ -27,16 +28,32 @@ _MANY = 10_000
 _WIDEST = 100
 
 
-def work_alone(settings: Settings) -> int:
-    """Do jobs until stopped; return the exit code. Raises ``SettingsError`` if these settings know no kind of job."""
-    kinds = kind_names(settings)
-    if not kinds:
-        causes = "set images.enabled, images.on_demand or webhooks.url"
+def work_alone(settings: Settings, wanted: str) -> int:
+    """Do jobs until stopped, of the kinds that are ``wanted``; return the exit code.
+
+    Raises ``SettingsError`` if these settings know no kind of job. That they know none of those that are wanted is no mistake:
+    a service that does them may be there before they are set.
+    """
+    kinds = choose_kinds(settings, wanted)
+    if not kinds and not wanted:
+        causes = "set images.enabled, images.on_demand, webhooks.url or [[purge]]"
         raise SettingsError(f"there is nothing to do: these settings cause no jobs; {causes}")
+    if not kinds:
+        told = f"nothing to do: these settings cause no jobs of the kinds {wanted}"
+        click.echo(told, err=True)
+        Notifier(os.environ).ready(told)
+        return 0
     click.echo(f"doing jobs ({', '.join(kinds)}) of {_place(settings)} (stop with Ctrl+C)", err=True)
-    code = work(settings)
+    code = work(settings, kinds=wanted)
     tell_stopped()
     return code
+
+
+def check_worker(settings: Settings, wanted: str) -> int:
+    """Raise ``SettingsError`` if a worker could not begin with these settings; changes nothing."""
+    choose_kinds(settings, wanted)
+    open_records(settings).close()
+    return 0
 
 
 def list_jobs(settings: Settings, options: dict[str, Any]) -> None:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from .baseurl import base_url
 from .data import open_library
+from .errors import SettingsError
 from .jobs.attempt import Kind
 from .jobs.job import NewJob
 from .kindnames import IMAGE, LADDER, ON_DEMAND
+from .purging.orders import KIND as PURGE
 from .settings import Settings
 from .uploads.answers import describe_upload
 from .uploads.records import Upload
@@ -29,13 +31,17 @@ UPLOAD_COMPLETED = "upload.completed"
 
 def kind_names(settings: Settings) -> list[str]:
     """Return which kinds of jobs these settings cause, and a worker with them can do."""
-    kinds = {
+    return [name for name, is_caused in _kinds(settings).items() if is_caused]
+
+
+def _kinds(settings: Settings) -> dict[str, bool]:
+    return {
         IMAGE: settings.images.enabled,
         WEBHOOK: bool(settings.webhooks.url),
         ON_DEMAND: settings.images.on_demand,
         LADDER: settings.images.on_demand,
+        PURGE: bool(settings.purge),
     }
-    return [name for name, is_known in kinds.items() if is_known]
 
 
 def job_kinds(settings: Settings, studio: Studio, maker: PictureMaker | None) -> dict[str, Kind]:
@@ -51,7 +57,22 @@ def job_kinds(settings: Settings, studio: Studio, maker: PictureMaker | None) ->
 
         kinds[ON_DEMAND] = ondemandjobs.picture_kind(settings, studio)
         kinds[LADDER] = ondemandladders.ladder_kind(settings, open_library(settings), studio)
+    if settings.purge:
+        from .purgejobs import purge_jobs  # noqa: PLC0415 - as above
+
+        kinds[PURGE] = purge_jobs(settings)
     return kinds
+
+
+def choose_kinds(settings: Settings, wanted: str) -> list[str]:
+    """Return those of the kinds that ``wanted`` names, separated by commas, that ``settings`` cause; all if it names none.
+
+    Raises ``SettingsError`` for a name that is no kind's.
+    """
+    names = [name for name in map(str.strip, wanted.split(",")) if name]
+    if unknown := [name for name in names if name not in _kinds(settings)]:
+        raise SettingsError(f"--kinds: there is no kind of job {unknown[0]!r}; there are {', '.join(_kinds(settings))}")
+    return [name for name in kind_names(settings) if not names or name in names]
 
 
 def follow_ups(settings: Settings) -> FollowUp:

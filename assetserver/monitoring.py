@@ -37,6 +37,7 @@ from .metrics.families import family
 from .metrics.popular import Day, Kept, Popular, read_days, remove_old, write
 from .metrics.pulse import Pulse
 from .metrics.requests import QUIET, RequestCounts
+from .metrics.work import MasterCounts
 from .readiness import Readiness, checks_of, free_bytes
 from .semantics.caching import ERROR
 from .semantics.fingerprints import looks_fingerprinted
@@ -78,6 +79,8 @@ class Monitoring:
         self._board = board
         self._records = records
         self._authority = authority
+        if board.descriptor < 0:  # there is no master who would say it
+            MasterCounts(board.claim())
         self._handlers: dict[int, str] = {}
         self._pool = FilePool("assetserver-metrics", 1)
         self._readiness = Readiness(checks_of(settings, records))

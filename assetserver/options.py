@@ -21,6 +21,7 @@ _ELSEWHERE = {
     "delete": "revoke",
     "deploy": "publish",
     "fsck": "verify",
+    "invalidate": "purge",
     "kill": "cancel",
     "list": "releases",
     "ls": "releases",

@@ -9,23 +9,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import signal
 import socket
+import time
+from email.utils import formatdate
 from functools import partial
 from types import FrameType
 from typing import Any, NamedTuple
 
 import uvicorn
 
+from .delivery.draining import close_after_answers
 from .delivery.gate import GATE, Gate
+from .delivery.hotcache import HOT, HotCache
 from .descriptors import Descriptors
 from .monitoring import READINESS
+from .supervision.words import DRAIN, READY, beat
 from .uploading import ON_STOP
-from .workers import READY
 
 logger = logging.getLogger(__name__)
 
 TELL_EVERY_S = 60.0
+TICKS_A_SECOND = 10
+"""How often Uvicorn's main loop turns."""
+
+IDLE_S = 0.5
+"""How long a stop waits for connections that ask for nothing: who comes meanwhile waits for the next start."""
 
 
 class Apart(NamedTuple):
@@ -46,6 +56,7 @@ class OriginServer(uvicorn.Server):
         self._listeners: list[socket.socket] = []
         self._descriptors = Descriptors()
         self._is_paused = False
+        self._is_succeeded = False
         self._told_s = float("-inf")
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -62,15 +73,40 @@ class OriginServer(uvicorn.Server):
             self._say(READY)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop accepting, finish what runs, end."""
-        if (stop_streams := self.lifespan.state.get(ON_STOP)) is not None:
-            stop_streams()
-        if (readiness := self.lifespan.state.get(READINESS)) is not None:
-            readiness.is_draining = True
+        """Stop accepting, finish what runs, end: all within the time that a stop may take."""
+        begun_s = time.monotonic()
+        await self._drain(begun_s)
         if self._channel is not None:
             asyncio.get_running_loop().remove_reader(self._channel)
-        self.servers += self._admin_servers
+        left_s = (self.config.timeout_graceful_shutdown or 0) - (time.monotonic() - begun_s)
+        self.config.timeout_graceful_shutdown = max(0, math.ceil(left_s))
         await super().shutdown(sockets=sockets)
+
+    async def _drain(self, begun_s: float) -> None:
+        """Accept no more, and answer those who are here: each answer says that it is the last on its connection.
+
+        A connection that was accepted and is silent may have a request on its way, and closing it would lose that. Where other
+        workers accept, half of the time of a stop is spent waiting for such; else a moment.
+        """
+        for server in (*self.servers, *self._admin_servers):
+            server.close()
+        self.servers = []
+        if (readiness := self.lifespan.state.get(READINESS)) is not None:
+            readiness.is_draining = True
+        if (stop_streams := self.lifespan.state.get(ON_STOP)) is not None:
+            stop_streams()
+        hot: HotCache | None = self.lifespan.state.get(HOT)
+        if hot is not None:
+            hot.close()
+        close_after_answers(self.server_state.connections)
+        while self.server_state.connections and not self.force_exit:
+            grace_s = self.config.timeout_graceful_shutdown or 0
+            patience_s = max(grace_s / 2, IDLE_S) if self._is_succeeded else IDLE_S
+            if time.monotonic() - begun_s >= min(patience_s, grace_s):
+                break
+            date = formatdate(time.time(), usegmt=True).encode()
+            self.server_state.default_headers = [(b"date", date), *self.config.encoded_headers, (b"connection", b"close")]
+            await asyncio.sleep(0.05)
 
     async def on_tick(self, counter: int) -> bool:
         """Do what is due ten times a second; return whether to end."""
@@ -78,11 +114,14 @@ class OriginServer(uvicorn.Server):
             await self._accept_again()
         elif self._descriptors.are_scarce():
             self._pause()
+        if counter % TICKS_A_SECOND == 0:
+            beat(self._channel)
         return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Take a signal; one of several workers takes those of its master alone."""
         if self._channel is None or sig != signal.SIGINT:
+            self._is_succeeded = False  # nobody accepts any more: there is no time to wait for the silent
             super().handle_exit(sig, frame)
 
     async def _open_admin(self, admin: Apart) -> None:
@@ -101,17 +140,20 @@ class OriginServer(uvicorn.Server):
             self.should_exit = True
 
     def _on_word(self) -> None:
-        """Hear of the master's end; it says nothing else yet."""
+        """Hear what the master says, or that it is gone."""
         assert self._channel is not None  # noqa: S101 - or nobody would listen to it
         try:
-            is_gone = not self._channel.recv(1024)
+            word = self._channel.recv(1024)
         except BlockingIOError:
             return
         except OSError:
-            is_gone = True
-        if is_gone:
+            word = b""
+        if DRAIN in word:
+            self._is_succeeded = self.should_exit = True
+        if not word:
             asyncio.get_running_loop().remove_reader(self._channel)
             self.should_exit = True
+            self._is_succeeded = False
 
     # Descriptors
 

@@ -141,7 +141,8 @@ def promote(settings: Settings, site_name: str | None, release: str) -> None:
     """Serve ``release`` (an id, its beginning, or an alias) from now on."""
     library, site = open_site(settings, site_name)
     wanted = site.read().resolve(release)
-    before, after = activate_release(library, site, wanted, check=check_signature(settings, library))
+    check = check_signature(settings, library)
+    before, after = activate_release(library, site, wanted, check=check, owes_purge=bool(settings.purge))
     same = before.active == after.active
     click.echo(f"{wanted[:SHORT]} is active" + (", as it was" if same else f"; before it was {_short(before.active)}"))
     _warn_unless_served(settings, site.name)
@@ -153,7 +154,8 @@ def rollback(settings: Settings, site_name: str | None, release: str | None) -> 
     state = site.read()
     wanted = state.resolve(release) if release is not None else previous_release(state)
     check = check_signature(settings, library)
-    before, _ = activate_release(library, site, wanted, if_active=state.active or "", going_back=True, check=check)
+    was, owes = state.active or "", bool(settings.purge)
+    before, _ = activate_release(library, site, wanted, if_active=was, going_back=True, check=check, owes_purge=owes)
     click.echo(f"rolled back from {_short(before.active)} to {wanted[:SHORT]}")
     _warn_unless_served(settings, site.name)
 
@@ -187,7 +189,7 @@ def _finish(
         replace_durably(path + SUFFIX, text.encode())
     keep_release(library, site, release, options["message"], options["alias"])
     if options["prod"]:
-        activate_release(library, site, release, check=check_signature(settings, library))
+        activate_release(library, site, release, check=check_signature(settings, library), owes_purge=bool(settings.purge))
     if options["integrity"]:
         content = format_integrity(integrity_of(library.blobs, library.load_manifest(release).files))
         write_integrity(options["integrity"], content)

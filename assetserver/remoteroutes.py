@@ -38,6 +38,7 @@ def open_releases_api(settings: Settings, let_pass: Authorise | None = None) -> 
         blob_limit_bytes=settings.publish.blob_limit_bytes,
         reserve_bytes=settings.uploads.reserve_bytes,
         keeps_secrets=settings.publish.secrets == "publish",
+        owes_purge=bool(settings.purge),
     )
     return ReleasesApi(home, let_pass or authorise_publishing)
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-import errno
 import gc
 import importlib
 import os
 import signal
 import socket
-import stat
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,21 +21,26 @@ from uvicorn.supervisors import ChangeReload
 from .app import ADMIN, create_app
 from .data import check_data_folder, open_library, served_sites
 from .descriptors import raise_limit
-from .endings import told_kindly, with_options
+from .endings import tell_stopped, told_kindly, with_options
 from .firststart import is_first_start, welcome
 from .jobkinds import kind_names
-from .metrics.board import create_board
+from .listening import ADMIN as ADMIN_ROLE
+from .listening import BACKLOG, HTTP, PASSED, address_of, close_listeners, has_admin, mark_listeners, take_sockets
+from .metrics.board import Role, adopt_board, create_board
+from .metrics.work import MasterCounts
 from .origin import Apart, OriginServer
 from .releases.manifest import SHORT
+from .reloading import check_command, control_folder
 from .settings import Settings
 from .settingtables import SiteSettings
+from .supervision.control import Control, open_control
+from .supervision.handover import Handover, Listener
+from .supervision.master import Plan, run_master
+from .supervision.notices import Notifier
 from .tomllines import format_bytes
 from .wording import in_units, plural
-from .workers import run_workers, tell_stopped
 from .working import work
 
-EX_UNAVAILABLE = 69
-BACKLOG = 4096
 GC_THRESHOLD = (20_000, 20, 20)
 HEAP_KEPT_BYTES = 8 << 20
 HEAP_PIECE_BYTES = 4 << 20
@@ -54,106 +57,72 @@ _PROTOCOL = "assetserver.delivery.protocol:AssetProtocol"
 _WEBSOCKETS = "assetserver.delivery.livesockets:LiveSocket"
 _NEEDED_LATER = ("anyio._backends._asyncio",)
 """What would be imported by the first request, in every worker."""
+_NO_MASTER = "not reloaded: a single process that does no jobs reads its settings once; restart it, or serve with --workers 2"
 
 
-def serve_settings(settings: Settings, variables: Mapping[str, str], *, reload: bool) -> int:
-    """Serve until stopped; return the exit code.
+def prepare_server(
+    settings: Settings, variables: Mapping[str, str], *, reload: bool, handover: Handover | None = None
+) -> Callable[[], int]:
+    """Open what there is to listen on; return what serves until stopped, and returns the exit code.
 
     ``variables`` describe to other processes what was said by flags: with ``reload``, each makes its application from the
-    environment. Raises ``SettingsError`` before anything is opened.
+    environment. After a ``handover`` workers serve already. Raises ``SettingsError`` before anything is opened, and
+    ``ListenError``.
     """
     raise_limit()
-    app = create_app(settings)
+    known = handover.listeners if handover else ()
+    has_tools = has_admin(settings, os.environ, known)
+    app = create_app(settings, has_admin=has_tools)
     check_data_folder(settings)
-    is_first = is_first_start(settings)
-    try:
-        listener = open_listener(settings)
-    except OSError as error:
-        click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-        click.echo(_explain(settings, error), err=True)
-        return EX_UNAVAILABLE
-    try:
-        admin = open_admin_listener(settings)
-    except OSError as error:
-        listener.close()
-        click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-        reason = (error.strerror or str(error)).lower()
-        click.echo(f"{settings.locate('admin', 'listen')}: cannot listen on {settings.admin.listen}: {reason}", err=True)
-        return EX_UNAVAILABLE
-    mark, admin_mark = _identity(settings.server.uds), _identity(settings.admin.listen)
-    address = address_of(listener)
+    is_first = handover is None and is_first_start(settings)
+    by_role = take_sockets(settings, os.environ, known)
+    listeners = [one for group in by_role.values() for one in group]
+    has_master = not reload and (handover is not None or _has_master(settings, listeners))
+    if has_master:  # from here on it means something; until there is a master, it waits
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    if handover is None:
+        _introduce(settings, listeners, reload=reload, is_first=is_first)
+    marks = mark_listeners(listeners)
+
+    def run() -> int:
+        try:
+            if reload:
+                os.environ.update(variables)
+            elif has_master:
+                return _run_workers(app, settings, listeners, handover)
+            return _run(_config(_APP if reload else app, settings, reload=reload), listeners, _apart(app, settings, listeners))
+        finally:
+            close_listeners(listeners, marks)
+
+    return run
+
+
+def check_server(settings: Settings) -> None:
+    """Raise ``SettingsError`` if these settings could not be served. Opens and changes nothing."""
+    create_app(settings)
+    check_data_folder(settings)
+
+
+def _introduce(settings: Settings, listeners: Sequence[Listener], *, reload: bool, is_first: bool) -> None:
+    """Say what is served, and where."""
+    addresses = [address_of(one.socket) for one in listeners if one.role == HTTP]
     for line in (
         *describe_mounts(settings),
         *describe_jobs(settings, reload=reload),
-        f"on {address} ({_describe_workers(settings, reload=reload)}stop with Ctrl+C)",
-        *([f"admin on {address_of(admin)}"] if admin is not None else ()),
-        *(welcome(settings, address) if is_first else ()),
+        f"on {', '.join(addresses)} ({_describe_workers(settings, reload=reload)}stop with Ctrl+C)",
+        *(f"admin on {address_of(one.socket)}" for one in listeners if one.role == ADMIN_ROLE),
+        *(welcome(settings, addresses[0]) if is_first else ()),
     ):
         click.echo(line, err=True)
-    try:
-        if reload:
-            os.environ.update(variables)
-        elif settings.server.workers > 1 or count_job_workers(settings):
-            return _run_workers(app, settings, listener, admin)
-        return _run(_config(_APP if reload else app, settings, reload=reload), listener, _apart(app, settings, admin))
-    finally:
-        listener.close()
-        if mark is not None and _identity(settings.server.uds) == mark:  # not the socket of whoever came after us
-            os.unlink(settings.server.uds)
-        if admin is not None:
-            admin.close()
-        if admin_mark is not None and _identity(settings.admin.listen) == admin_mark:
-            os.unlink(settings.admin.listen)
 
 
-def open_listener(settings: Settings) -> socket.socket:
-    """Return a listening socket: inherited, Unix or TCP. Who connects from now on waits, and is not refused.
+def _has_master(settings: Settings, listeners: Sequence[Listener]) -> bool:
+    """Tell whether workers are to be looked after: where there are several, or jobs, or a service manager looks after us.
 
-    The protocol number is given, since asyncio sets TCP_NODELAY only where it is: without, every keep-alive answer waits 44 ms
-    for a delayed acknowledgement (measured 2026-11-22). For the same reason an inherited descriptor is wrapped here and not by
-    Uvicorn. Raises ``OSError`` when the address cannot be had.
+    Who shows a folder has one process, which starts a tenth of a second sooner.
     """
-    server = settings.server
-    if server.fd >= 0:
-        return socket.socket(fileno=server.fd)
-    if server.uds:
-        return _open_unix(server.uds)
-    return _open_tcp(server.host, server.port)
-
-
-def open_admin_listener(settings: Settings) -> socket.socket | None:
-    """Return the listening socket of ``[admin]``, None if there is to be none. Raises as ``open_listener``."""
-    listen = settings.admin.listen
-    if not listen:
-        return None
-    if listen.startswith(("/", "./")):
-        return _open_unix(listen)
-    host, _, port = listen.rpartition(":")
-    return _open_tcp(host.strip("[]"), int(port))
-
-
-def _open_tcp(host: str, port: int) -> socket.socket:
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
-    )[0]
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-def address_of(listener: socket.socket) -> str:
-    """Return where ``listener`` can be reached, as a URL or a path."""
-    name = listener.getsockname()
-    if listener.family == socket.AF_UNIX:
-        return f"unix:{name}"
-    host = f"[{name[0]}]" if ":" in name[0] else name[0]
-    return f"http://{host}:{name[1]}"
+    is_service = "NOTIFY_SOCKET" in os.environ or any(one.place == PASSED for one in listeners)
+    return settings.server.workers > 1 or count_job_workers(settings) > 0 or is_service
 
 
 def describe_mounts(settings: Settings) -> Iterator[str]:
@@ -178,7 +147,7 @@ def count_job_workers(settings: Settings) -> int:
 
 
 def _has_jobs(settings: Settings) -> bool:
-    return (settings.uploads.enabled or settings.images.on_demand) and bool(kind_names(settings))
+    return (settings.uploads.enabled or settings.images.on_demand or bool(settings.purge)) and bool(kind_names(settings))
 
 
 def _describe_workers(settings: Settings, *, reload: bool) -> str:
@@ -233,47 +202,83 @@ def _keep_heap() -> None:
         mallopt(_M_TRIM_THRESHOLD, HEAP_KEPT_BYTES)
 
 
-def _apart(app: Starlette, settings: Settings, listener: socket.socket | None) -> Apart | None:
-    """Return what ``app`` serves on the admin listener, if there is one."""
-    return None if listener is None else Apart(_config(getattr(app.state, ADMIN), settings), [listener])
+def _apart(app: Starlette, settings: Settings, listeners: Sequence[Listener]) -> Apart | None:
+    """Return what ``app`` serves on the admin listeners, if there are any."""
+    own = [one.socket for one in listeners if one.role == ADMIN_ROLE]
+    return Apart(_config(getattr(app.state, ADMIN), settings), own) if own else None
 
 
-def _run(config: uvicorn.Config, listener: socket.socket, admin: Apart | None = None) -> int:
+def _public(listeners: Sequence[Listener]) -> list[socket.socket]:
+    return [one.socket for one in listeners if one.role == HTTP]
+
+
+def _run(config: uvicorn.Config, listeners: Sequence[Listener], admin: Apart | None) -> int:
     # Uvicorn raises the signal that stopped it once more at the end; as an exit, what is open gets closed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    if not sys.stderr.isatty():  # else it says that the terminal is gone
+        signal.signal(signal.SIGHUP, lambda *_: click.echo(_NO_MASTER, err=True))
     server = OriginServer(config, admin=admin)
+    sockets = _public(listeners)
     _tune_memory()
     try:
         if config.should_reload:
-            ChangeReload(config, target=server.run, sockets=[listener]).run()
+            ChangeReload(config, target=server.run, sockets=sockets).run()
         else:
-            server.run(sockets=[listener])
+            server.run(sockets=sockets)
     except KeyboardInterrupt:
         tell_stopped()
     return 0
 
 
-def _run_workers(app: Starlette, settings: Settings, listener: socket.socket, admin: socket.socket | None) -> int:
-    """Fork workers that share the listeners; each makes its own application: identifiers, locks and threads are its own."""
-    board = create_board(PLACES_EACH * (settings.server.workers + count_job_workers(settings)) + 1)
+def _run_workers(app: Starlette, settings: Settings, listeners: Sequence[Listener], handover: Handover | None) -> int:
+    """Fork workers that share ``listeners``; each makes its own application: identifiers, locks and threads are its own."""
+    places = PLACES_EACH * (settings.server.workers + count_job_workers(settings)) + 1
+    board = create_board(places) if handover is None or handover.memory < 0 else adopt_board(handover.memory, places)
+    counts = MasterCounts(board.claim(Role.MASTER))
+    has_tools = any(one.role == ADMIN_ROLE for one in listeners)
 
     def serve(channel: socket.socket) -> None:
         with told_kindly():
-            own = create_app(settings, board)
-            OriginServer(_config(own, settings), channel, _apart(own, settings, admin)).run(sockets=[listener])
+            own = create_app(settings, board, has_admin=has_tools)
+            server = OriginServer(_config(own, settings), channel, _apart(own, settings, listeners))
+            server.run(sockets=_public(listeners))
 
     def do_jobs(channel: socket.socket) -> None:
-        listener.close()
-        if admin is not None:
-            admin.close()
+        close_listeners(listeners, {})
         with told_kindly():
-            sys.exit(work(settings, channel, board))
+            sys.exit(work(settings, channel, board=board))
 
     _load_all(_config(app, settings))
     _tune_memory()  # which forks inherit
-    server = settings.server
-    jobs = count_job_workers(settings)
-    return run_workers(server.workers, serve, server.graceful_shutdown_s, jobs=jobs, work=do_jobs)
+    control = handover.control if handover else _open_control(control_folder(lambda: settings))
+    plan = Plan(
+        serve=serve,
+        count=settings.server.workers,
+        work=do_jobs,
+        jobs=count_job_workers(settings),
+        grace_s=settings.server.graceful_shutdown_s,
+        stuck_s=settings.server.stuck_s,
+        check=check_command("serve"),
+        listeners=listeners,
+        control=control,
+        notifier=Notifier(os.environ),
+        memory=board.descriptor,
+        on_replace=counts.replace,
+        on_reload=counts.reload,
+    )
+    return run_master(plan, handover)
+
+
+def _open_control(folder: str) -> Control | None:
+    """Return where ``assetserver reload`` comes in; that there is no such place is no reason not to serve."""
+    if not folder:
+        return None
+    try:
+        return open_control(folder)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        click.echo(f"assetserver reload will not find this server ({folder}: {reason}); send it SIGHUP instead", err=True)
+        return None
 
 
 def _load_all(config: uvicorn.Config) -> None:
@@ -318,60 +323,6 @@ def _http_protocol() -> str:
         click.echo(f"this Uvicorn has no {missing}; serving without the hot path, deadlines and limits", err=True)
         return "httptools"
     return _PROTOCOL
-
-
-def _open_unix(path: str) -> socket.socket:
-    """Bind a Unix socket; one that nobody listens on any more is replaced, a live one is not."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        try:
-            listener.bind(path)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE or not _is_abandoned(path):
-                raise
-            os.unlink(path)
-            listener.bind(path)
-        os.chmod(path, 0o660)
-        listener.listen(BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-def _is_abandoned(path: str) -> bool:
-    """Tell whether ``path`` is a socket that nobody listens on; a file is nobody's to remove but its owner's."""
-    if not stat.S_ISSOCK(os.lstat(path).st_mode):
-        return False
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            return True
-        except OSError:
-            pass
-    return False
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    """Return what tells the socket file at ``path`` from another one put in its place, or None."""
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return None
-    return (status.st_dev, status.st_ino) if stat.S_ISSOCK(status.st_mode) else None
-
-
-def _explain(settings: Settings, error: OSError) -> str:
-    server = settings.server
-    where = f"descriptor {server.fd}" if server.fd >= 0 else server.uds or f"{server.host}:{server.port}"
-    reason = (error.strerror or str(error)).lower()
-    if server.uds and server.fd < 0 and os.path.exists(server.uds) and _identity(server.uds) is None:
-        return f"{server.uds} is a file, not a socket; choose another path with --uds"
-    if error.errno == errno.EADDRINUSE:
-        remedy = "stop it first" if server.uds else "choose another with --port, or --port 0 for any free one"
-        return f"{where} is taken by another program; {remedy}"
-    return f"cannot listen on {where}: {reason}"
 
 
 def _shorten(directory: str) -> str:

@@ -8,6 +8,7 @@ manual are made from the same table, by :func:`describe_settings`.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -16,7 +17,9 @@ from typing import Annotated, Any, Literal, NamedTuple, cast, get_args, get_orig
 import msgspec
 from msgspec import Meta
 
+from assetserver.credentials import read_credentials
 from assetserver.errors import SettingsError
+from assetserver.settingforms import Form, Table
 from assetserver.settingtables import (
     ARRAYS,
     TABLES,
@@ -28,7 +31,6 @@ from assetserver.settingtables import (
     CompressionSettings,
     DatabaseSettings,
     DataSettings,
-    Form,
     HeadersSettings,
     ImageSettings,
     JobSettings,
@@ -36,13 +38,14 @@ from assetserver.settingtables import (
     MountSettings,
     PreviewSettings,
     PublishSettings,
+    PurgeSettings,
     ServerSettings,
     SiteSettings,
-    Table,
     UploadSettings,
     WebhookSettings,
 )
 from assetserver.tomllines import (
+    NOT_SHOWN,
     Layer,
     Location,
     format_bytes,
@@ -57,6 +60,9 @@ from assetserver.tomllines import (
 _VARIABLE = "ASSETSERVER_"
 _CONFIG_VARIABLE = "ASSETSERVER_CONFIG"  # names the file; not itself a setting
 _NO_SETTINGS = frozenset((_CONFIG_VARIABLE, "ASSETSERVER_TOKEN", "ASSETSERVER_SIGN_PASSWORD"))  # the last two: of `publish`
+
+_PASSWORD = re.compile(r"(?<=//)[^@/]*(?=@)")
+"""In a URL, with the name that it belongs to."""
 
 _IN_BYTES = ("_bytes", ".max_size")
 
@@ -86,6 +92,7 @@ class Settings:
     access: AccessSettings = field(default_factory=AccessSettings)
     jobs: JobSettings = field(default_factory=JobSettings)
     webhooks: WebhookSettings = field(default_factory=WebhookSettings)
+    purge: tuple[PurgeSettings, ...] = ()
     sources: Mapping[Location, str] = field(default_factory=dict, compare=False, repr=False)
 
     def locate(self, *location: str | int) -> str:
@@ -176,12 +183,31 @@ def describe_settings() -> list[SettingRow]:
     return rows
 
 
+def redact(settings: Settings) -> dict[str, Any]:
+    """Return all settings as plain values for people to read, secrets and passwords replaced by "…"."""
+    tables: dict[str, Any] = {}
+    for name in TABLES:
+        value = getattr(settings, name)
+        tables[name] = [_redact(name, one) for one in value] if name in ARRAYS else _redact(name, value)
+    return tables
+
+
+def _redact(name: str, table: Table) -> dict[str, Any]:
+    values: dict[str, Any] = msgspec.to_builtins(table)
+    for key, setting in _FIELDS[name].items():
+        if setting.form.is_secret and values[key]:
+            values[key] = "…" if isinstance(values[key], str) else ["…"] * len(values[key])
+    if name == "database":
+        values["url"] = _PASSWORD.sub(NOT_SHOWN, values["url"])
+    return values
+
+
 def load_settings(
     path: str | os.PathLike[str] | None = None,
     environ: Mapping[str, str] = _NOTHING,
     overrides: Mapping[str, object] = _NOTHING,
 ) -> Settings:
-    """Return the settings of a TOML file, overridden by the environment, overridden by flags.
+    """Return the settings of a TOML file, overridden by credentials, by the environment, and by flags.
 
     An array of tables is replaced as a whole. Relative paths resolve against the folder of the file that has them, else
     against the working directory.
@@ -196,7 +222,7 @@ def load_settings(
     """
     tables: dict[str, Any] = {}
     sources: dict[Location, str] = {}
-    for layer in (_read_file(path, environ), _read_environment(environ), _read_flags(overrides)):
+    for layer in (_read_file(path, environ), _read_credentials(environ), _read_environment(environ), _read_flags(overrides)):
         for name, value in layer.tree.items():
             if name in ARRAYS:
                 tables[name] = _check_array(layer, name, value)
@@ -209,6 +235,7 @@ def load_settings(
     settings = Settings(**tables, sources=sources)
     _check_places(settings)
     _check_webhooks(settings)
+    _check_purge(settings)
     return settings
 
 
@@ -234,6 +261,30 @@ def _check_webhooks(settings: Settings) -> None:
         raise SettingsError(f"{place}: webhooks.url is set, and nothing signs what is sent there; add {remedy}")
 
 
+def _check_purge(settings: Settings) -> None:
+    """Raise ``SettingsError`` for a cache in front that could not be purged as it is described."""
+    names: dict[str, int] = {}
+    known = {one.name for one in settings.sites} or {SiteSettings().name}
+    for index, one in enumerate(settings.purge):
+        first = names.setdefault(one.name, index)
+        problem, key = "", "service"
+        if first != index:
+            problem, key = f"is also the name of purge[{first}]; choose another", "name"
+        elif one.service in {"cloudflare", "fastly"} and not one.zone:
+            problem = "needs a zone: the id of " + ("the zone" if one.service == "cloudflare" else "the service")
+        elif one.service in {"varnish", "webhook"} and not one.url:
+            problem = "needs a url: where to send it"
+        elif one.service == "webhook" and not one.secrets:
+            problem = 'needs secrets = ["whsec_…"], of which `echo whsec_$(openssl rand -base64 32)` makes one'
+        elif unknown := sorted(set(one.sites) - known):
+            problem, key = f"names {format_value(unknown[0])}; there are {', '.join(sorted(known))}", "sites"
+        elif not (one.origins or settings.server.public_url or all(site.host for site in settings.sites or (SiteSettings(),))):
+            problem = 'needs origins = ["https://…"], or server.public_url: what visitors ask it for'
+        if problem:
+            value = format_value(getattr(one, key)) if key != "sites" else "sites"
+            raise SettingsError(f"{settings.locate('purge', index, key)}: purge[{index}] ({value}) {problem}")
+
+
 def _read_file(path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Layer:
     if path is not None:
         return read_toml(os.fspath(path), "--config")
@@ -249,7 +300,8 @@ def _read_environment(environ: Mapping[str, str]) -> Layer:
             table, key = location[0], location[-1]
             setting = None if table in ARRAYS else _FIELDS[table][key]
             kind, item = (setting.kind, setting.item) if setting else (list, str)
-            layer.put_text(location, variable, kind, environ[variable], item)
+            shows = not (setting and setting.form.is_secret)
+            layer.put_text(location, variable, kind, environ[variable], item=item, shows=shows)
         elif variable.startswith(_VARIABLE) and variable not in _NO_SETTINGS:
             raise SettingsError(f"{format_key((variable,))}: unknown setting; {_suggest_variable(variable)}")
     return layer
@@ -262,6 +314,29 @@ def _suggest_variable(variable: str) -> str:
     if table in _FIELDS:
         return suggest(key, _FIELDS[table], lambda name: _to_variable(f"{table}.{name}"))
     return suggest(f"{table}.{key}" if key else table, _NAMES, _to_variable)
+
+
+def _read_credentials(environ: Mapping[str, str]) -> Layer:
+    """Return what the service manager has decrypted for us alone: a file for each setting, named as it is.
+
+    An array is a line each. An empty file is none, so that a unit may name what is not there.
+    """
+    layer = Layer({}, {})
+    for name, text in read_credentials(environ).items():
+        location = _NAMES.get(name)
+        table, _, key = name.partition(".")
+        if location is None and table in _FIELDS and table not in ARRAYS:
+            known = suggest(key, _FIELDS[table], format_value)
+            raise SettingsError(f"credential {format_value(name)}: {table} has no such setting; {known}")
+        if location is None or not text:
+            continue  # another program's, or not there
+        setting = None if table in ARRAYS else _FIELDS[table][key]
+        kind, item = (setting.kind, setting.item) if setting else (list, str)
+        if kind is tuple and item is str:
+            layer.put(location, f"credential {name}", text.splitlines())
+        else:
+            layer.put_text(location, f"credential {name}", kind, text, item=item, shows=False)
+    return layer
 
 
 def _read_flags(overrides: Mapping[str, object]) -> Layer:
@@ -310,7 +385,8 @@ def _check_value(layer: Layer, location: Location, setting: _Setting, value: Any
     except msgspec.ValidationError:
         accepted = False
     if not accepted:
-        raise layer.error(location, f"{format_key(location)} is {format_value(value)}; it must {setting.limits}")
+        shown = NOT_SHOWN if setting.form.is_secret else _PASSWORD.sub(NOT_SHOWN, format_value(value))
+        raise layer.error(location, f"{format_key(location)} is {shown}; it must {setting.limits}")
     if setting.form.is_path:
         return layer.resolve(location, checked)
     return checked.lower() if setting.form.is_name else checked

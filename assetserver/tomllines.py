@@ -23,6 +23,8 @@ from assetserver.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+NOT_SHOWN = "…"
+
 Location = tuple[str | int, ...]
 """The way to a value from the root: table and key names, and the index of an element in an array."""
 
@@ -64,13 +66,17 @@ class Layer:
         table[key] = value
         self.sources[location] = source
 
-    def put_text(self, location: Location, source: str, kind: type, text: str, item: type = str) -> None:
-        """Add a value that is written as text, as in a variable; raise SettingsError if it is not of its kind."""
+    def put_text(self, location: Location, source: str, kind: type, text: str, *, item: type = str, shows: bool = True) -> None:
+        """Add a value that is written as text, as in a variable; raise SettingsError if it is not of its kind.
+
+        ``shows``: whether the message may have the text.
+        """
         try:
             value = _parse_text(kind, text, item)
         except (ValueError, KeyError, RecursionError, msgspec.DecodeError):
             expected = _expect(kind, item) + (" in JSON" if kind in (list, tuple, dict) else "")
-            problem = f"expected {expected} for {format_key(location)}, got {format_value(text)}"
+            got = format_value(text) if shows else NOT_SHOWN
+            problem = f"expected {expected} for {format_key(location)}, got {got}"
             raise SettingsError(f"{source}: {problem}") from None
         self.put(location, source, value)
 

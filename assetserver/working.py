@@ -11,18 +11,24 @@ import time
 from contextlib import suppress
 
 from .announcing import announcements
-from .data import Records, open_media_blobs, open_records, studio_folder
+from .data import Records, open_library, open_media_blobs, open_records, studio_folder
 from .endings import EX_FAILURE
 from .errors import AssetServerError
-from .jobkinds import job_kinds
+from .jobkinds import choose_kinds, job_kinds
 from .jobs.queue import JobQueue
 from .jobs.worker import Worker
+from .kindnames import IMAGE
 from .metrics.board import Board, Role
 from .metrics.work import JobCounts
 from .picturejobs import PictureMaker
+from .purgeorders import PurgeDebts
+from .purging.orders import KIND as PURGE
+from .reloading import check_command
 from .settings import Settings
 from .studios import open_studio
-from .workers import READY
+from .supervision.notices import Notifier
+from .supervision.renewal import Renewal, run_anew
+from .supervision.words import READY, beat
 
 logger = logging.getLogger(__name__)
 
@@ -33,61 +39,95 @@ _LOOK_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 
 
-def work(settings: Settings, channel: socket.socket | None = None, board: Board | None = None) -> int:
+def work(settings: Settings, channel: socket.socket | None = None, kinds: str = "", board: Board | None = None) -> int:
     """Work until SIGTERM, SIGINT, or the end of the master behind ``channel``; return the exit code.
 
+    Without a master, the service manager is told, and SIGHUP has it read its settings anew. ``kinds``: see ``choose_kinds``.
     ``board`` is where the processes of its server count. To be called in the main thread.
     """
-    process = _Process(settings, channel, JobCounts((board or Board()).claim(Role.JOBS)))
+    chosen = choose_kinds(settings, kinds)
+    notifier = Notifier(os.environ if channel is None else {})
+    process = _Process(settings, channel, chosen, notifier, JobCounts((board or Board()).claim(Role.JOBS)))
     signal.signal(signal.SIGTERM, process.on_signal)
     if channel is None:
         signal.signal(signal.SIGINT, process.on_signal)
+        signal.signal(signal.SIGHUP, process.renewal.on_signal)
+        notifier.ready(f"doing jobs ({', '.join(chosen)})")
     else:
         with suppress(OSError):  # a sandbox may forbid it
             os.nice(NICENESS)
         channel.send(READY)
         threading.Thread(target=process.watch_master, name="assetserver-master", daemon=True).start()
-    return process.run()
+    code = process.run()
+    if process.renewal.is_due:
+        run_anew()
+    return code
 
 
 class _Process:
-    def __init__(self, settings: Settings, channel: socket.socket | None, counts: JobCounts) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        channel: socket.socket | None,
+        kinds: list[str],
+        notifier: Notifier,
+        counts: JobCounts,
+    ) -> None:
         self._settings = settings
-        self._counts = counts
         self._channel = channel
+        self._notifier = notifier
+        self.renewal = Renewal(check_command("worker"), notifier, self.stop)
+        self._kinds = kinds
+        self._is_ending = threading.Event()
+        self._debts: threading.Thread | None = None
         self._worker: Worker | None = None
         self._maker: PictureMaker | None = None
         self._studio = open_studio(settings.images)
         self._studio.on_made = lambda variant: counts.note_variant(variant.format, variant.size)
+        self._counts = counts
         self._is_stopping = False
 
     def run(self) -> int:
         records = open_records(self._settings, announcements(self._settings))
         try:
+            if PURGE in self._kinds:
+                self._debts = self._watch_debts(records)
             queue = self._open_queue(records)
             if queue is None:
                 return 0
             jobs = self._settings.jobs
             self._maker = self._open_maker(records)
+            kinds = job_kinds(self._settings, self._studio, self._maker)
             self._worker = Worker(
                 queue,
-                job_kinds(self._settings, self._studio, self._maker),
+                {name: kinds[name] for name in self._kinds},
                 lease_s=jobs.lease_s,
                 grace_s=self._settings.server.graceful_shutdown_s,
                 keep_done_s=jobs.keep_done_s,
                 keep_dead_s=jobs.keep_dead_s,
+                on_turn=self._beat,
                 on_end=self._counts.note,
             )
             return 0 if self._is_stopping or self._worker.run() else EX_FAILURE
         finally:
+            self._is_ending.set()
+            if self._debts is not None:
+                self._debts.join(_LONGEST_PAUSE_S)
             self._studio.close()
             if self._maker is not None:
                 self._maker.close()
             records.close()
 
     def on_signal(self, *_: object) -> None:
-        """End soon."""
+        """End soon: somebody said so."""
+        self._notifier.stopping()
+        self.renewal.is_due = False
+        self.stop()
+
+    def stop(self) -> None:
+        """Finish what runs."""
         self._is_stopping = True
+        self._is_ending.set()
         if self._worker is not None:
             self._worker.stop()
 
@@ -101,8 +141,20 @@ class _Process:
             pass
         self.on_signal()
 
+    def _beat(self) -> None:
+        """Say that it is alive, to whoever started it."""
+        beat(self._channel)
+        self._notifier.beat(time.monotonic())
+        self.renewal.turn()
+
+    def _watch_debts(self, records: Records) -> threading.Thread:
+        debts = PurgeDebts(self._settings, open_library(self._settings), records)
+        thread = threading.Thread(target=debts.watch, args=(self._is_ending,), name="assetserver-purges", daemon=True)
+        thread.start()
+        return thread
+
     def _open_maker(self, records: Records) -> PictureMaker | None:
-        if not self._settings.images.enabled:
+        if IMAGE not in self._kinds:
             return None
         blobs, scratch = open_media_blobs(self._settings), studio_folder(self._settings)
         return PictureMaker(self._studio, blobs, scratch, records.pictures, self._settings.images.concurrent)
@@ -111,6 +163,7 @@ class _Process:
         """Return the jobs once there are records, or None if we are to end before."""
         pause_s = _LOOK_S
         while not self._is_stopping:
+            self._beat()
             if records.are_there():
                 try:
                     return records.jobs()

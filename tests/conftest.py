@@ -31,6 +31,7 @@ STOP_LIMIT_S = 5.0
 ANSWER_LIMIT_S = 10.0
 LOG_TAIL_BYTES = 8000
 POLL_S = 0.02
+POLL_LIMIT_S, POLL_EVERY_S = 20.0, 0.1
 
 PACKAGES = {
     "nginx": "nginx-light",
@@ -307,5 +308,19 @@ def fetch() -> Fetch:
             return Answer(response.status, response.getheaders(), response.read())
         finally:
             connection.close()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def poll() -> Callable[..., object]:
+    """``poll(call, is_done, every_s=0.1)`` calls until the result is what it should be, and returns it; fails after 20 s."""
+
+    def run(call, is_done, every_s=POLL_EVERY_S):
+        deadline_s = time.monotonic() + POLL_LIMIT_S
+        while not is_done(result := call()):
+            assert time.monotonic() < deadline_s, f"still {result}"
+            time.sleep(every_s)
+        return result
 
     return run

@@ -15,21 +15,10 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "assetserver"
 
 ROWS = (
-    {
-        "semantics",
-        "storage",
-        "settings",
-        "settingtables",
-        "tomllines",
-        "errors",
-        "observe",
-        "metrics",
-        "bodies",
-        "problems",
-        "complaints",
-    },
+    {"semantics", "storage", "settings", "settingforms", "settingtables", "tomllines"}
+    | {"errors", "metrics", "observe", "bodies", "problems", "complaints", "supervision", "credentials"},
     {"releases", "jobs", "access", "pictures"},
-    {"delivery", "uploads", "images", "console", "remote", "webhooks"},
+    {"delivery", "uploads", "images", "console", "remote", "webhooks", "purging"},
     {"database"},
     {"app", "cli", "serving", "data", "publishing", "upkeep", "routes", "wording", "__main__", "__init__"}
     | {
@@ -44,17 +33,30 @@ ROWS = (
         "tokencli",
         "tokencommands",
     }
-    | {"admission", "firststart", "mediaroutes", "uploading", "workers", "origin", "descriptors"}
-    | {"adminclient", "lookcli", "monitoring", "readiness", "reporting", "topcommand", "topscreen"}
+    | {
+        "admission",
+        "firststart",
+        "mediaroutes",
+        "uploading",
+        "listening",
+        "origin",
+        "reloading",
+        "servicecli",
+        "units",
+        "descriptors",
+    }
     | {"jobcli", "jobcommands", "jobkinds", "kindnames", "picturejobs", "studios", "working"}
+    | {"backup", "backupcli", "restoring"}
+    | {"adminclient", "lookcli", "monitoring", "readiness", "reporting", "topcommand", "topscreen"}
+    | {"purgecli", "purgecommands", "purgejobs", "purgeorders"}
     | {"ondemand", "ondemandapi", "ondemandjobs", "ondemandladders", "ondemandorders", "ondemandroutes", "ondemandurls"},
 )
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
-SHARED_GROUND = {"semantics", "metrics", "errors", "tomllines", "settingtables"}
+SHARED_GROUND = {"semantics", "metrics", "errors", "tomllines", "settingforms", "settingtables", "credentials"}
 """What others of the lowest row may import."""
 TOP = len(ROWS) - 1
 
-STORAGE_GROUND = {"assetserver.storage." + name for name in ("blobs", "codecs", "durable", "pools", "signatures")}
+STORAGE_GROUND = {"assetserver.storage." + name for name in ("blobs", "bringing", "codecs", "durable", "pools", "signatures")}
 CHOOSE_ENGINES = {"assetserver.data", "assetserver.app", "assetserver.cli"}
 KNOW_UVICORN = {"assetserver.delivery." + name for name in ("protocol", "expected", "livesockets")}
 

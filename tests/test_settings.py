@@ -334,7 +334,9 @@ def test_the_scanner_knows_every_key_of_any_valid_document(text):
 
 # Refusals
 
-TOP = 'known: "sites", "mounts", "cache", "collections", "server.", "admin.", "data.", "publish.", "previews.", "cdn.", '
+TOP = (
+    'known: "sites", "mounts", "cache", "collections", "purge", "server.", "admin.", "data.", "publish.", "previews.", "cdn.", '
+)
 TOP += '"headers.", "compression.", "memory.", "uploads.", "images.", "database.", "access.", "jobs.", "webhooks."'
 
 
@@ -345,13 +347,13 @@ TOP += '"headers.", "compression.", "memory.", "uploads.", "images.", "database.
         ("\n[server]\nport = 70000", "3: server.port is 70000; it must be between 0 and 65535"),
         ("server.port = -1", "1: server.port is -1; it must be between 0 and 65535"),
         ("[server]\nzzz = 1", ('2: unknown key "zzz" in [server]; known: "host", "port", "public_url", "uds", "fd", "workers", '
-         '"access_log", "keep_alive_s", "graceful_shutdown_s", "connection_limit", "address_connection_limit", '
+         '"access_log", "keep_alive_s", "graceful_shutdown_s", "stuck_s", "connection_limit", "address_connection_limit", '
          '"minimum_send_bytes_per_s", "trusted_proxies", "request_id"')),
         ('[cdn]\n"pro\\nfile" = 1', '2: unknown key "pro\\nfile" in [cdn]; did you mean "profile"?'),
         ("[servr]\nport = 1", '1: unknown table "servr"; did you mean "server"?'),
         ("[zzz]", ('1: unknown table "zzz"; known: "server", "admin", "data", "publish", "previews", "sites", "mounts", '
          '"cache", "cdn", "headers", "compression", "memory", "uploads", "collections", "images", "database", "access", '
-         '"jobs", "webhooks"')),
+         '"jobs", "webhooks", "purge"')),
         ("port = 1", '1: unknown key "port"; did you mean "server.port"?'),
         ("prot = 1", '1: unknown key "prot"; did you mean "server.port"?'),
         ("zzz = 1", f'1: unknown key "zzz"; {TOP}'),
@@ -431,7 +433,7 @@ def test_a_file_beyond_what_can_be_parsed_is_refused(text, message):
         ("MOUNTS__0__PREFIX", "1", "unknown setting; did you mean ASSETSERVER_MOUNTS?"),
         ("CDN__ZZZ", "1", "unknown setting; known: ASSETSERVER_CDN__PROFILE"),
         ("ZZZ", "1", ("unknown setting; known: ASSETSERVER_SITES, ASSETSERVER_MOUNTS, ASSETSERVER_CACHE, "
-         "ASSETSERVER_COLLECTIONS, "
+         "ASSETSERVER_COLLECTIONS, ASSETSERVER_PURGE, "
          "ASSETSERVER_SERVER__, ASSETSERVER_ADMIN__, "
          "ASSETSERVER_DATA__, ASSETSERVER_PUBLISH__, ASSETSERVER_PREVIEWS__, ASSETSERVER_CDN__, "
          "ASSETSERVER_HEADERS__, ASSETSERVER_COMPRESSION__, ASSETSERVER_MEMORY__, "
@@ -645,3 +647,72 @@ def test_events_that_nothing_signs_are_refused_with_the_remedy():
     assert message.startswith(
         "assetserver.toml:2: webhooks.url is set, and nothing signs what is sent there; add webhooks.secrets"
     )
+
+
+# Credentials
+
+
+@pytest.fixture
+def credential(tmp_path):
+    """``credential(name, text)`` writes one; ``credential.environ`` leads to all."""
+
+    def write(name: str, text: str) -> dict[str, str]:
+        folder = tmp_path / "credentials"
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+        return {"CREDENTIALS_DIRECTORY": str(folder)}
+
+    return write
+
+
+def test_credentials_override_the_file_and_variables_override_them(credential):
+    first, second = f"a:{'x' * 40}", f"b:{'y' * 40}"
+    environ = credential("access.keys", f"{first}\n{second}\n")
+    credential("database.url", "postgresql://me:word@host/name\n")
+    credential("server.port", "9000")
+    settings = load(f'[access]\nkeys = ["c:{"z" * 40}"]', environ)
+    assert settings.access.keys == (first, second)
+    assert settings.database.url == "postgresql://me:word@host/name"
+    assert settings.server.port == 9000
+    assert settings.locate("access", "keys") == "credential access.keys"
+    assert load("", {**environ, "ASSETSERVER_SERVER__PORT": "7"}).server.port == 7
+
+
+def test_empty_credentials_and_those_of_others_count_for_nothing(credential):
+    environ = credential("access.keys", "\n")
+    credential("tls.key", "…")
+    credential("purge-edge", "…")
+    assert load("", environ) == load("")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("access.keys", "a:short", 'credential access.keys: access.keys[0] is …; it must be "NAME:SECRET"'),
+        ("database.url", "mysql://me:word@host", 'credential database.url: database.url is "mysql://…@host"; it must be'),
+        ("server.port", "word", "credential server.port: expected an integer for server.port, got …"),
+        ("access.kyes", "x", 'credential "access.kyes": access has no such setting; did you mean "keys"?'),
+    ],
+)
+def test_a_wrong_credential_is_told_and_not_shown(credential, name, text, says):
+    with pytest.raises(SettingsError) as caught:
+        load("", credential(name, text))
+    assert says in str(caught.value)
+    assert text not in str(caught.value).replace(name, "") or text == "x"
+
+
+@pytest.mark.parametrize("variable", ["ASSETSERVER_ACCESS__KEYS", "ASSETSERVER_WEBHOOKS__SECRETS"])
+def test_a_secret_in_a_variable_is_not_shown_either(variable):
+    for text in ("[word", "word,word"):
+        with pytest.raises(SettingsError) as caught:
+            load("", {variable: text})
+        assert "word" not in str(caught.value)
+
+
+def test_credentials_that_cannot_be_read_are_told(tmp_path, credential):
+    with pytest.raises(SettingsError, match="nowhere cannot be read"):
+        load("", {"CREDENTIALS_DIRECTORY": str(tmp_path / "nowhere")})
+    environ = credential("access.keys", "")
+    (tmp_path / "credentials" / "access.keys").write_bytes(b"\xff")
+    with pytest.raises(SettingsError, match="it is not UTF-8"):
+        load("", environ)

@@ -232,7 +232,7 @@ def test_jobs_are_listed_cancelled_and_retried_by_hand(master, receiver, run):
         (("jobs", "rerun"), "did you mean retry?", 2),
         (
             ("worker",),
-            "there is nothing to do: these settings cause no jobs; set images.enabled, images.on_demand or webhooks.url",
+            "there is nothing to do: these settings cause no jobs; set images.enabled, images.on_demand, webhooks.url or",
             78,
         ),
     ],

@@ -115,6 +115,17 @@ class SqliteDatabase:
         """Close what is open. It opens anew if it is used again."""
         self._engine.dispose()
 
+    def copy_to(self, target: str) -> None:
+        """Copy what is committed now to a new file, durably (SQLite's online backup): nobody who writes has to wait."""
+        with _named_errors(target), self._engine.connect() as connection:
+            copy = self._driver.connect(target)
+            try:
+                connection.connection.driver_connection.backup(copy)  # type: ignore[union-attr]
+            except self._driver.Error as error:
+                raise _explain(target, str(error)) from error
+            finally:
+                copy.close()
+
     @contextmanager
     def _taking_turn(self) -> Iterator[None]:
         """Let the threads of this process write one after the other: SQLite has who waits sleep, longer and longer.

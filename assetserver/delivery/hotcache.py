@@ -8,7 +8,7 @@ holds: that the asset which gave it is still what its folder serves.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from assetserver.errors import AssetServerError
@@ -235,6 +235,15 @@ class HotCache:
         self._repeated: list[Answer] = []
         self._common: list[Field] = []
         self._counted = 0
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Repeat nothing from now on: what is answered then differs, and the slow path says so."""
+        self._is_closed = True
+        for shelf in (self._files, self._others):
+            for key in list(shelf.answers):
+                shelf.remove(key)
+        self._requests.clear()
 
     def __len__(self) -> int:
         """Return the number of answers."""
@@ -286,6 +295,8 @@ class HotCache:
 
         ``varies``: it is for requests with this value of ``Accept``.
         """
+        if self._is_closed:
+            return
         key_bytes = sum(len(part) for part in (*key, accept) if part)
         is_file = answer.status in _OF_FILES
         if not is_file and not self._comes_again(hash((key, accept))):
@@ -303,7 +314,7 @@ class HotCache:
 
     def admit_alike(self, key: Key, answer: Answer, accept: bytes | None) -> bool:
         """Keep an answer for all requests of its kind, when it comes a second time; return False if it has none."""
-        kind_of = answer.claim.kind_of if answer.claim else None
+        kind_of = answer.claim.kind_of if answer.claim and not self._is_closed else None
         if kind_of is None or (kind := _kind(kind_of, key)) is None:
             return False
         if self._comes_again(hash(common := (kind, *key[1:], accept))):
@@ -367,9 +378,6 @@ class HotCache:
 
 
 _OF_FILES = frozenset({200, 206, 304})
-_REPEATABLE = frozenset({200, 206, 301, 302, 303, 304, 307, 308, 404})
-_OWN = frozenset({b"set-cookie", b"connection", b"transfer-encoding"})
-_NOT_MODIFIED = 304
 
 
 _GET = b"GET "
@@ -379,19 +387,3 @@ def _kind(kind_of: KindOf, key: Key) -> object:
     """Return what decides the answer to a GET without a range, or None."""
     line = key[0] or b""
     return kind_of(line[len(_GET) :]) if line.startswith(_GET) and len(key) < WITH_RANGE else None
-
-
-def is_certain(key: Key) -> bool:
-    """Tell whether a request with this ``key`` gets the same answer at any time: a date in ``If-Range`` may grow old enough."""
-    return len(key) < WITH_RANGE or key[-1] is None or key[-1].startswith(b'"')
-
-
-def is_repeatable(status: int, fields: Iterable[Field], length: int, *, head: bool = False) -> bool:
-    """Tell whether an answer may be kept: whole, of a known length, and setting nothing for one client alone.
-
-    ``length`` of its body is in bytes; ``head``: of an answer to HEAD, that is 0 whatever it says.
-    """
-    values = dict(fields)
-    if status not in _REPEATABLE or not _OWN.isdisjoint(values):
-        return False
-    return head or status == _NOT_MODIFIED or values.get(b"content-length") == b"%d" % length

@@ -22,11 +22,12 @@ from assetserver.observe import REQUEST_ID, Asked, tell
 from assetserver.semantics.ranges import ByteRange
 from assetserver.semantics.representation import Field
 
-from .hotcache import LIMIT_BODY_BYTES, Answer, Claim, FileBody, HotCache, is_certain, is_repeatable
+from .hotcache import LIMIT_BODY_BYTES, Answer, Claim, FileBody, HotCache
 from .hotranges import Template, find_range, tell_range, template_key
 from .leanrequest import WITH_RANGE, Key, LeanReader, Shape
 from .openfiles import OpenedFile
 from .pages import read_now
+from .repeatable import is_certain, is_repeatable
 from .sendfile import WINDOW_BYTES, FilePart, FileSender, send_at_once
 
 SHORT_RANGE_BYTES = 16 << 10

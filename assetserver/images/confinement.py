@@ -9,6 +9,7 @@ import ctypes
 import os
 import resource
 import signal
+from contextlib import suppress
 
 import msgspec
 
@@ -77,7 +78,8 @@ def confine(confines: Confines, folder: int, parent: int) -> None:
         os._exit(1)
     _prctl(_PR_SET_DUMPABLE, 0)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    os.nice(confines.niceness)
+    with suppress(OSError):  # a filter may forbid it, where the service is nice already
+        os.nice(confines.niceness)
     # The kernel's own clock: it rings though the process hangs, and whether or not anyone still watches.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, confines.wall_s)

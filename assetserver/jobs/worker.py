@@ -52,11 +52,11 @@ def name_worker() -> str:
 class Worker:
     """A worker on ``queue`` of these ``kinds``, by name. Jobs that ended are forgotten after a while.
 
-    ``grace_s``: how long a stop waits for what runs; then it is given back, as an attempt that counts. ``on_end`` is told how
-    attempts ended.
+    ``grace_s``: how long a stop waits for what runs; then it is given back, as an attempt that counts. ``on_turn`` is called
+    every two seconds or more often, as long as the worker is not stuck; ``on_end`` is told how attempts ended.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by name
         self,
         queue: JobQueue,
         kinds: Mapping[str, Kind],
@@ -66,10 +66,12 @@ class Worker:
         keep_done_s: float = 86_400.0,
         keep_dead_s: float = 30 * 86_400.0,
         on_end: OnEnd = lambda _kind, _result, _duration_s: None,
+        on_turn: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name_worker()
         self._queue = queue
         self._kinds = kinds
+        self._on_turn = on_turn
         self._lease_s = lease_s
         self._grace_s = grace_s
         self._keep_s = (keep_done_s, keep_dead_s)
@@ -106,6 +108,7 @@ class Worker:
 
     def _turn(self) -> float:
         """Do what is due; return how long to wait. What the records refuse is tried again after a pause."""
+        self._on_turn()
         try:
             wait_s = self._look()
         except AssetServerError as error:
@@ -233,7 +236,8 @@ class Worker:
         assert self._listener is not None  # noqa: S101 - called by ``run``
         deadline_s = time.monotonic() + self._grace_s
         while self._list_running() and (left_s := deadline_s - time.monotonic()) > 0:
-            self._listener.wait(left_s)
+            self._on_turn()
+            self._listener.wait(min(left_s, POLL_S))
         for attempt in self._list_running():
             self._heart.forget(attempt)
             attempt.lose()

@@ -38,12 +38,15 @@ def activate_release(
     if_active: str | None = None,
     going_back: bool = False,
     check: CheckManifest | None = None,
+    owes_purge: bool = False,
 ) -> tuple[SiteState, SiteState]:
     """Make ``release`` what ``site`` serves; return the states before and after. Every worker sees it within a second.
 
     The indexes are durable before the state names the release. ``going_back``: what was active after ``release`` is history no
-    more. May be repeated. Raises ``ConflictError`` and ``LockedError`` as ``sites.activate`` does, ``ReleaseMissingError`` if a
-    blob of the release is gone, and what ``check`` raises.
+    more. ``owes_purge``: caches in front are to be purged, see ``sites.activate``. May be repeated.
+
+    Raises ``ConflictError`` and ``LockedError`` as ``sites.activate`` does, ``ReleaseMissingError`` if a blob of the release is
+    gone, and what ``check`` raises.
     """
     manifest = library.load_manifest(release)
     if check is not None:
@@ -53,7 +56,7 @@ def activate_release(
     def how(state: SiteState) -> SiteState:
         nonlocal before
         before = state
-        after = activate(state, release, if_active=if_active, going_back=going_back)
+        after = activate(state, release, if_active=if_active, going_back=going_back, owes_purge=owes_purge)
         check_whole(library, manifest)  # under the lock, so that nothing is collected meanwhile
         build_index(library, site, after)
         return after

@@ -89,8 +89,8 @@ class CollectReport:
 
 
 @dataclass(frozen=True, slots=True)
-class _Live:
-    """What stays: releases; blobs that are files of them; and these blobs with their compressed forms."""
+class Live:
+    """What is needed: releases; blobs that are files of them; and these blobs with their compressed forms."""
 
     releases: set[str]
     files: set[str]
@@ -138,19 +138,19 @@ def collect(
 
     with collecting_lock(library.folder, on_wait):
         sweeper = _Sweeper(library, report, dry_run=dry_run)
-        sites = [site for name in library.site_names() if (site := _open_site(library, name))]
-        before = [_read_state(site) for site in sites]
+        sites = [site for name in library.site_names() if (site := open_site(library, name))]
+        before = [read_state(site) for site in sites]
         after = [drop(state) for state in before]
-        live = _find_live(library, after)
+        live = find_live(library, after)
         if not dry_run and after != before:
             try:
                 after = [_drop(library, site, drop, build) for site in sites]
             except OSError as error:
                 if error.errno not in DISK_IS_FULL:
                     raise
-                sweeper.sweep(sites, before, _find_live(library, before))  # what was left earlier goes without a new state
+                sweeper.sweep(sites, before, find_live(library, before))  # what was left earlier goes without a new state
                 after = [_drop(library, site, drop, build) for site in sites]
-            live = _find_live(library, after)  # anew: something may have been activated meanwhile
+            live = find_live(library, after)  # anew: something may have been activated meanwhile
         for site, old, new in zip(sites, before, after, strict=True):
             kept = {one.id for one in new.releases}
             report.dropped[site.name] = tuple(one.id for one in old.releases if one.id not in kept)
@@ -170,7 +170,7 @@ class _Sweeper:
         self._dry_run = dry_run
         self._gone: set[str] = set()
 
-    def sweep(self, sites: list[Site], states: list[SiteState], live: _Live) -> None:
+    def sweep(self, sites: list[Site], states: list[SiteState], live: Live) -> None:
         for site, state in zip(sites, states, strict=True):
             self._sweep_site(site, state)
         for room in _OF_RELEASES:
@@ -239,7 +239,7 @@ def has_damaged_codings(library: Library, digest: Digest) -> bool:
     return library.codings_of(digest) is None and os.path.exists(path)
 
 
-def _open_site(library: Library, name: str) -> Site | None:
+def open_site(library: Library, name: str) -> Site | None:
     """Return a site, or None for what stands among the sites and cannot be one."""
     try:
         site = library.site(name)
@@ -248,7 +248,8 @@ def _open_site(library: Library, name: str) -> Site | None:
     return site if os.path.isdir(site.folder) else None
 
 
-def _read_state(site: Site) -> SiteState:
+def read_state(site: Site) -> SiteState:
+    """Return the state of a site. Raises ``PublishError`` where it is lost or damaged: nobody knows then what it keeps."""
     if site.is_state_lost():
         raise PublishError(
             f"nothing is removed, since nobody knows what site {site.name} keeps: {site.path} is gone; "
@@ -267,7 +268,8 @@ def _drop(library: Library, site: Site, drop: Callable[[SiteState], SiteState], 
     return site.change(how)
 
 
-def _find_live(library: Library, states: Iterable[SiteState]) -> _Live:
+def find_live(library: Library, states: Iterable[SiteState]) -> Live:
+    """Return what sites in these states need. Raises ``PublishError`` where that cannot be known."""
     releases: set[str] = set()
     files: set[str] = set()
     for release in {one.id for state in states for one in state.releases} | {
@@ -278,7 +280,7 @@ def _find_live(library: Library, states: Iterable[SiteState]) -> _Live:
     blobs = set(files)
     for digest in files:
         blobs |= _forms_of(library, Digest(digest))
-    return _Live(releases, files, blobs)
+    return Live(releases, files, blobs)
 
 
 def _load(library: Library, release: ReleaseId) -> Manifest:

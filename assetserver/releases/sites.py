@@ -26,6 +26,8 @@ _ALIAS = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _DIGITS = re.compile(r"[0-9a-f]+")
 _SHORTEST = 4
 _LONGEST = 63
+MOST_UNPURGED = 100
+"""Of a site that nobody purges no more are remembered: with as many, everything is to be purged."""
 _LOCK = "lock"
 
 
@@ -40,7 +42,10 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class SiteState:
-    """A site at one moment. ``generation`` grows with every change; ``history`` holds what was active, the newest first."""
+    """A site at one moment. ``generation`` grows with every change; ``history`` holds what was active, the newest first.
+
+    ``unpurged``: releases of which caches in front may still hold answers, "" for none at all; see ``activate``.
+    """
 
     generation: int = 0
     active: ReleaseId | None = None
@@ -48,6 +53,7 @@ class SiteState:
     releases: tuple[Published, ...] = ()
     aliases: dict[str, ReleaseId] = field(default_factory=dict)
     lock: str = ""
+    unpurged: tuple[str, ...] = ()
 
     def resolve(self, name: str) -> ReleaseId:
         """Return the release that ``name`` means: an id, its first four or more digits, or an alias (``@staging``).
@@ -167,8 +173,17 @@ def remove_alias(state: SiteState, alias: str) -> SiteState:
     return replace(state, aliases={one: meant for one, meant in state.aliases.items() if one != name})
 
 
-def activate(state: SiteState, release: ReleaseId, *, if_active: str | None = None, going_back: bool = False) -> SiteState:
+def activate(
+    state: SiteState,
+    release: ReleaseId,
+    *,
+    if_active: str | None = None,
+    going_back: bool = False,
+    owes_purge: bool = False,
+) -> SiteState:
     """Return the state with ``release`` active. ``going_back``: what was active after it is history no more.
+
+    ``owes_purge``: what was active is unpurged from now on, recorded with the activation itself, until ``settle_purge``.
 
     ``if_active``: raise ``ConflictError`` unless the active release is this one ("" for none). Raises ``LockedError`` for a
     locked site, and ``ReleaseMissingError`` for a release that is not kept: its blobs may be collected at any moment.
@@ -186,7 +201,13 @@ def activate(state: SiteState, release: ReleaseId, *, if_active: str | None = No
     if going_back and release in older:
         older = older[older.index(release) :]
     history = (release, *(one for one in older if one != release))
-    return replace(state, active=release, history=history)
+    unpurged = tuple(dict.fromkeys((*state.unpurged, state.active or "")))[-MOST_UNPURGED:] if owes_purge else ()
+    return replace(state, active=release, history=history, unpurged=unpurged)
+
+
+def settle_purge(state: SiteState, settled: SiteState) -> SiteState:
+    """Return the state that owes no purge any more, if it is still the one for which purges were ordered."""
+    return replace(state, unpurged=()) if state.generation == settled.generation else state
 
 
 def previous_release(state: SiteState) -> ReleaseId:

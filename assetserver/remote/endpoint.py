@@ -264,7 +264,10 @@ class ReleasesApi:
 
         def activate() -> tuple[SiteState, SiteState]:
             release = site.read().resolve(wanted.id)
-            return activate_release(self._home.library, site, release, if_active=if_active, check=self._home.check)
+            home = self._home
+            return activate_release(
+                home.library, site, release, if_active=if_active, check=home.check, owes_purge=home.owes_purge
+            )
 
         try:
             before, after = await self._work(activate)

@@ -21,7 +21,7 @@ class Home:
     how a site is published. ``live_url`` and ``preview_url`` (site, release, alias): where it can be seen, "" for nowhere.
     ``keep_signature`` keeps a signature of a manifest, or raises ``SignatureError``. ``check``: what a release must pass to go
     live. ``blob_limit_bytes``: the largest file that is taken; ``reserve_bytes``: how much of the disk stays free.
-    ``keeps_secrets``: private keys are taken, too.
+    ``keeps_secrets``: private keys are taken, too. ``owes_purge``: activations have caches in front purged.
     """
 
     library: Library
@@ -34,6 +34,7 @@ class Home:
     blob_limit_bytes: int
     reserve_bytes: int
     keeps_secrets: bool
+    owes_purge: bool = False
 
     def check_room(self, size: int) -> None:
         """Raise ``NoSpaceError`` if ``size`` more bytes would leave less of the disk free than the reserve."""

@@ -21,8 +21,6 @@ else:
     from backports import zstd
 
 DAY_S = 86_400
-POLL_LIMIT_S = 20.0
-POLL_S = 0.1
 
 _DECODERS: dict[str | None, Callable[[bytes], bytes]] = {
     None: bytes,
@@ -125,17 +123,3 @@ def short_lived(shared_origin, site):
     return shared_origin(
         site, config='[compression]\npatience_s = 10.0\n[[cache]]\nmatch = "style.css"\nbrowser = "max-age=1"\n'
     )
-
-
-@pytest.fixture(scope="session")
-def poll():
-    """``poll(call, is_done, every_s=0.1)`` calls until the result is what it should be, and returns it; fails after 20 s."""
-
-    def run(call, is_done, every_s=POLL_S):
-        deadline_s = time.monotonic() + POLL_LIMIT_S
-        while not is_done(result := call()):
-            assert time.monotonic() < deadline_s, f"still {result}"
-            time.sleep(every_s)
-        return result
-
-    return run

@@ -11,72 +11,20 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from .conftest import is_alive, pids, wait_for, wait_pids
 
 LIMIT_S = 15.0
 PIDFD_GETFD = 438
 
 REDIRECT = "import os, sys; os.dup2(int(sys.argv[1]), 1); os.execv(sys.argv[2], sys.argv[2:])"
 
-PRELUDE = """
-import os, signal, sys, time
-from assetserver import workers
-from assetserver.workers import READY, run_workers
-
-def say(text):
-    os.write(1, (text + "\\n").encode())  # at once: lines of several processes must not mix
-
-def until_master_is_gone(channel):
-    while channel.recv(1):
-        pass
-
-def serve(channel):
-    channel.send(READY)
-    say("worker %d" % os.getpid())
-    until_master_is_gone(channel)
-"""
-
-
-def wait_for(condition: Callable[[], object], what: str, limit_s: float = LIMIT_S) -> None:
-    deadline_s = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline_s, f"{what} did not happen within {limit_s} s"
-        time.sleep(0.01)
-
-
-def is_alive(pid: int) -> bool:
-    """Tell whether a process runs; one that only waits to be reaped does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
 
 def children(pid: int) -> list[int]:
     return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split() if is_alive(int(one))]
-
-
-@pytest.fixture
-def master(start_program):
-    """``master(code, count, grace_s)`` runs workers that do what ``serve`` in ``code`` says; the log names each of them."""
-
-    def start(code: str = "", count: int = 2, grace_s: float = 5.0):
-        line = f"\nsys.exit(run_workers({count}, serve, {grace_s}))"
-        return start_program("master", [sys.executable, "-c", PRELUDE + code + line])
-
-    return start
-
-
-def pids(program) -> list[int]:
-    return [int(one) for one in re.findall(r"^worker (\d+)$", program.read_log(), re.MULTILINE)]
-
-
-def wait_pids(program, count: int) -> list[int]:
-    program.wait_log(r"(?m)^worker \d+$", times=count)
-    return pids(program)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 0)])
@@ -118,7 +66,7 @@ def test_a_worker_that_dies_is_replaced_and_the_others_go_on(master):
 def test_who_dies_again_and_again_is_replaced_ever_more_slowly(master):
     program = master(
         """
-workers.LONGEST_PAUSE_S = 0.4
+crew.LONGEST_PAUSE_S = 0.4
 def serve(channel):
     channel.send(READY)
     say("worker %d" % os.getpid())
@@ -132,17 +80,6 @@ def serve(channel):
     assert program.process.poll() is None
     program.process.send_signal(signal.SIGTERM)
     assert program.process.wait(LIMIT_S) == 0
-
-
-@pytest.fixture
-def master_with_jobs(start_program):
-    """As ``master``, with one worker that serves and one that does what ``work`` in ``code`` says."""
-
-    def start(code: str):
-        line = "\nsys.exit(run_workers(1, serve, 5.0, jobs=1, work=work))"
-        return start_program("master", [sys.executable, "-c", PRELUDE + code + line])
-
-    return start
 
 
 DIES = """
@@ -193,7 +130,7 @@ def serve(channel):
 def test_a_long_life_forgives_short_ones(master):
     program = master(
         """
-workers.STEADY_S = 0.0
+master.STEADY_S = 0.0
 def serve(channel):
     channel.send(READY)
     say("worker %d" % os.getpid())
@@ -219,7 +156,7 @@ def test_a_server_none_of_whose_workers_can_start_ends(master, end, told, code):
 
 def test_a_successor_that_cannot_start_does_not_end_those_that_serve(master, tmp_path):
     program = master(f"""
-workers.LONGEST_PAUSE_S = 0.2
+crew.LONGEST_PAUSE_S = 0.2
 def serve(channel):
     if os.path.exists({str(tmp_path / "broken")!r}):
         sys.exit(78)
@@ -247,11 +184,11 @@ def serve(channel):
 
 
 def test_who_does_not_end_in_time_is_killed(master):
-    program = master(STUBBORN + "workers.MARGIN_S = 0.2\n", grace_s=0.1)
+    program = master(STUBBORN + "crew.MARGIN_S = 0.2\n", grace_s=0.1)
     stubborn = wait_pids(program, 2)
     program.process.send_signal(signal.SIGTERM)
     assert program.process.wait(LIMIT_S) == 0
-    assert "the workers do not end; they are killed" in program.read_log()
+    assert "does not end; it is killed" in program.read_log()
     assert not any(map(is_alive, stubborn))
 
 

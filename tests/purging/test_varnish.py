@@ -1,0 +1,145 @@
+"""A real Varnish with the VCL of the documentation: it shows the old release until its pages are purged."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+GUIDE = Path(__file__).parents[2] / "docs/behind-varnish.md"
+CONFIG = """
+[server]
+port = {port}
+[data]
+path = "{data}"
+[uploads]
+enabled = false
+[jobs]
+workers = 0
+[cdn]
+profile = "varnish"
+[[cache]]
+match = "docs/*.html"
+browser = "no-cache"
+cdn = "max-age=31536000"
+tags = ["docs"]
+[[cache]]
+match = "*.html"
+browser = "no-cache"
+cdn = "max-age=31536000"
+tags = ["pages"]
+"""
+PURGE = """
+[[purge]]
+name = "edge"
+service = "varnish"
+url = "{url}"
+origins = ["{url}"]
+delay_s = 0
+"""
+PAGES = ("/", "/about.html", "/docs/", "/docs/more.html")
+
+
+class Site:
+    """A data folder, its configurations with and without caches in front, and who serves it."""
+
+    def __init__(self, folder: Path, port: int, edge: str) -> None:
+        self.folder = folder
+        self.plain = folder / "plain.toml"
+        self.plain.write_text(CONFIG.format(port=port, data=folder / "data"))
+        self.config = folder / "assetserver.toml"
+        self.config.write_text(self.plain.read_text() + PURGE.format(url=edge))
+
+    def configure(self, more: str) -> None:
+        self.config.write_text(self.config.read_text() + more)
+
+    def publish(self, text: str, config: Path | None = None) -> None:
+        site = self.folder / "site"
+        for path in ("index.html", "about.html", "docs/index.html", "docs/more.html"):
+            (site / path).parent.mkdir(parents=True, exist_ok=True)
+            (site / path).write_text(f"<!doctype html><title>{path}</title><p>{text}")
+        self.run("publish", site, "--prod", "--config", config or self.config)
+
+    def run(self, *words: object) -> str:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("ASSETSERVER_")}
+        command = [sys.executable, "-m", "assetserver", *map(str, words)]
+        done = subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@pytest.fixture
+def edge(require, missing, start_program, free_port, tmp_path):
+    """A site, the URL of the server, that of the Varnish in front, and what starts a worker."""
+    program = require("varnishd")
+    if not any(Path("/usr/lib").glob("*/varnish/vmods/libvmod_xkey.so")):
+        missing("vmod_xkey (Debian package varnish-modules)")
+    port, front = free_port(), free_port()
+    vcl = re.search(r"```vcl\n(.*?)```", GUIDE.read_text(), re.DOTALL)[1]
+    (tmp_path / "site.vcl").write_text(vcl.replace('.port = "8000"', f'.port = "{port}"'))
+    site = Site(tmp_path, port, f"http://127.0.0.1:{front}")
+    site.publish("one")
+    serve = [sys.executable, "-m", "assetserver", "serve", "--config", site.config]
+    start_program("assetserver", serve, cwd=tmp_path).wait_port(port)
+    command = [program, "-F", "-j", "none", "-n", tmp_path / "work", "-a", f"127.0.0.1:{front}", "-f", tmp_path / "site.vcl"]
+    start_program("varnishd", [*command, "-s", "malloc,32m", "-p", "http_gzip_support=off"]).wait_port(front)
+
+    def start_worker():
+        words = [sys.executable, "-m", "assetserver", "worker", "--kinds", "purge", "--config", site.config]
+        return start_program("worker", words, cwd=tmp_path)
+
+    return site, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{front}", start_worker
+
+
+@pytest.fixture
+def texts(fetch):
+    """``texts(base)`` returns what the pages say."""
+
+    def read(base):
+        return [fetch(base + path).content.decode().rpartition("<p>")[2] for path in PAGES]
+
+    return read
+
+
+def test_changed_pages_are_new_once_they_are_purged(edge, texts, poll):
+    site, server, front, start_worker = edge
+    assert texts(front) == ["one"] * 4
+    site.publish("two")
+    poll(lambda: texts(server), lambda found: found == ["two"] * 4)
+    assert texts(front) == ["one"] * 4  # nobody purged yet
+    worker = start_worker()
+    poll(lambda: texts(front), lambda found: found == ["two"] * 4)
+    # While the worker runs, whoever activates: here by rolling back.
+    site.run("rollback", "--config", site.config)
+    poll(lambda: texts(front), lambda found: found == ["one"] * 4)
+    worker.stop()
+    assert '"dead"' not in site.run("jobs", "list", "--json", "--config", site.config)
+
+
+def test_soft_purges_and_tags_reach_what_has_them(edge, texts, poll):
+    site, _, front, start_worker = edge
+    assert texts(front) == ["one"] * 4
+    site.configure('soft = true\nby = "tag"\n')
+    site.publish("two")
+    start_worker()
+    poll(lambda: texts(front), lambda found: found == ["two"] * 4)
+
+
+def test_purges_by_hand_reach_paths_tags_and_all(edge, texts, poll):
+    site, server, front, start_worker = edge
+    assert texts(front) == ["one"] * 4
+    site.publish("two", site.plain)  # which owes no purge
+    poll(lambda: texts(server), lambda found: found == ["two"] * 4)
+    start_worker()
+    assert site.run("purge", "/about.html", "--config", site.config) == "1 purge queued for edge\n"
+    poll(lambda: texts(front), lambda found: found == ["one", "two", "one", "one"])
+    site.run("purge", "--tag", "docs", "--config", site.config)
+    poll(lambda: texts(front), lambda found: found == ["one", "two", "two", "two"])
+    site.run("purge", "--all", "--config", site.config)
+    poll(lambda: texts(front), lambda found: found == ["two"] * 4)
