@@ -93,7 +93,7 @@ def checks_of(settings: Settings, records: Records | None) -> dict[str, Check]:
         folder = data_folder(settings)
         checks["data"] = partial(_write_to, folder)
         checks["disk"] = partial(_find_room, folder, settings.uploads.reserve_bytes)
-        checks["database"] = partial(_ask_database, records)
+        checks["database"] = _watch_database(records)
     return checks
 
 
@@ -140,7 +140,16 @@ def free_bytes(folder: str) -> int | None:
     return status.f_bavail * status.f_frsize
 
 
-def _ask_database(records: Records) -> str:
-    if records.are_there():
+def _watch_database(records: Records) -> Check:
+    """Return what asks the database. None is needed before anything is recorded; one that was there must not go."""
+    was_there = records.are_there()
+
+    def ask() -> str:
+        nonlocal was_there
+        if not records.are_there():
+            return "its file is gone" if was_there else ""
+        was_there = True
         records.ping()
-    return ""
+        return ""
+
+    return ask

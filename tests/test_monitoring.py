@@ -141,6 +141,32 @@ def test_worker_that_is_killed_takes_no_count_with_it(origin, folder, free_port,
 
     after = wait_for(url, lambda told: told[key].get("GET 200 folder") == 21)
     assert after[key]["GET 200 admin"] >= before[key].get("GET 200 admin", 0)
+    assert after["assetserver_worker_restarts_total"] == {"killed": 1}
+
+
+def test_reload_goes_on_counting_and_is_told(origin, folder, free_port, fetch, wait_for, tmp_path):
+    data, admin = tmp_path / "data", free_port()
+    run_command("publish", folder, "--prod", "--data", data)
+    config = admin_of(admin) + f'[data]\npath = "{data}"\n[server]\nworkers = 2\n'
+    site = origin(config=config)
+    url, key = f"http://127.0.0.1:{admin}", "assetserver_http_requests_total"
+    for _ in range(10):
+        fetch(site + "/")
+    first = wait_for(url, lambda told: told[key].get("GET 200 site") == 10)
+
+    run_command("reload", "--data", data)
+    fetch(site + "/")
+
+    second = wait_for(url, lambda told: told[key].get("GET 200 site") == 11)
+    since = "assetserver_config_last_reload_timestamp_seconds"
+    assert second["assetserver_config_last_reload_success"][""] == 1
+    assert second[since][""] >= first[since][""] > 0
+    config_file = next(tmp_path.glob("assetserver-*.toml"))
+    config_file.write_text(config + "nonsense = 1\n")
+    with pytest.raises(subprocess.CalledProcessError):
+        run_command("reload", "--data", data)
+    refused = wait_for(url, lambda told: told["assetserver_config_last_reload_success"][""] == 0)
+    assert refused[since] == second[since]
 
 
 def find_children(url: str) -> set[int]:
@@ -335,6 +361,7 @@ class Ready:
                 assert status == (503 if failed else 200)
                 return found
             assert time.monotonic() < deadline_s, found
+            time.sleep(0.1)
 
 
 @pytest.fixture
@@ -374,7 +401,7 @@ def test_disk_that_became_read_only_is_told_and_files_are_served(serve, tmp_path
     data = tmp_path / "data"
     data.mkdir()
     with small_disk(data, "size=8m"):
-        ready = serve(data)
+        ready = serve(data, "[jobs]\nworkers = 0\n")  # they keep a file open to be rung at
         remount = ["mount", "-o", "remount,ro", data]
         if subprocess.run(remount, check=False, capture_output=True, timeout=10).returncode:
             pytest.skip("the disk is in use")

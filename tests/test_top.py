@@ -53,7 +53,7 @@ def site(shared_origin, tmp_path_factory, free_port, fetch) -> Site:
         run("publish", dist, "--prod", "--data", data)
     config = folder / "a.toml"
     config.write_text(f'[admin]\nlisten = "127.0.0.1:{free_port()}"\n[data]\npath = "{data}"\n')
-    url = shared_origin("--config", config)
+    url = shared_origin(None, "--config", config)
     for path, count in (("/", 9), ("/app.d4c3b2a1.js", 5), ("/app.a1b2c3d4.js", 3), ("/app.00000000.js", 2)):
         for _ in range(count):
             fetch(url + path, accept_encoding="br")
