@@ -58,8 +58,10 @@ bench: .venv/.test ## what requests, releases, publishing, uploads, jobs and ima
 	$(BIN)/python benchmarks/report.py $(if $(BENCH),--results benchmarks/results/quick,--readme) && \
 	if [ -n "$$failed" ]; then echo "not all of it is valid:$$failed" >&2; exit 1; fi
 
-soak: .venv/.test ## what takes minutes: 200,000 files, a file of 5 GiB
+MINUTES ?= 10
+soak: .venv/.test ## what takes minutes: 200,000 files, a file of 5 GiB; traffic while workers are killed (MINUTES=10)
 	SOAK=1 $(BIN)/pytest tests/releases/test_large.py
+	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES)
 
 clean: ## remove what make made
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage *.egg-info

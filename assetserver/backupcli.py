@@ -19,7 +19,9 @@ from .wording import in_units, in_utc, plural
 @click.option("--verify", is_flag=True, help="Read all of it again, what was there before, too.")
 @JSON
 def backup(to: str, config: str | None, data: str | None, verify: bool, as_json: bool) -> None:
-    """Copy releases, uploads and records to the folder TO, while the server runs.
+    """Copy all of the data to the folder TO.
+
+    Releases, uploads and records, of one moment, while the server runs.
 
     TO is made, or continued: only what is new is copied, as hard links where TO is on the same disk.
 

@@ -22,4 +22,5 @@ def base_url(settings: Settings) -> str:
     if server.uds or server.fd >= 0 or not server.port:
         return ""
     host = _ANY_ADDRESS.get(server.host, server.host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{server.port}"
+    scheme = "https" if server.tls_certificate else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{server.port}"

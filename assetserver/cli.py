@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-from importlib.metadata import version as installed_version
 from typing import Any
 
 import click
@@ -19,11 +18,12 @@ from .lookcli import report, top
 from .options import CONFIG, DATA, JSON, SITE, Commands, check_directory, data_path, load
 from .purgecli import purge
 from .servicecli import reload_server, systemd
+from .shellcli import completion, manual
 from .tokencli import sign, token
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(installed_version("assetserver"), "-V", "--version", message="assetserver %(version)s")
+@click.version_option(None, "-V", "--version", package_name="assetserver", message="assetserver %(version)s")
 def main() -> None:
     """Publish websites and serve them, with exact HTTP."""
 
@@ -82,12 +82,14 @@ def check(config: str | None, data: str | None, wants_list: bool) -> None:
         return
     with told_kindly():
         from .app import create_app  # noqa: PLC0415 - as in `serve`
+        from .certificates import open_certificates  # noqa: PLC0415
         from .data import check_data_folder, warn_of_records  # noqa: PLC0415
         from .serving import describe_jobs, describe_mounts  # noqa: PLC0415
 
         settings = load(config, data_path(data))
         create_app(settings)
         check_data_folder(settings)
+        open_certificates(settings)
         warning = warn_of_records(settings) if settings.uploads.enabled else ""
     for line in (*describe_mounts(settings), *describe_jobs(settings)):
         click.echo(line)
@@ -314,11 +316,15 @@ main.add_command(systemd)
 main.add_command(purge)
 main.add_command(backup)
 main.add_command(restore)
+main.add_command(completion)
+main.add_command(manual)
 
 
 @main.command()
 def version() -> None:
     """Say which version this is, and which versions it runs on."""
+    from importlib.metadata import version as installed_version  # noqa: PLC0415 - 20 ms that no other command needs
+
     python = sys.version.split()[0]
     parts = [f"{name} {installed_version(name)}" for name in ("starlette", "uvicorn", "httptools", "uvloop", "brotli")]
     click.echo(f"assetserver {installed_version('assetserver')} (Python {python}, {', '.join(parts)})")

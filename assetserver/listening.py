@@ -10,7 +10,7 @@ from collections.abc import Mapping, MutableMapping, Sequence
 
 from .errors import ListenError, SettingsError
 from .settings import Settings
-from .supervision.handover import Listener
+from .supervision.handover import UNIX, Listener
 from .supervision.passed import adopt_listener, parse_passed, take_passed
 
 BACKLOG = 4096
@@ -57,7 +57,7 @@ def has_admin(settings: Settings, environ: Mapping[str, str], known: Sequence[Li
 
 def mark_listeners(listeners: Sequence[Listener]) -> dict[str, Identity]:
     """Return what identifies the Unix sockets that we made, by path."""
-    paths = [one.place.removeprefix("unix:") for one in listeners if one.place.startswith("unix:")]
+    paths = [one.place.removeprefix(UNIX) for one in listeners if one.place.startswith(UNIX)]
     return {path: mark for path in paths if (mark := identify(path)) is not None}
 
 
@@ -101,7 +101,7 @@ def _is_path(listen: str) -> bool:
 
 
 def _admin_place(listen: str) -> str:
-    return f"unix:{listen}" if _is_path(listen) else f"admin {listen}"
+    return UNIX + listen if _is_path(listen) else f"admin {listen}"
 
 
 def _open_tcp(host: str, port: int) -> socket.socket:
@@ -119,20 +119,20 @@ def _open_tcp(host: str, port: int) -> socket.socket:
     return listener
 
 
-def address_of(listener: socket.socket) -> str:
+def address_of(listener: socket.socket, scheme: str = "http") -> str:
     """Return where ``listener`` can be reached, as a URL or a path."""
     name = listener.getsockname()
     if listener.family == socket.AF_UNIX:
         return f"unix:{name}"
     host = f"[{name[0]}]" if ":" in name[0] else name[0]
-    return f"http://{host}:{name[1]}"
+    return f"{scheme}://{host}:{name[1]}"
 
 
 def _place(settings: Settings) -> str:
     server = settings.server
     if server.fd >= 0:
         return f"descriptor {server.fd}"
-    return f"unix:{server.uds}" if server.uds else f"{server.host}:{server.port}"
+    return UNIX + server.uds if server.uds else f"{server.host}:{server.port}"
 
 
 def _open_unix(path: str) -> socket.socket:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import uvicorn
 
+from .certificates import Certificates
 from .delivery.draining import close_after_answers
 from .delivery.gate import GATE, Gate
 from .delivery.hotcache import HOT, HotCache
@@ -48,8 +49,15 @@ class Apart(NamedTuple):
 class OriginServer(uvicorn.Server):
     """A server that accepts on ``sockets``; ``channel`` leads to the master, if there is one; ``admin`` is served beside it."""
 
-    def __init__(self, config: uvicorn.Config, channel: socket.socket | None = None, admin: Apart | None = None) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        channel: socket.socket | None = None,
+        certificates: Certificates | None = None,
+        admin: Apart | None = None,
+    ) -> None:
         super().__init__(config)
+        self._certificates = certificates
         self._channel = channel
         self._admin = admin
         self._admin_servers: list[asyncio.Server] = []
@@ -116,6 +124,8 @@ class OriginServer(uvicorn.Server):
             self._pause()
         if counter % TICKS_A_SECOND == 0:
             beat(self._channel)
+            if self._certificates is not None:
+                self._certificates.refresh()
         return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -188,7 +198,7 @@ class OriginServer(uvicorn.Server):
             return
         for listener in self._listeners:
             make = partial(self._make_protocol, self.config, self.lifespan.state)
-            server = await loop.create_server(make, sock=listener.dup(), backlog=self.config.backlog)
+            server = await loop.create_server(make, sock=listener.dup(), ssl=self.config.ssl, backlog=self.config.backlog)
             self.servers.append(server)
         self._is_paused = False
 

@@ -43,6 +43,8 @@ def restore(settings: Settings, source: str) -> RestoreReport:
     name, contents = _read_contents(source)
     folder = data_folder(settings)
     _check_empty(folder)
+    if RECORDS in contents.files:
+        _check_no_records(folder, records_path(settings))
     make_durable_folder(folder)
     replace_durably(os.path.join(folder, MARK), b"a restore was begun here, and did not end; run it again\n")
     count, size = _bring_blobs(settings, source, contents)
@@ -87,6 +89,14 @@ def _check_empty(folder: str) -> None:
         raise BackupError(f"{folder} is not empty; restore into an empty folder, or one that is not there yet: --data")
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise BackupError(f"{folder} is a file; name a folder with --data")
+
+
+def _check_no_records(folder: str, path: str) -> None:
+    """Raise ``BackupError`` if records that are kept elsewhere would be written over."""
+    if not path:
+        raise BackupError("the records of this backup are SQLite's, and database.url names PostgreSQL; leave it out")
+    if os.path.exists(path) and not os.path.exists(os.path.join(folder, MARK)):
+        raise BackupError(f"{path} is there already; move it away, or leave database.url out")
 
 
 def _bring_blobs(settings: Settings, source: str, contents: Contents) -> tuple[int, int]:

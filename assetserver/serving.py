@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import importlib
+import importlib.util
 import os
 import signal
 import socket
@@ -12,16 +13,18 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import click
 import uvicorn
 from starlette.applications import Starlette
-from uvicorn.supervisors import ChangeReload
 
 from .app import ADMIN, create_app
+from .certificates import Certificates, open_certificates
 from .data import check_data_folder, open_library, served_sites
 from .descriptors import raise_limit
 from .endings import tell_stopped, told_kindly, with_options
+from .errors import SettingsError
 from .firststart import is_first_start, welcome
 from .jobkinds import kind_names
 from .listening import ADMIN as ADMIN_ROLE
@@ -54,6 +57,7 @@ LIMIT_MESSAGE_BYTES = 4096
 
 _APP = "assetserver.app:app"
 _PROTOCOL = "assetserver.delivery.protocol:AssetProtocol"
+_EITHER = "assetserver.delivery.http2:EitherProtocol"
 _WEBSOCKETS = "assetserver.delivery.livesockets:LiveSocket"
 _NEEDED_LATER = ("anyio._backends._asyncio",)
 """What would be imported by the first request, in every worker."""
@@ -74,6 +78,7 @@ def prepare_server(
     has_tools = has_admin(settings, os.environ, known)
     app = create_app(settings, has_admin=has_tools)
     check_data_folder(settings)
+    certificates = open_certificates(settings)
     is_first = handover is None and is_first_start(settings)
     by_role = take_sockets(settings, os.environ, known)
     listeners = [one for group in by_role.values() for one in group]
@@ -90,7 +95,8 @@ def prepare_server(
                 os.environ.update(variables)
             elif has_master:
                 return _run_workers(app, settings, listeners, handover)
-            return _run(_config(_APP if reload else app, settings, reload=reload), listeners, _apart(app, settings, listeners))
+            config = _config(_APP if reload else app, settings, certificates, reload=reload)
+            return _run(config, listeners, None if reload else certificates, _apart(app, settings, listeners))
         finally:
             close_listeners(listeners, marks)
 
@@ -101,11 +107,13 @@ def check_server(settings: Settings) -> None:
     """Raise ``SettingsError`` if these settings could not be served. Opens and changes nothing."""
     create_app(settings)
     check_data_folder(settings)
+    open_certificates(settings)
 
 
 def _introduce(settings: Settings, listeners: Sequence[Listener], *, reload: bool, is_first: bool) -> None:
     """Say what is served, and where."""
-    addresses = [address_of(one.socket) for one in listeners if one.role == HTTP]
+    scheme = "https" if settings.server.tls_certificate else "http"
+    addresses = [address_of(one.socket, scheme) for one in listeners if one.role == HTTP]
     for line in (
         *describe_mounts(settings),
         *describe_jobs(settings, reload=reload),
@@ -212,16 +220,18 @@ def _public(listeners: Sequence[Listener]) -> list[socket.socket]:
     return [one.socket for one in listeners if one.role == HTTP]
 
 
-def _run(config: uvicorn.Config, listeners: Sequence[Listener], admin: Apart | None) -> int:
+def _run(config: uvicorn.Config, listeners: Sequence[Listener], certificates: Certificates | None, admin: Apart | None) -> int:
     # Uvicorn raises the signal that stopped it once more at the end; as an exit, what is open gets closed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if not sys.stderr.isatty():  # else it says that the terminal is gone
         signal.signal(signal.SIGHUP, lambda *_: click.echo(_NO_MASTER, err=True))
-    server = OriginServer(config, admin=admin)
+    server = OriginServer(config, certificates=certificates, admin=admin)
     sockets = _public(listeners)
     _tune_memory()
     try:
         if config.should_reload:
+            from uvicorn.supervisors import ChangeReload  # noqa: PLC0415 - for development alone
+
             ChangeReload(config, target=server.run, sockets=sockets).run()
         else:
             server.run(sockets=sockets)
@@ -239,8 +249,9 @@ def _run_workers(app: Starlette, settings: Settings, listeners: Sequence[Listene
 
     def serve(channel: socket.socket) -> None:
         with told_kindly():
-            own = create_app(settings, board, has_admin=has_tools)
-            server = OriginServer(_config(own, settings), channel, _apart(own, settings, listeners))
+            own, certificates = create_app(settings, board, has_admin=has_tools), open_certificates(settings)
+            config = _config(own, settings, certificates)
+            server = OriginServer(config, channel, certificates, _apart(own, settings, listeners))
             server.run(sockets=_public(listeners))
 
     def do_jobs(channel: socket.socket) -> None:
@@ -248,7 +259,7 @@ def _run_workers(app: Starlette, settings: Settings, listeners: Sequence[Listene
         with told_kindly():
             sys.exit(work(settings, channel, board=board))
 
-    _load_all(_config(app, settings))
+    _load_all(_config(app, settings, None))
     _tune_memory()  # which forks inherit
     control = handover.control if handover else _open_control(control_folder(lambda: settings))
     plan = Plan(
@@ -289,13 +300,15 @@ def _load_all(config: uvicorn.Config) -> None:
         importlib.import_module(name)
 
 
-def _config(app: Starlette | str, settings: Settings, *, reload: bool = False) -> uvicorn.Config:
+def _config(
+    app: Starlette | str, settings: Settings, certificates: Certificates | None, *, reload: bool = False
+) -> uvicorn.Config:
     server = settings.server
-    protocol = _http_protocol()
+    protocol = _http_protocol(settings)
     return uvicorn.Config(
         app,
         http=protocol,
-        ws=_WEBSOCKETS if protocol == _PROTOCOL and settings.uploads.enabled else "none",
+        ws=_WEBSOCKETS if protocol in (_PROTOCOL, _EITHER) and settings.uploads.enabled else "none",
         ws_max_size=LIMIT_MESSAGE_BYTES,
         ws_per_message_deflate=False,
         backlog=BACKLOG,
@@ -309,11 +322,21 @@ def _config(app: Starlette | str, settings: Settings, *, reload: bool = False) -
         reload=reload,
         reload_dirs=[str(Path(__file__).parent)] if reload else None,
         lifespan="on",
+        **_tls(settings, certificates, reload=reload),
     )
 
 
-def _http_protocol() -> str:
-    """Return the protocol to speak: ours, or where this Uvicorn is not the one that we know, its own.
+def _tls(settings: Settings, certificates: Certificates | None, *, reload: bool) -> dict[str, Any]:
+    """Return what Uvicorn is told of TLS; processes that ``--reload`` starts read the files themselves."""
+    if certificates is None:
+        return {}
+    if reload:
+        return {"ssl_certfile": settings.server.tls_certificate, "ssl_keyfile": settings.server.tls_key or None}
+    return {"ssl_context_factory": lambda *_: certificates.context}
+
+
+def _http_protocol(settings: Settings) -> str:
+    """Return the protocol to speak: ours, beside HTTP/2 if that is wanted, or Uvicorn's own where it is not the one we know.
 
     httptools has the strictest framing of Uvicorn's parsers; "auto" would fall back on h11 silently.
     """
@@ -322,7 +345,12 @@ def _http_protocol() -> str:
     if missing := expected.what_is_missing():
         click.echo(f"this Uvicorn has no {missing}; serving without the hot path, deadlines and limits", err=True)
         return "httptools"
-    return _PROTOCOL
+    if not settings.server.http2:
+        return _PROTOCOL
+    if importlib.util.find_spec("zttp") is None:
+        place = settings.locate("server", "http2")
+        raise SettingsError(f"{place}: HTTP/2 needs zttp, which is missing: pip install 'assetserver[http2]'")
+    return _EITHER
 
 
 def _shorten(directory: str) -> str:

@@ -236,6 +236,7 @@ def load_settings(
     _check_places(settings)
     _check_webhooks(settings)
     _check_purge(settings)
+    _check_tls(settings)
     return settings
 
 
@@ -259,6 +260,13 @@ def _check_webhooks(settings: Settings) -> None:
         place = settings.locate("webhooks", "url")
         remedy = 'webhooks.secrets = ["whsec_…"], of which `echo whsec_$(openssl rand -base64 32)` makes one'
         raise SettingsError(f"{place}: webhooks.url is set, and nothing signs what is sent there; add {remedy}")
+
+
+def _check_tls(settings: Settings) -> None:
+    """Raise ``SettingsError`` for a key of no certificate: whoever wrote it believes that TLS is spoken."""
+    if settings.server.tls_key and not settings.server.tls_certificate:
+        place = settings.locate("server", "tls_key")
+        raise SettingsError(f"{place}: server.tls_key is set, and server.tls_certificate is not; set both, or neither")
 
 
 def _check_purge(settings: Settings) -> None:

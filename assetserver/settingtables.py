@@ -54,6 +54,11 @@ class ServerSettings(Table, frozen=True, kw_only=True):
     ] = ""
     uds: Annotated[str, about("Unix socket to listen on, instead of host and port.", PATH)] = ""
     fd: Annotated[int, about("Inherited listening socket, by number; -1 for none.", ge=-1, le=MIB)] = -1
+    tls_certificate: Annotated[
+        str, about("Certificate (PEM, with those that signed it); empty for no TLS. Read again when it changes.", PATH)
+    ] = ""
+    tls_key: Annotated[str, about("Its key (PEM, no password); empty if it is in the same file.", PATH)] = ""
+    http2: Annotated[bool, about("Speak HTTP/2, too: an experiment, with Uvicorn's own limits. Needs zttp.")] = False
     workers: Annotated[int, about("Worker processes.", ge=1, le=64)] = 1
     access_log: Annotated[Literal["combined", "json", "off"], about("Form of the access log.")] = "combined"
     keep_alive_s: Annotated[int, about("How long an idle connection is kept open.", ge=1, le=3600)] = 75

@@ -41,6 +41,8 @@ PACKAGES = {
     "chromium": "chromium",
     "systemd-analyze": "systemd",
     "minisign": "minisign",
+    "mandoc": "mandoc",
+    "dpkg-deb": "dpkg",
     "curl": "curl",
     "jq": "jq",
 }

@@ -46,7 +46,7 @@ ROWS = (
         "descriptors",
     }
     | {"jobcli", "jobcommands", "jobkinds", "kindnames", "picturejobs", "studios", "working"}
-    | {"backup", "backupcli", "restoring"}
+    | {"backup", "backupcli", "certificates", "manual", "restoring", "shellcli"}
     | {"adminclient", "lookcli", "monitoring", "readiness", "reporting", "topcommand", "topscreen"}
     | {"purgecli", "purgecommands", "purgejobs", "purgeorders"}
     | {"ondemand", "ondemandapi", "ondemandjobs", "ondemandladders", "ondemandorders", "ondemandroutes", "ondemandurls"},
@@ -58,7 +58,7 @@ TOP = len(ROWS) - 1
 
 STORAGE_GROUND = {"assetserver.storage." + name for name in ("blobs", "bringing", "codecs", "durable", "pools", "signatures")}
 CHOOSE_ENGINES = {"assetserver.data", "assetserver.app", "assetserver.cli"}
-KNOW_UVICORN = {"assetserver.delivery." + name for name in ("protocol", "expected", "livesockets")}
+KNOW_UVICORN = {"assetserver.delivery." + name for name in ("protocol", "expected", "http2", "livesockets")}
 
 IMPURE_MODULES = {
     "aiofiles",

@@ -175,6 +175,7 @@ def test_all_that_was_recorded_before_a_backup_is_in_it(run, origin, tmp_path):
 def backed(run, tmp_path):
     """A data folder with a release and a backup of it."""
     run("publish", write_site(tmp_path / "site", "first"), "--prod")
+    run("token", "create", "--scope", "upload")
     assert run("backup", "copy")[2] == 0
     return tmp_path / "copy"
 
@@ -247,11 +248,14 @@ def test_a_snapshot_that_was_altered_is_not_restored(run, backed, tmp_path):
         (("backup", "site"), "site is not empty, and holds no backup; name an empty folder"),
         (("backup", "site/index.html"), "site/index.html is a file; name a folder"),
         (("restore", "site"), "site holds no backup; name the folder that assetserver backup wrote to"),
+        (("restore", "copy", "--config", "elsewhere.toml", "--data", "again"), "other.sqlite3 is there already; move it away"),
         (("restore", "copy"), "data is not empty; restore into an empty folder, or one that is not there yet: --data"),
         (("restore", "copy", "--data", "site/index.html"), "is a file; name a folder with --data"),
     ],
 )
-def test_what_cannot_be_is_told(run, backed, words, message):
+def test_what_cannot_be_is_told(run, backed, words, message, tmp_path):
+    (tmp_path / "other.sqlite3").touch()
+    (tmp_path / "elsewhere.toml").write_text(f'[database]\nurl = "sqlite:///{tmp_path}/other.sqlite3"\n')
     out, err, code = run(*words)
     assert (out, code) == ("", 1)
     assert message in err

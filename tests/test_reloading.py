@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,30 @@ def test_new_settings_count_and_the_process_and_its_address_stay(server, config)
     with connect(port) as made:
         assert ask(made).endswith(b"another folder")
     assert program.process.poll() is None
+
+
+def test_an_address_moves_when_the_new_workers_are_ready(server, config, free_port):
+    program, port = server
+    moved = free_port()
+    for _ in range(2):  # and back
+        config.write_text(CONFIG.replace("port = 0", f"port = {moved}"))
+        assert reload(config) == (0, "reloaded: 2 workers serve\n")
+        with connect(moved) as made:
+            assert ask(made).endswith(b"hello world")
+        deadline_s = time.monotonic() + LIMIT_S
+        while is_open(port):  # until the last of the old workers has heard of it
+            assert time.monotonic() < deadline_s
+            time.sleep(0.02)
+        port, moved = moved, free_port()
+    assert program.process.poll() is None
+
+
+def is_open(port: int) -> bool:
+    try:
+        connect(port).close()
+    except ConnectionRefusedError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize(

@@ -346,7 +346,8 @@ TOP += '"headers.", "compression.", "memory.", "uploads.", "images.", "database.
         ("\n\n[server]\n\n\n\nprot = 1", '7: unknown key "prot" in [server]; did you mean "port"?'),
         ("\n[server]\nport = 70000", "3: server.port is 70000; it must be between 0 and 65535"),
         ("server.port = -1", "1: server.port is -1; it must be between 0 and 65535"),
-        ("[server]\nzzz = 1", ('2: unknown key "zzz" in [server]; known: "host", "port", "public_url", "uds", "fd", "workers", '
+        ("[server]\nzzz = 1", ('2: unknown key "zzz" in [server]; known: "host", "port", "public_url", "uds", "fd", '
+         '"tls_certificate", "tls_key", "http2", "workers", '
          '"access_log", "keep_alive_s", "graceful_shutdown_s", "stuck_s", "connection_limit", "address_connection_limit", '
          '"minimum_send_bytes_per_s", "trusted_proxies", "request_id"')),
         ('[cdn]\n"pro\\nfile" = 1', '2: unknown key "pro\\nfile" in [cdn]; did you mean "profile"?'),

@@ -22,6 +22,9 @@ from .worker import NEVER, TOLD, Worker
 _VARIABLE = "_ASSETSERVER_HANDOVER"
 _NONE = -1
 
+UNIX = "unix:"
+"""What the place of a Unix socket begins with that we have bound."""
+
 
 class Listener(NamedTuple):
     """A listening socket; ``role``: what for; ``place``: where the settings, or whoever passed it, have it."""
@@ -29,6 +32,13 @@ class Listener(NamedTuple):
     role: str
     place: str
     socket: socket.socket
+
+    def close(self) -> None:
+        """Close it; the path of a Unix socket that was ours goes, too."""
+        self.socket.close()
+        if self.place.startswith(UNIX):
+            with suppress(OSError):
+                os.unlink(self.place.removeprefix(UNIX))
 
 
 class _Socket(msgspec.Struct):

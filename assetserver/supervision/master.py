@@ -103,9 +103,12 @@ class _Master:
         places = [True] * plan.count + [False] * plan.jobs
         self._crew = Crew([plan.make_worker(serves) for serves in places], plan.grace_s, plan.stuck_s)
         self._client: socket.socket | None = None
+        self._listeners = list(plan.listeners)
+        self._before = list(plan.listeners)  # where the old workers listen
         if handover is not None:
             self._crew.take_over(handover, plan.make_worker)
             self._client = handover.client
+            self._before = handover.listeners
         self._is_told_ready = handover is not None
         self._problem = problem
         self._check: Check | None = None
@@ -151,7 +154,8 @@ class _Master:
     def _sockets(self) -> list[socket.socket]:
         """Return what is open here and no worker's."""
         control = self._plan.control
-        known = [self._bell, self._ring, control and control.socket, self._client]
+        former = [one.socket for one in self._before if one not in self._listeners]
+        known = [self._bell, self._ring, control and control.socket, self._client, *former]
         return [one for one in known if one is not None]
 
     def _wait(self, now_s: float) -> None:
@@ -227,8 +231,7 @@ class _Master:
             else:
                 self._become_next()
         elif self._crew.old and self._crew.is_complete:
-            self._crew.replace_old()
-            self._end_reload("")
+            self._succeed()
         elif self._reloads_again and not self._crew.old:
             self._ask_to_reload()
 
@@ -236,14 +239,28 @@ class _Master:
         """Run the program anew, in place. It goes on with ``_crew.old``."""
         self._notifier.reloading()
         try:
-            hand_over(
-                self._plan.listeners, self._crew.kept, self._crew.leaving, self._plan.control, self._client, self._plan.memory
-            )
+            hand_over(self._listeners, self._crew.kept, self._crew.leaving, self._plan.control, self._client, self._plan.memory)
         except OSError as error:
             self._end_reload(f"{sys.executable} cannot be run: {(error.strerror or str(error)).lower()}")
 
+    def _succeed(self) -> None:
+        """Let the old workers go, and the addresses that only they have."""
+        self._crew.replace_old()
+        for one in self._before:
+            if one not in self._listeners:
+                one.close()
+        self._before = self._listeners
+        self._end_reload("")
+
     def _fall_back(self, problem: str) -> None:
+        """Go on with the old workers, where they listen. What new ones do belongs to other addresses, if there are such."""
         self._crew.return_to_old()
+        fresh = [one for one in self._listeners if one not in self._before]
+        for one in fresh:
+            one.close()
+        for worker in self._crew.kept if fresh else ():
+            worker.run = None
+        self._listeners = self._before
         self._end_reload(problem)
 
     def _end_reload(self, problem: str) -> None:

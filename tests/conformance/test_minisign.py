@@ -22,6 +22,10 @@ from assetserver.storage.blobs import Digest
 MANIFEST = Manifest({"index.html": FileRecord(Digest("ab" * 32), 12)})
 COMMENT = format_trusted_comment(MANIFEST.id, 1_800_000_000)
 PASSWORD = b"correct horse"
+LIMIT_S = 200
+"""A password costs scrypt with 1 GiB: seconds, and a minute beside others."""
+
+pytestmark = pytest.mark.timeout(2 * LIMIT_S)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +35,7 @@ def minisign(require):
 
     def run(*arguments, passwords=()):
         lines = b"".join(one + b"\n" for one in passwords)
-        return subprocess.run([program, *map(str, arguments)], input=lines, capture_output=True, check=False, timeout=60)
+        return subprocess.run([program, *map(str, arguments)], input=lines, capture_output=True, check=False, timeout=LIMIT_S)
 
     return run
 

@@ -16,7 +16,7 @@ from .killed import publish_and_activate
 from .test_publish_killed import V1, V2, check_store, fetch, write
 
 PROGRAM = str(Path(__file__).with_name("killed_backup.py"))
-EVERY = 7
+EVERY = 11
 """Steps are alike: each of so many is tried, beginning with another one in each run."""
 
 

@@ -185,3 +185,20 @@ def test_a_cache_that_could_not_be_purged_is_refused(entry, problem):
         load_settings(overrides={"purge": [entry]})
     assert problem in str(caught.value)
     assert "very secret" not in str(caught.value)
+
+
+def test_an_activation_over_http_is_purged_by_the_worker_beside(run, tmp_path, origin, api, poll):
+    config = (
+        f'[data]\npath = "{tmp_path}/data"\n[images]\nenabled = false\n'
+        f'[[purge]]\nname = "edge"\nservice = "varnish"\nurl = "{api.url}"\norigins = ["http://a.example"]\ndelay_s = 0\n'
+    )
+    token = run("token", "create", "--scope", "publish").stdout.split()[-1]
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/index.html").write_text("<!doctype html><title>x</title><p>first")
+    base = origin(None, config=config)
+    found = run("publish", "site", "--url", base, "--token", token, "--prod")
+    assert found.exit_code == 0, found.stderr
+    poll(lambda: len(api.got), lambda count: count == 2)
+    asked = {(method, target, fields["host"]) for method, target, fields, _ in api.got}
+    assert asked == {("PURGE", "/", "a.example"), ("PURGE", "/index.html", "a.example")}
+    poll(lambda: run("jobs", "list", "--kind", "purge").stderr, lambda told: told == "1 done\n")
