@@ -81,7 +81,7 @@ def create_app(settings: Settings | None = None, board: Board | None = None, *, 
         *preview_routes(settings, resources),
         *(filter(_is_for_visitors, tools) if has_admin else tools),
         nothing,
-        *((pictures.route(),) if pictures else ()),
+        *(pictures.routes() if pictures else ()),
         *sites,
     ]
     introduce(routes)

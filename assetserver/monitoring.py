@@ -62,6 +62,7 @@ _PREFIXES = (
     ("/uploads", "upload"),
     ("/media", "media"),
     ("/image", "picture"),
+    ("/iiif", "picture"),
 )
 _KINDS: tuple[tuple[type, str], ...] = (
     (MediaFiles, "media"),

@@ -146,6 +146,8 @@ def describe_mounts(settings: Settings) -> Iterator[str]:
     if settings.uploads.enabled:
         yield f"uploads to /uploads, up to {_in_binary_units(settings.uploads.max_size)} a file"
     if settings.images.on_demand:
+        if settings.images.iiif:
+            yield "pictures by the IIIF Image API 3 at /iiif/3/PATH/info.json, the slashes of PATH written as %2F"
         yield f"pictures made smaller at /image/OPTIONS/PATH, such as /image/width={settings.images.widths[0]}/PATH"
 
 
@@ -213,7 +215,7 @@ def _keep_heap() -> None:
 def _apart(app: Starlette, settings: Settings, listeners: Sequence[Listener]) -> Apart | None:
     """Return what ``app`` serves on the admin listeners, if there are any."""
     own = [one.socket for one in listeners if one.role == ADMIN_ROLE]
-    return Apart(_config(getattr(app.state, ADMIN), settings), own) if own else None
+    return Apart(_config(getattr(app.state, ADMIN), settings, None), own) if own else None
 
 
 def _public(listeners: Sequence[Listener]) -> list[socket.socket]:

@@ -268,6 +268,10 @@ class ImageSettings(Table, frozen=True, kw_only=True):
     off_ladder: Annotated[
         Literal["snap", "refuse"], about("What becomes of other widths without a signature: the next one up, or 400.")
     ] = "snap"
+    iiif: Annotated[
+        bool,
+        about("Serve it by the IIIF Image API 3 as well, at /iiif/3/: any region and size, for everybody."),
+    ] = False
     signed: Annotated[bool, about("Serve them to signed URLs alone, as `assetserver sign` makes them.")] = False
     presets: Annotated[dict[str, str], about("Options by name: /image/NAME/PATH. Any may stand here.", OPTIONS)] = (
         msgspec.field(default_factory=dict)

@@ -12,6 +12,7 @@ from contextlib import suppress
 
 from .announcing import announcements
 from .data import Records, open_library, open_media_blobs, open_records, studio_folder
+from .delivery.variantstore import VariantStore
 from .endings import EX_FAILURE
 from .errors import AssetServerError
 from .jobkinds import choose_kinds, job_kinds
@@ -20,6 +21,8 @@ from .jobs.worker import Worker
 from .kindnames import IMAGE
 from .metrics.board import Board, Role
 from .metrics.work import JobCounts
+from .ondemandjobs import open_variants
+from .ondemandsweep import CacheSweep, open_sweep
 from .picturejobs import PictureMaker
 from .purgeorders import PurgeDebts
 from .purging.orders import KIND as PURGE
@@ -82,6 +85,7 @@ class _Process:
         self._debts: threading.Thread | None = None
         self._worker: Worker | None = None
         self._maker: PictureMaker | None = None
+        self._sweep: CacheSweep | None = None
         self._studio = open_studio(settings.images)
         self._studio.on_made = lambda variant: counts.note_variant(variant.format, variant.size)
         self._counts = counts
@@ -97,7 +101,7 @@ class _Process:
                 return 0
             jobs = self._settings.jobs
             self._maker = self._open_maker(records)
-            kinds = job_kinds(self._settings, self._studio, self._maker)
+            kinds = job_kinds(self._settings, self._studio, self._maker, self._open_store())
             self._worker = Worker(
                 queue,
                 {name: kinds[name] for name in self._kinds},
@@ -114,6 +118,8 @@ class _Process:
             if self._debts is not None:
                 self._debts.join(_LONGEST_PAUSE_S)
             self._studio.close()
+            if self._sweep is not None:
+                self._sweep.close()
             if self._maker is not None:
                 self._maker.close()
             records.close()
@@ -158,6 +164,15 @@ class _Process:
             return None
         blobs, scratch = open_media_blobs(self._settings), studio_folder(self._settings)
         return PictureMaker(self._studio, blobs, scratch, records.pictures, self._settings.images.concurrent)
+
+    def _open_store(self) -> VariantStore | None:
+        """Return where pictures on demand are kept, if any are made; what is in it of removed uploads goes from now on."""
+        if not self._settings.images.on_demand:
+            return None
+        store = open_variants(self._settings)
+        self._sweep = open_sweep(self._settings, store)
+        self._sweep.start()
+        return store
 
     def _open_queue(self, records: Records) -> JobQueue | None:
         """Return the jobs once there are records, or None if we are to end before."""

@@ -49,7 +49,17 @@ ROWS = (
     | {"backup", "backupcli", "certificates", "manual", "restoring", "shellcli"}
     | {"adminclient", "lookcli", "monitoring", "readiness", "reporting", "topcommand", "topscreen"}
     | {"purgecli", "purgecommands", "purgejobs", "purgeorders"}
-    | {"ondemand", "ondemandapi", "ondemandjobs", "ondemandladders", "ondemandorders", "ondemandroutes", "ondemandurls"},
+    | {
+        "ondemand",
+        "ondemandapi",
+        "ondemandiiif",
+        "ondemandjobs",
+        "ondemandladders",
+        "ondemandorders",
+        "ondemandroutes",
+        "ondemandsweep",
+        "ondemandurls",
+    },
 )
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 SHARED_GROUND = {"semantics", "metrics", "errors", "tomllines", "settingforms", "settingtables", "credentials"}
