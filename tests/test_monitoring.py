@@ -401,7 +401,7 @@ def test_disk_that_became_read_only_is_told_and_files_are_served(serve, tmp_path
     data = tmp_path / "data"
     data.mkdir()
     with small_disk(data, "size=8m"):
-        ready = serve(data, "[jobs]\nworkers = 0\n")  # they keep a file open to be rung at
+        ready = serve(data, "enabled = false\n")  # uploads keep the records open, and nothing that is may be made read-only
         remount = ["mount", "-o", "remount,ro", data]
         if subprocess.run(remount, check=False, capture_output=True, timeout=10).returncode:
             pytest.skip("the disk is in use")
