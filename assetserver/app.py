@@ -9,15 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
@@ -33,8 +33,11 @@ from .delivery.resources import Resources
 from .delivery.sendfile import stop_senders
 from .entrance import Entrance
 from .errors import SettingsError
+from .metrics.board import Board
+from .metrics.requests import Measured
+from .metrics.work import UploadCounts
+from .monitoring import Monitoring
 from .routes import cache_table, console_routes, introduce, preview_routes, site_routes
-from .semantics.caching import ERROR
 from .settings import Settings, load_settings
 from .settingtables import ServerSettings
 from .storage.pools import FilePool
@@ -50,56 +53,104 @@ IDLE_FILES_S = 10.0
 """A file that nobody asks for is closed after once or twice this long."""
 
 
-def create_app(settings: Settings | None = None) -> Starlette:
+ADMIN = "admin"
+"""Under this name the ``state`` of an application holds that of the admin listener, if there is one: a part of it, which lives
+as long as it does."""
+
+
+def create_app(settings: Settings | None = None, board: Board | None = None, *, has_admin: bool | None = None) -> Starlette:
     """Return the application for ``settings``; without, those of the environment (``find_settings``).
+
+    ``board`` is where the processes of one server count; without, this one counts for itself. ``has_admin``: what
+    stands under ``/-/`` is served apart; without, as the settings say.
 
     Raises ``SettingsError`` for a setting that cannot work: a folder that is not there, a cache policy that says nothing.
     """
     settings = settings or find_settings()
-    resources = _resources(settings)
-    entrance = Entrance(settings)
-    takes_bytes = settings.uploads.enabled or settings.publish.remote
-    uploading = Uploading(settings, resources) if takes_bytes else None
-
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
-        hot = HotCache(entrance.ids, entrance.writer, settings.memory.hot_limit_bytes, proxies=entrance.proxies)
-        entrance.open()
-        async with uploading.running() if uploading else nullcontext(), anyio.create_task_group() as tasks:
-            tasks.start_soon(_close_idle_files, resources.open_files)
-            more = uploading.state() if uploading else {}
-            yield {HOT: hot, GATE: _gate(settings.server), **entrance.state(), **more}
-            tasks.cancel_scope.cancel()
-        stop_senders()
-        if pictures is not None:
-            pictures.close()
-        resources.close()
-        await entrance.close()
-
+    parts = _open_parts(settings, board or Board())
+    monitoring, uploading, resources = parts.monitoring, parts.uploading, parts.resources
     media = uploading.media_routes() if uploading else []
     sites = site_routes(settings, resources)
     pictures = _open_pictures(settings, resources, [*media, *sites], uploading)
+    has_admin = bool(settings.admin.listen) if has_admin is None else has_admin
+    tools = [*(uploading.routes() if uploading else ()), *(console_routes(resources) if uploading else ())]
+    nothing = Route("/-/{rest:path}", _nothing)  # nothing else under it is a site's
     routes = [
         *media,
-        Route("/-/healthy", _healthy, methods=["GET"]),
+        *(() if has_admin else monitoring.routes(is_apart=False)),
         *preview_routes(settings, resources),
-        *(uploading.routes() if uploading else ()),
-        *(console_routes(resources) if uploading else ()),
-        Route("/-/{rest:path}", _nothing),  # nothing else under it is a site's
+        *(filter(_is_for_visitors, tools) if has_admin else tools),
+        nothing,
         *(pictures.routes() if pictures else ()),
         *sites,
     ]
     introduce(routes)
-    return Starlette(
-        routes=routes,
-        middleware=[
-            *entrance.middleware(),
-            Middleware(ExactHost),
-            Middleware(CacheHeaders, cache_table(settings)),
-        ],
-        exception_handlers={HTTPException: _render_http_exception, Exception: _render_exception},
-        lifespan=lifespan,
+    admin_routes = [*media, *monitoring.routes(is_apart=True), *tools, nothing] if has_admin else []
+    monitoring.name_handlers([*routes, *admin_routes])
+    middleware = [
+        Middleware(Measured, monitoring.counts, monitoring.tells_timing()),
+        *parts.entrance.middleware(),
+        Middleware(ExactHost),
+        Middleware(CacheHeaders, cache_table(settings)),
+    ]
+    handlers: Any = {HTTPException: _render_http_exception, Exception: _render_exception}
+    lifespan = partial(_live, settings, parts, pictures)
+    app = Starlette(routes=routes, middleware=middleware, exception_handlers=handlers, lifespan=lifespan)
+    if has_admin:
+        setattr(app.state, ADMIN, Starlette(routes=admin_routes, middleware=middleware, exception_handlers=handlers))
+    return app
+
+
+class _Parts(NamedTuple):
+    """What an application is made of, beside its routes."""
+
+    resources: Resources
+    uploading: Uploading | None
+    monitoring: Monitoring
+    entrance: Entrance
+
+
+def _open_parts(settings: Settings, board: Board) -> _Parts:
+    resources = _resources(settings)
+    entrance = Entrance(settings)
+    counts = UploadCounts(board.claim())
+    takes_bytes = settings.uploads.enabled or settings.publish.remote
+    uploading = Uploading(settings, resources, lambda upload: counts.note(upload.offset)) if takes_bytes else None
+    records, authority = (uploading.records, uploading.authority) if uploading else (None, None)
+    return _Parts(resources, uploading, Monitoring(settings, board, records, authority), entrance)
+
+
+@asynccontextmanager
+async def _live(settings: Settings, parts: _Parts, pictures: OnDemand | None, _: Starlette) -> AsyncIterator[dict[str, Any]]:
+    """Run what runs beside requests, as long as the server does; then close everything."""
+    resources, uploading, monitoring, entrance = parts.resources, parts.uploading, parts.monitoring, parts.entrance
+    hot = HotCache(
+        entrance.ids,
+        entrance.writer,
+        settings.memory.hot_limit_bytes,
+        proxies=entrance.proxies,
+        counts=monitoring.counts,
     )
+    gate = _gate(settings.server)
+    pulse = monitoring.pulse(hot, gate)
+    entrance.open()
+    async with uploading.running() if uploading else nullcontext(), anyio.create_task_group() as tasks:
+        tasks.start_soon(_close_idle_files, resources.open_files)
+        pulse.start()
+        more = uploading.state() if uploading else {}
+        yield {HOT: hot, GATE: gate, **monitoring.state(), **entrance.state(), **more}
+        pulse.stop()
+        tasks.cancel_scope.cancel()
+    stop_senders()
+    if pictures is not None:
+        pictures.close()
+    resources.close()
+    monitoring.close()
+    await entrance.close()
+
+
+def _is_for_visitors(route: BaseRoute) -> bool:
+    return not getattr(route, "path", "").startswith("/-/")
 
 
 def find_settings() -> Settings:
@@ -149,10 +200,6 @@ def _gate(server: ServerSettings) -> Gate:
     speaks_for_many = server.trusted_proxies or server.uds
     address_limit = 0 if speaks_for_many else server.address_connection_limit
     return Gate(server.connection_limit, address_limit, server.minimum_send_bytes_per_s)
-
-
-async def _healthy(_: Request) -> Response:
-    return PlainTextResponse("ok\n", headers={"Cache-Control": ERROR})
 
 
 async def _nothing(_: Request) -> Response:

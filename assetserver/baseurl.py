@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from .settings import Settings
 
-_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what listens on all of them is reached at one
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "[::]": "[::1]"}  # noqa: S104 - what listens on all of them is reached at one
+
+
+def admin_url(settings: Settings) -> str:
+    """Return where the admin listener is, if it has an address of its own; "" for none, and for a Unix socket."""
+    listen = settings.admin.listen
+    host, _, port = listen.rpartition(":")
+    return f"http://{_ANY_ADDRESS.get(host, host)}:{port}" if host and not listen.startswith(("/", "./")) else ""
 
 
 def base_url(settings: Settings) -> str:

@@ -14,6 +14,7 @@ import click
 from .backupcli import backup, restore
 from .endings import EX_FAILURE, told_kindly
 from .jobcli import jobs, worker
+from .lookcli import report, top
 from .options import CONFIG, DATA, JSON, SITE, Commands, check_directory, data_path, load
 from .purgecli import purge
 from .servicecli import reload_server, systemd
@@ -308,6 +309,8 @@ main.add_command(token)
 main.add_command(sign)
 main.add_command(worker)
 main.add_command(jobs)
+main.add_command(top)
+main.add_command(report)
 main.add_command(reload_server)
 main.add_command(systemd)
 main.add_command(purge)

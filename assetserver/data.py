@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from .access.keyfile import KEY_FILE, load_keys
 from .access.keys import KeyRing
 from .access.records import AccessRecords
-from .errors import PublishError, ReleaseMissingError, SettingsError, SignatureError
+from .errors import PublishError, ReleaseMissingError, SettingsError, SignatureError, StorageError
 from .releases.checks import CheckPolicy
 from .releases.library import Library
 from .releases.manifest import SHORT, ReleaseId
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .database.jobs import SqlJobs
     from .database.pictures import Announce, SqlPictures
     from .uploads.depot import FollowUp, PictureOf
-    from .uploads.records import UploadRecords
+    from .uploads.records import Upload, UploadRecords
     from .uploads.service import UploadService
 
 DEFAULT_FOLDER = "data"
@@ -125,6 +125,14 @@ class Records:
         from .database.pictures import SqlPictures  # noqa: PLC0415 - as above
 
         return SqlPictures(self._open(), self._announce)
+
+    def ping(self) -> None:
+        """Begin to write, and end: raises what ``Database.write`` does if that cannot be now, or the file is gone."""
+        database = self._open()
+        if self._path and not os.path.exists(self._path):
+            raise StorageError(f"{self._path} is gone; whoever has it open writes to what nobody will find")
+        with database.write(alone=False):
+            pass
 
     def close(self) -> None:
         """Close the database. It is opened anew if it is used again."""
@@ -224,7 +232,13 @@ def studio_folder(settings: Settings) -> str:
     return os.path.join(data_folder(settings), MEDIA, "studio")
 
 
-def open_uploads(settings: Settings, records: Records, follow_up: FollowUp, picture_of: PictureOf) -> UploadService:
+def open_uploads(
+    settings: Settings,
+    records: Records,
+    follow_up: FollowUp,
+    picture_of: PictureOf,
+    on_complete: Callable[[Upload], None] = lambda _: None,
+) -> UploadService:
     """Return the service of uploads, whose records are ``records``; nothing is opened yet."""
     from .storage.staging import FileStaging  # noqa: PLC0415 - commands that receive nothing start without
     from .uploads.service import UploadService  # noqa: PLC0415 - as above
@@ -233,7 +247,14 @@ def open_uploads(settings: Settings, records: Records, follow_up: FollowUp, pict
     staging = FileStaging(os.path.join(data_folder(settings), MEDIA, "staging"), blobs)
     changed = open_changes(settings).move
     return UploadService(
-        staging, blobs, records.uploads, settings.uploads, changed=changed, follow_up=follow_up, picture_of=picture_of
+        staging,
+        blobs,
+        records.uploads,
+        settings.uploads,
+        changed=changed,
+        follow_up=follow_up,
+        picture_of=picture_of,
+        on_complete=on_complete,
     )
 
 

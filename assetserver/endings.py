@@ -40,7 +40,7 @@ _REPEATED = ("config", "data", "site")
 """Options that a hint needs, or it would speak of other releases."""
 _HINT = re.compile(
     r"\bassetserver (publish|promote|rollback|releases|alias|diff|verify|gc|lock|unlock|purge|token \w+|sign|worker|reload"
-    r"|jobs \w+)\b"
+    r"|jobs \w+|top|report)\b"
 )
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 
 from .access.tokens import issue_token
-from .baseurl import base_url
+from .baseurl import admin_url, base_url
 from .data import open_records, served_sites
 from .endings import with_options
 from .errors import AssetServerError
@@ -54,6 +54,6 @@ def welcome(settings: Settings, address: str) -> Iterator[str]:
     except (AssetServerError, OSError) as error:
         yield f"no console link: {error}"
         return
-    origin = base_url(settings) or (address if address.startswith("http") else "")
+    origin = admin_url(settings) or base_url(settings) or (address if address.startswith("http") else "")
     yield f"console {origin}/-/console/#token={token}"
     yield f"        good until {in_utc(now + LIFETIME_S)}; for others: {with_options('assetserver token create --scope admin')}"

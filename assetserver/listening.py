@@ -6,14 +6,17 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 
 from .errors import ListenError, SettingsError
 from .settings import Settings
 from .supervision.handover import UNIX, Listener
-from .supervision.passed import adopt_listener, take_passed
+from .supervision.passed import adopt_listener, parse_passed, take_passed
 
 BACKLOG = 4096
+
+Identity = tuple[int, int]
+"""Device and inode of a file."""
 
 HTTP, ADMIN = "http", "admin"
 """Roles of sockets: for everybody, and for what stands under ``/-/``."""
@@ -28,7 +31,7 @@ def take_sockets(
     """Return the listening sockets by role; who connects from now on waits, and is not refused.
 
     Those that were passed, by ``environ`` or to a master before us (``known``): one named ``admin`` is for that role, all
-    others are for everybody, and then the settings say nothing. Else the one that the settings name, which is ``known`` if
+    others are for everybody, and then the settings say nothing. Else those that the settings name, which are ``known`` if
     their place is the same. Raises ``ListenError`` if the address cannot be had, ``SettingsError`` for what was passed and is
     no socket.
     """
@@ -39,16 +42,31 @@ def take_sockets(
         place = _place(settings)
         same = next((one for one in known if one.place == place), None)
         found.append(same or Listener(HTTP, place, open_listener(settings)))
+    if not any(one.role == ADMIN for one in found) and (listen := settings.admin.listen):
+        same = next((one for one in known if one.place == _admin_place(listen)), None)
+        found.append(same or Listener(ADMIN, _admin_place(listen), _open_admin(settings)))
     roles = {one.role for one in found}
     return {role: [one for one in found if one.role == role] for role in sorted(roles, reverse=True)}
 
 
-def close_listeners(listeners: Sequence[Listener], mark: tuple[int, int] | None) -> None:
-    """Close sockets; a Unix socket that we made is removed if it still is the one that ``mark`` identifies."""
+def has_admin(settings: Settings, environ: Mapping[str, str], known: Sequence[Listener] = ()) -> bool:
+    """Tell whether ``take_sockets`` will find a socket for what stands under ``/-/``. Opens nothing."""
+    names = [one.name for one in parse_passed(environ, os.getpid())]
+    return bool(settings.admin.listen) or ADMIN in names or any((one.role, one.place) == (ADMIN, PASSED) for one in known)
+
+
+def mark_listeners(listeners: Sequence[Listener]) -> dict[str, Identity]:
+    """Return what identifies the Unix sockets that we made, by path."""
+    paths = [one.place.removeprefix(UNIX) for one in listeners if one.place.startswith(UNIX)]
+    return {path: mark for path in paths if (mark := identify(path)) is not None}
+
+
+def close_listeners(listeners: Sequence[Listener], marks: Mapping[str, Identity]) -> None:
+    """Close sockets; Unix sockets that we made are removed if they still are those that ``marks`` identify."""
     for one in listeners:
-        path = one.place.removeprefix(UNIX) if one.place.startswith(UNIX) else ""
         one.socket.close()
-        if path and mark is not None and identify(path) == mark:  # not the socket of whoever came after us
+    for path, mark in marks.items():
+        if identify(path) == mark:  # not the socket of whoever came after us
             os.unlink(path)
 
 
@@ -66,6 +84,24 @@ def open_listener(settings: Settings) -> socket.socket:
         return _open_unix(server.uds) if server.uds else _open_tcp(server.host, server.port)
     except (OSError, SettingsError) as error:
         raise ListenError(_explain(settings, error)) from error
+
+
+def _open_admin(settings: Settings) -> socket.socket:
+    listen = settings.admin.listen
+    host, _, port = listen.rpartition(":")
+    try:
+        return _open_unix(listen) if _is_path(listen) else _open_tcp(host.strip("[]"), int(port))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ListenError(f"{settings.locate('admin', 'listen')}: cannot listen on {listen}: {reason}") from error
+
+
+def _is_path(listen: str) -> bool:
+    return listen.startswith(("/", "./"))
+
+
+def _admin_place(listen: str) -> str:
+    return UNIX + listen if _is_path(listen) else f"admin {listen}"
 
 
 def _open_tcp(host: str, port: int) -> socket.socket:
@@ -132,7 +168,7 @@ def _is_abandoned(path: str) -> bool:
     return False
 
 
-def identify(path: str) -> tuple[int, int] | None:
+def identify(path: str) -> Identity | None:
     """Return what tells the socket file at ``path`` from another one put in its place, or None."""
     try:
         status = os.lstat(path)

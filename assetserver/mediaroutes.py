@@ -21,6 +21,7 @@ from .delivery.mediafolder import Medium, parse_media_path
 from .delivery.requests import query_suffix, raw_path
 from .delivery.resources import Resources
 from .errors import AssetServerError, OverloadedError, UploadGoneError, UploadMissingError
+from .monitoring import answer_healthy
 from .pictures.naming import MEDIA_TYPES, find_variant, may_name_variant
 from .pictures.records import StoredVariant
 from .routes import cache_table, public_fields
@@ -47,7 +48,7 @@ def media_routes(settings: Settings, resources: Resources, records: Records, aut
     own = urlsplit(settings.uploads.media_url).hostname
     if not own:
         return [_UploadsMount(MOUNT, files, name="media")]
-    routes = [Mount(MOUNT, files, name="media"), Route("/-/healthy", _healthy), Route("/{rest:path}", _nothing)]
+    routes = [Mount(MOUNT, files, name="media"), Route("/-/healthy", answer_healthy), Route("/{rest:path}", _nothing)]
     leads_to = request_response(_leads_to(settings.uploads.media_url))
     return [Host(own, Router(routes, redirect_slashes=False)), _UploadsMount(MOUNT, leads_to)]
 
@@ -147,10 +148,6 @@ def _leads_to(origin: str) -> Any:
         return Response(None, 308, {"Location": location, "Cache-Control": REDIRECT})
 
     return redirect
-
-
-async def _healthy(_: Request) -> Response:
-    return Response("ok\n", media_type="text/plain", headers={"Cache-Control": "no-store"})
 
 
 async def _nothing(_: Request) -> Response:

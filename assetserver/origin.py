@@ -14,8 +14,9 @@ import signal
 import socket
 import time
 from email.utils import formatdate
+from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import uvicorn
 
@@ -24,6 +25,7 @@ from .delivery.draining import close_after_answers
 from .delivery.gate import GATE, Gate
 from .delivery.hotcache import HOT, HotCache
 from .descriptors import Descriptors
+from .monitoring import READINESS
 from .observe import LOG, LogWriter
 from .supervision.words import DRAIN, READY, beat
 from .uploading import ON_STOP
@@ -38,15 +40,28 @@ IDLE_S = 0.5
 """How long a stop waits for connections that ask for nothing: who comes meanwhile waits for the next start."""
 
 
+class Apart(NamedTuple):
+    """What is served on listeners of its own, beside the application whose part it is."""
+
+    config: uvicorn.Config
+    listeners: list[socket.socket]
+
+
 class OriginServer(uvicorn.Server):
-    """A server that accepts on ``sockets``; ``channel`` leads to the master, if there is one."""
+    """A server that accepts on ``sockets``; ``channel`` leads to the master, if there is one; ``admin`` is served beside it."""
 
     def __init__(
-        self, config: uvicorn.Config, channel: socket.socket | None = None, certificates: Certificates | None = None
+        self,
+        config: uvicorn.Config,
+        channel: socket.socket | None = None,
+        certificates: Certificates | None = None,
+        admin: Apart | None = None,
     ) -> None:
         super().__init__(config)
         self._certificates = certificates
         self._channel = channel
+        self._admin = admin
+        self._admin_servers: list[asyncio.Server] = []
         self._listeners: list[socket.socket] = []
         self._descriptors = Descriptors()
         self._is_paused = False
@@ -60,6 +75,8 @@ class OriginServer(uvicorn.Server):
         if self._gate is not None:
             self._gate.on_descriptor = self._note_descriptor
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._reopen_log)
+        if self._admin is not None:
+            await self._open_admin(self._admin)
         if self._channel is not None:
             self._channel.settimeout(0)
             asyncio.get_running_loop().add_reader(self._channel, self._on_word)
@@ -81,9 +98,11 @@ class OriginServer(uvicorn.Server):
         A connection that was accepted and is silent may have a request on its way, and closing it would lose that. Where other
         workers accept, half of the time of a stop is spent waiting for such; else a moment.
         """
-        for server in self.servers:
+        for server in (*self.servers, *self._admin_servers):
             server.close()
         self.servers = []
+        if (readiness := self.lifespan.state.get(READINESS)) is not None:
+            readiness.is_draining = True
         if (stop_streams := self.lifespan.state.get(ON_STOP)) is not None:
             stop_streams()
         hot: HotCache | None = self.lifespan.state.get(HOT)
@@ -122,6 +141,14 @@ class OriginServer(uvicorn.Server):
         log: LogWriter | None = self.lifespan.state.get(LOG)
         if log is not None:
             log.reopen()
+
+    async def _open_admin(self, admin: Apart) -> None:
+        """Accept on listeners whose connections are none of the gate's, and get no answers of the hot path."""
+        admin.config.load()
+        loop = asyncio.get_running_loop()
+        for listener in admin.listeners:
+            make = partial(self._make_protocol, admin.config, {})
+            self._admin_servers.append(await loop.create_server(make, sock=listener.dup(), backlog=self.config.backlog))
 
     def _say(self, word: bytes) -> None:
         assert self._channel is not None  # noqa: S101 - asked by the caller
@@ -178,13 +205,12 @@ class OriginServer(uvicorn.Server):
                 self._gate.press(loop.time())
             return
         for listener in self._listeners:
-            server = await loop.create_server(
-                self._make_protocol, sock=listener.dup(), ssl=self.config.ssl, backlog=self.config.backlog
-            )
+            make = partial(self._make_protocol, self.config, self.lifespan.state)
+            server = await loop.create_server(make, sock=listener.dup(), ssl=self.config.ssl, backlog=self.config.backlog)
             self.servers.append(server)
         self._is_paused = False
 
-    def _make_protocol(self) -> asyncio.Protocol:
-        make: Any = self.config.http_protocol_class
-        made: asyncio.Protocol = make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+    def _make_protocol(self, config: uvicorn.Config, state: dict[str, Any]) -> asyncio.Protocol:
+        make: Any = config.http_protocol_class
+        made: asyncio.Protocol = make(config=config, server_state=self.server_state, app_state=state)
         return made

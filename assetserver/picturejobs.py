@@ -21,8 +21,8 @@ from .jobs.retry import RetryPolicy
 from .pictures.records import Look, Made, StoredVariant
 from .pictures.scratch import Scratch
 from .pictures.storing import store_files
+from .settingpictures import ImageSettings
 from .settings import Settings
-from .settingtables import ImageSettings
 from .storage.blobs import BlobStore, Digest, LocalBlobs
 from .studios import common_plan, longest_job_s
 from .uploads.records import NewPicture, Upload

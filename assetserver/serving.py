@@ -19,7 +19,7 @@ import click
 import uvicorn
 from starlette.applications import Starlette
 
-from .app import create_app
+from .app import ADMIN, create_app
 from .certificates import Certificates, open_certificates
 from .data import check_data_folder, open_library, served_sites
 from .descriptors import raise_limit
@@ -27,9 +27,12 @@ from .endings import tell_stopped, told_kindly, with_options
 from .errors import SettingsError
 from .firststart import is_first_start, welcome
 from .jobkinds import kind_names
-from .listening import BACKLOG, HTTP, PASSED, address_of, close_listeners, identify, take_sockets
+from .listening import ADMIN as ADMIN_ROLE
+from .listening import BACKLOG, HTTP, PASSED, address_of, close_listeners, has_admin, mark_listeners, take_sockets
+from .metrics.board import Role, adopt_board, create_board
+from .metrics.work import MasterCounts
 from .observe import log_as_json
-from .origin import OriginServer
+from .origin import Apart, OriginServer
 from .releases.manifest import SHORT
 from .reloading import check_command, control_folder
 from .settings import Settings
@@ -47,6 +50,9 @@ HEAP_KEPT_BYTES = 8 << 20
 HEAP_PIECE_BYTES = 4 << 20
 """What is larger than this goes back to the kernel at once."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+PLACES_EACH = 2
+"""How many places to count there are for each worker: one that ends is replaced before it has."""
+
 LIMIT_MESSAGE_BYTES = 4096
 """Longest message of a WebSocket's client: nothing that it says is read."""
 
@@ -72,18 +78,20 @@ def prepare_server(
     raise_limit()
     if settings.server.log_format == "json":
         log_as_json()
-    app = create_app(settings)
+    known = handover.listeners if handover else ()
+    has_tools = has_admin(settings, os.environ, known)
+    app = create_app(settings, has_admin=has_tools)
     check_data_folder(settings)
     certificates = open_certificates(settings)
     is_first = handover is None and is_first_start(settings)
-    by_role = take_sockets(settings, os.environ, handover.listeners if handover else ())
+    by_role = take_sockets(settings, os.environ, known)
     listeners = [one for group in by_role.values() for one in group]
     has_master = not reload and (handover is not None or _has_master(settings, listeners))
     if has_master:  # from here on it means something; until there is a master, it waits
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     if handover is None:
         _introduce(settings, listeners, reload=reload, is_first=is_first)
-    mark = identify(settings.server.uds)
+    marks = mark_listeners(listeners)
 
     def run() -> int:
         try:
@@ -92,9 +100,9 @@ def prepare_server(
             elif has_master:
                 return _run_workers(app, settings, listeners, handover)
             config = _config(_APP if reload else app, settings, certificates, reload=reload)
-            return _run(config, listeners, None if reload else certificates)
+            return _run(config, listeners, None if reload else certificates, _apart(app, settings, listeners))
         finally:
-            close_listeners(listeners, mark)
+            close_listeners(listeners, marks)
 
     return run
 
@@ -114,6 +122,7 @@ def _introduce(settings: Settings, listeners: Sequence[Listener], *, reload: boo
         *describe_mounts(settings),
         *describe_jobs(settings, reload=reload),
         f"on {', '.join(addresses)} ({_describe_workers(settings, reload=reload)}stop with Ctrl+C)",
+        *(f"admin on {address_of(one.socket)}" for one in listeners if one.role == ADMIN_ROLE),
         *(welcome(settings, addresses[0]) if is_first else ()),
     ):
         click.echo(line, err=True)
@@ -207,13 +216,23 @@ def _keep_heap() -> None:
         mallopt(_M_TRIM_THRESHOLD, HEAP_KEPT_BYTES)
 
 
-def _run(config: uvicorn.Config, listeners: Sequence[Listener], certificates: Certificates | None) -> int:
+def _apart(app: Starlette, settings: Settings, listeners: Sequence[Listener]) -> Apart | None:
+    """Return what ``app`` serves on the admin listeners, if there are any."""
+    own = [one.socket for one in listeners if one.role == ADMIN_ROLE]
+    return Apart(_config(getattr(app.state, ADMIN), settings, None), own) if own else None
+
+
+def _public(listeners: Sequence[Listener]) -> list[socket.socket]:
+    return [one.socket for one in listeners if one.role == HTTP]
+
+
+def _run(config: uvicorn.Config, listeners: Sequence[Listener], certificates: Certificates | None, admin: Apart | None) -> int:
     # Uvicorn raises the signal that stopped it once more at the end; as an exit, what is open gets closed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if not sys.stderr.isatty():  # else it says that the terminal is gone
         signal.signal(signal.SIGHUP, lambda *_: click.echo(_NO_MASTER, err=True))
-    server = OriginServer(config, certificates=certificates)
-    sockets = [one.socket for one in listeners]
+    server = OriginServer(config, certificates=certificates, admin=admin)
+    sockets = _public(listeners)
     _tune_memory()
     try:
         if config.should_reload:
@@ -229,17 +248,22 @@ def _run(config: uvicorn.Config, listeners: Sequence[Listener], certificates: Ce
 
 def _run_workers(app: Starlette, settings: Settings, listeners: Sequence[Listener], handover: Handover | None) -> int:
     """Fork workers that share ``listeners``; each makes its own application: identifiers, locks and threads are its own."""
+    places = PLACES_EACH * (settings.server.workers + count_job_workers(settings)) + 1
+    board = create_board(places) if handover is None or handover.memory < 0 else adopt_board(handover.memory, places)
+    counts = MasterCounts(board.claim(Role.MASTER))
+    has_tools = any(one.role == ADMIN_ROLE for one in listeners)
 
     def serve(channel: socket.socket) -> None:
         with told_kindly():
-            certificates = open_certificates(settings)
-            config = _config(create_app(settings), settings, certificates)
-            OriginServer(config, channel, certificates).run(sockets=[one.socket for one in listeners])
+            own, certificates = create_app(settings, board, has_admin=has_tools), open_certificates(settings)
+            config = _config(own, settings, certificates)
+            server = OriginServer(config, channel, certificates, _apart(own, settings, listeners))
+            server.run(sockets=_public(listeners))
 
     def do_jobs(channel: socket.socket) -> None:
-        close_listeners(listeners, None)
+        close_listeners(listeners, {})
         with told_kindly():
-            sys.exit(work(settings, channel))
+            sys.exit(work(settings, channel, board=board))
 
     _load_all(_config(app, settings, None))
     _tune_memory()  # which forks inherit
@@ -255,6 +279,9 @@ def _run_workers(app: Starlette, settings: Settings, listeners: Sequence[Listene
         listeners=listeners,
         control=control,
         notifier=Notifier(os.environ),
+        memory=board.descriptor,
+        on_replace=counts.replace,
+        on_reload=counts.reload,
     )
     return run_master(plan, handover)
 
@@ -321,9 +348,9 @@ def _http_protocol(settings: Settings) -> str:
 
     httptools has the strictest framing of Uvicorn's parsers; "auto" would fall back on h11 silently.
     """
-    from .delivery import protocol  # noqa: PLC0415 - it may not even import
+    from .delivery import expected  # noqa: PLC0415 - it may not even import
 
-    missing, demands_preamble = protocol.what_is_missing(), settings.server.proxy_protocol != "off"
+    missing, demands_preamble = expected.what_is_missing(), settings.server.proxy_protocol != "off"
     if missing and demands_preamble:
         raise SettingsError(f"this Uvicorn has no {missing}, and server.proxy_protocol needs it; install another version")
     if missing:

@@ -51,6 +51,14 @@ def _is_public(text: str) -> bool:
     return not text or (found is not None and 0 < int(found[1] or 1) <= LAST_PORT)
 
 
+def _is_listener(text: str) -> bool:
+    host, colon, port = text.rpartition(":")
+    if text.startswith(("/", "./")):
+        return "\0" not in text
+    is_port = port.isascii() and port.isdigit() and int(port) <= LAST_PORT
+    return not text or (bool(colon) and is_port and re.fullmatch(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]", host) is not None)
+
+
 def _is_database(text: str) -> bool:
     if text == "sqlite" or re.fullmatch(r"sqlite:///[^\0]+", text):
         return True
@@ -82,6 +90,7 @@ FIELD = Form('be a field value such as "max-age=3600"', _matches(r"([!-~]([ -~]*
 EVENTS = Form('be "" or a URL such as "https://example.com/hooks"', _is_url)
 GLOB = Form('be a glob such as "*.html" or "/docs/**"', _matches(r"[^\0]+"))
 HOST = Form("be a host name without port", _matches(r"(?i:[a-z0-9._-]+|\[[0-9a-f:.]+\])?"), is_name=True)
+LISTENER = Form('be "", "HOST:PORT" such as "127.0.0.1:9000", or a path such as "/run/assetserver/admin.sock"', _is_listener)
 IMAGE_FORMAT = Form('be "webp" or "avif"', _matches(r"webp|avif"))
 INSIDE = Form('be a path inside the directory, such as "index.html"', _is_inside)
 DATABASE = Form('be "sqlite", "sqlite:///PATH" or "postgresql://USER@HOST/NAME"', _is_database)

@@ -9,7 +9,7 @@ from .images.admission import MEGAPIXEL, Limits
 from .images.plan import Plan, Qualities
 from .images.studio import Studio
 from .images.transform import Transform
-from .settingtables import ImageSettings
+from .settingpictures import ImageSettings
 
 _ROUNDS = 4
 """Of full length, that a job may take: what is in work when it comes, twice what came before it, and its own."""

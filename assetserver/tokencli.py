@@ -23,7 +23,7 @@ def token() -> None:
 @DATA
 @click.option(
     "--scope",
-    type=click.Choice(["upload", "publish", "read", "admin"]),
+    type=click.Choice(["upload", "publish", "read", "metrics", "admin"]),
     multiple=True,
     required=True,
     help="What it may do; may be repeated. admin is all of them.",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -42,6 +42,7 @@ from .uploads.grantendpoint import GrantEndpoint
 from .uploads.live import LiveEndpoint
 from .uploads.openapi import describe_api
 from .uploads.protocols import UploadProtocols
+from .uploads.records import Upload
 from .uploads.resource import Resource, answer_missing
 from .uploads.watching import Watching
 
@@ -59,15 +60,19 @@ _ALL_METHODS = ("POST", "PUT", "PATCH", "DELETE")
 
 
 class Uploading:
-    """Uploads, and releases over HTTP, of one application: its routes, and what runs beside them."""
+    """Uploads, and releases over HTTP, of one application: its routes, and what runs beside them.
 
-    def __init__(self, settings: Settings, resources: Resources) -> None:
+    ``on_complete`` hears of each upload that is durable, on a thread.
+    """
+
+    def __init__(self, settings: Settings, resources: Resources, on_complete: Callable[[Upload], None]) -> None:
         self._settings = settings
         self._resources = resources
         self.records = open_records(settings, announcements(settings))
         """The records of uploads, tokens and jobs."""
-        self._authority = open_authority(settings, self.records)
-        self._service = open_uploads(settings, self.records, follow_ups(settings), pictures_of(settings))
+        self.authority = open_authority(settings, self.records)
+        """Who knows its tokens."""
+        self._service = open_uploads(settings, self.records, follow_ups(settings), pictures_of(settings), on_complete)
         self._desk = self._open_desk()
         self._plain = UploadEndpoint(self._desk, settings.uploads.files_per_request)
         self._watching = Watching(self._desk)
@@ -76,20 +81,20 @@ class Uploading:
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes of ``/uploads`` and ``/-/api``: those that the settings do not switch off."""
-        guard = Middleware(Guarded, self._authority, self._settings.uploads.origins)
+        guard = Middleware(Guarded, self.authority, self._settings.uploads.origins)
         resources = self._resources_by_path() if self._settings.uploads.enabled else {}
         routes: list[BaseRoute] = [_UploadRoute(path, one, middleware=[guard]) for path, one in resources.items()]
         if resources:
             routes.append(WebSocketRoute("/uploads/{id}/live", self._live.socket, middleware=[guard]))
         if self._releases is not None:
-            routes += release_routes(self._releases, self._authority)
+            routes += release_routes(self._releases, self.authority)
         return routes
 
     def media_routes(self) -> list[BaseRoute]:
         """Return the routes of what was uploaded. They come first: a host for media alone has no others."""
         if not self._settings.uploads.enabled:
             return []
-        return media_routes(self._settings, self._resources, self.records, self._authority)
+        return media_routes(self._settings, self._resources, self.records, self.authority)
 
     def state(self) -> dict[str, Any]:
         """Return what the protocol and the server are to know."""
@@ -109,7 +114,7 @@ class Uploading:
             await self._service.close()
             if self._releases is not None:
                 self._releases.close()
-            self._authority.close()
+            self.authority.close()
             self.records.close()
 
     async def _sweep_forever(self) -> None:
@@ -117,7 +122,7 @@ class Uploading:
         while True:
             try:
                 await self._service.sweep()
-                await self._authority.forget_expired()
+                await self.authority.forget_expired()
             except (AssetServerError, OSError) as error:
                 logger.warning("what uploads left was not swept: %s", error)
             except Exception:  # whatever it is, the next sweep may do better, and the server goes on
@@ -134,7 +139,7 @@ class Uploading:
             "/uploads/{id}": Resource({"GET": plain.show, **dict.fromkeys(_ITEM_METHODS, protocols.item)}),
             "/uploads/{id}/events": Resource({"GET": self._live.stream}),
             "/uploads/{rest:path}": Resource(dict.fromkeys(_ALL_METHODS, answer_missing)),
-            "/-/api/grants": Resource({"POST": _in_our_words(GrantEndpoint(self._authority).create, GrantRequest)}),
+            "/-/api/grants": Resource({"POST": _in_our_words(GrantEndpoint(self.authority).create, GrantRequest)}),
             "/-/api/collections": Resource({"GET": _collections(self._settings)}),
             "/-/api/openapi.json": Resource({"GET": _description(self._settings)}),
         }

@@ -19,6 +19,8 @@ from .jobkinds import choose_kinds, job_kinds
 from .jobs.queue import JobQueue
 from .jobs.worker import Worker
 from .kindnames import IMAGE, LADDER, ON_DEMAND
+from .metrics.board import Board, Role
+from .metrics.work import JobCounts
 from .ondemandjobs import open_variants
 from .ondemandsweep import CacheSweep, open_sweep
 from .picturejobs import PictureMaker
@@ -40,15 +42,15 @@ _LOOK_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 
 
-def work(settings: Settings, channel: socket.socket | None = None, kinds: str = "") -> int:
+def work(settings: Settings, channel: socket.socket | None = None, kinds: str = "", board: Board | None = None) -> int:
     """Work until SIGTERM, SIGINT, or the end of the master behind ``channel``; return the exit code.
 
-    Without a master, the service manager is told, and SIGHUP has it read its settings anew. ``kinds``: see ``choose_kinds``. To
-    be called in the main thread.
+    Without a master, the service manager is told, and SIGHUP has it read its settings anew. ``kinds``: see ``choose_kinds``.
+    ``board`` is where the processes of its server count. To be called in the main thread.
     """
     chosen = choose_kinds(settings, kinds)
     notifier = Notifier(os.environ if channel is None else {})
-    process = _Process(settings, channel, chosen, notifier)
+    process = _Process(settings, channel, chosen, notifier, JobCounts((board or Board()).claim(Role.JOBS)))
     signal.signal(signal.SIGTERM, process.on_signal)
     if channel is None:
         signal.signal(signal.SIGINT, process.on_signal)
@@ -66,7 +68,14 @@ def work(settings: Settings, channel: socket.socket | None = None, kinds: str = 
 
 
 class _Process:
-    def __init__(self, settings: Settings, channel: socket.socket | None, kinds: list[str], notifier: Notifier) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        channel: socket.socket | None,
+        kinds: list[str],
+        notifier: Notifier,
+        counts: JobCounts,
+    ) -> None:
         self._settings = settings
         self._channel = channel
         self._notifier = notifier
@@ -78,6 +87,8 @@ class _Process:
         self._maker: PictureMaker | None = None
         self._sweep: CacheSweep | None = None
         self._studio = open_studio(settings.images)
+        self._studio.on_made = lambda variant: counts.note_variant(variant.format, variant.size)
+        self._counts = counts
         self._is_stopping = False
 
     def run(self) -> int:
@@ -99,6 +110,7 @@ class _Process:
                 keep_done_s=jobs.keep_done_s,
                 keep_dead_s=jobs.keep_dead_s,
                 on_turn=self._beat,
+                on_end=self._counts.note,
             )
             return 0 if self._is_stopping or self._worker.run() else EX_FAILURE
         finally:

@@ -239,9 +239,9 @@ def _origins(folder: Path) -> Iterator[StartOrigin]:
                 command += ["--config", file]
             program = start("assetserver", [*command, *args], env=_environment(folder, env), cwd=folder)
             origins.append(program)
-            url = program.wait_log(r"http://127\.0\.0\.1:([1-9]\d*)")
-            program.wait_port(int(url[1]))
-            return url[0]
+            url = program.wait_log(r"(?m)^on (http://127\.0\.0\.1:([1-9]\d*))")
+            program.wait_port(int(url[2]))
+            return url[1]
 
         yield start_origin
     broken = [program for program in origins if "Traceback" in program.read_log()]

@@ -15,8 +15,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "assetserver"
 
 ROWS = (
-    {"semantics", "storage", "settings", "settingforms", "settingtables", "tomllines"}
-    | {"errors", "observe", "traces", "bodies", "problems", "complaints", "supervision", "credentials"},
+    {"semantics", "storage", "settings", "settingchecks", "settingforms", "settingpictures", "settingtables", "tomllines"}
+    | {"errors", "metrics", "observe", "traces", "bodies", "problems", "complaints", "supervision", "credentials"},
     {"releases", "jobs", "access", "pictures"},
     {"delivery", "uploads", "images", "console", "remote", "webhooks", "purging"},
     {"database"},
@@ -49,6 +49,7 @@ ROWS = (
     }
     | {"jobcli", "jobcommands", "jobkinds", "kindnames", "picturejobs", "studios", "working"}
     | {"backup", "backupcli", "certificates", "manual", "restoring", "shellcli"}
+    | {"adminclient", "lookcli", "monitoring", "readiness", "reporting", "topcommand", "topscreen"}
     | {"purgecli", "purgecommands", "purgejobs", "purgeorders"}
     | {
         "ondemand",
@@ -63,13 +64,18 @@ ROWS = (
     },
 )
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
-SHARED_GROUND = {"semantics", "errors", "tomllines", "settingforms", "settingtables", "credentials", "traces"}
+SHARED_GROUND = {"semantics", "metrics", "errors", "tomllines", "credentials", "traces"} | {
+    "settingchecks",
+    "settingforms",
+    "settingpictures",
+    "settingtables",
+}
 """What others of the lowest row may import."""
 TOP = len(ROWS) - 1
 
 STORAGE_GROUND = {"assetserver.storage." + name for name in ("blobs", "bringing", "codecs", "durable", "pools", "signatures")}
 CHOOSE_ENGINES = {"assetserver.data", "assetserver.app", "assetserver.cli"}
-KNOW_UVICORN = {"assetserver.delivery.protocol", "assetserver.delivery.livesockets", "assetserver.delivery.http2"}
+KNOW_UVICORN = {"assetserver.delivery." + name for name in ("protocol", "expected", "http2", "livesockets")}
 
 IMPURE_MODULES = {
     "aiofiles",

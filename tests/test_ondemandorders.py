@@ -10,7 +10,7 @@ from assetserver.ondemandjobs import Order, Subject, order_picture
 from assetserver.ondemandorders import Orders
 from assetserver.ondemandsweep import CacheSweep
 from assetserver.picturejobs import choose_plan
-from assetserver.settingtables import ImageSettings
+from assetserver.settingpictures import ImageSettings
 from assetserver.studios import common_plan
 
 NEAT = ImageSettings(jpeg_quality=70, webp_quality=71, avif_quality=72, keep_copyright=True, wide_gamut=True)

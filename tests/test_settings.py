@@ -334,8 +334,9 @@ def test_the_scanner_knows_every_key_of_any_valid_document(text):
 
 # Refusals
 
-TOP = 'known: "sites", "mounts", "cache", "collections", "purge", "server.", "data.", "publish.", "deltas.", "previews.", "cdn.", '
-TOP += '"headers.", "compression.", "memory.", "uploads.", "images.", "database.", "access.", "jobs.", "webhooks."'
+TOP = 'known: "sites", "mounts", "cache", "collections", "purge", "server.", "admin.", "data.", "publish.", "deltas.", '
+TOP += '"previews.", "cdn.", "headers.", "compression.", "memory.", "uploads.", "images.", "database.", "access.", "jobs.", '
+TOP += '"webhooks."'
 
 
 @pytest.mark.parametrize(
@@ -351,9 +352,9 @@ TOP += '"headers.", "compression.", "memory.", "uploads.", "images.", "database.
          '"forwarded_host", "proxy_protocol", "request_id"')),
         ('[cdn]\n"pro\\nfile" = 1', '2: unknown key "pro\\nfile" in [cdn]; did you mean "profile"?'),
         ("[servr]\nport = 1", '1: unknown table "servr"; did you mean "server"?'),
-        ("[zzz]", ('1: unknown table "zzz"; known: "server", "data", "publish", "deltas", "previews", "sites", "mounts", '
-         '"cache", "cdn", "headers", "compression", "memory", "uploads", "collections", "images", "database", "access", "jobs", '
-         '"webhooks", "purge"')),
+        ("[zzz]", ('1: unknown table "zzz"; known: "server", "admin", "data", "publish", "deltas", "previews", "sites", '
+         '"mounts", "cache", "cdn", "headers", "compression", "memory", "uploads", "collections", "images", "database", '
+         '"access", "jobs", "webhooks", "purge"')),
         ("port = 1", '1: unknown key "port"; did you mean "server.port"?'),
         ("prot = 1", '1: unknown key "prot"; did you mean "server.port"?'),
         ("zzz = 1", f'1: unknown key "zzz"; {TOP}'),
@@ -434,7 +435,7 @@ def test_a_file_beyond_what_can_be_parsed_is_refused(text, message):
         ("CDN__ZZZ", "1", "unknown setting; known: ASSETSERVER_CDN__PROFILE"),
         ("ZZZ", "1", ("unknown setting; known: ASSETSERVER_SITES, ASSETSERVER_MOUNTS, ASSETSERVER_CACHE, "
          "ASSETSERVER_COLLECTIONS, ASSETSERVER_PURGE, "
-         "ASSETSERVER_SERVER__, ASSETSERVER_DATA__, ASSETSERVER_PUBLISH__, ASSETSERVER_DELTAS__, "
+         "ASSETSERVER_SERVER__, ASSETSERVER_ADMIN__, ASSETSERVER_DATA__, ASSETSERVER_PUBLISH__, ASSETSERVER_DELTAS__, "
          "ASSETSERVER_PREVIEWS__, ASSETSERVER_CDN__, "
          "ASSETSERVER_HEADERS__, ASSETSERVER_COMPRESSION__, ASSETSERVER_MEMORY__, "
          "ASSETSERVER_UPLOADS__, ASSETSERVER_IMAGES__, ASSETSERVER_DATABASE__, ASSETSERVER_ACCESS__, "

@@ -1,7 +1,7 @@
 """Who asks, once that is known, and what they may: a value.
 
 Scopes: ``upload`` creates uploads and does everything with its own; ``read`` sees all uploads; ``publish`` publishes releases;
-``admin`` may all of that, with everything of everybody.
+``metrics`` sees what is counted; ``admin`` may all of that, with everything of everybody.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import msgspec
 
 from .grants import Grant
 
-ScopeName = Literal["upload", "publish", "read", "admin"]
+ScopeName = Literal["upload", "publish", "read", "metrics", "admin"]
 SCOPES: tuple[ScopeName, ...] = get_args(ScopeName)
 
 

@@ -229,6 +229,12 @@ class SqlJobs:
             rows = connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state)).all()
         return {row[0]: row[1] for row in rows}
 
+    def oldest_s(self) -> float:
+        """Return for how many seconds the job that waits for longest has been due, 0.0 if none is."""
+        with self._database.read() as connection:
+            first = connection.execute(select(func.min(jobs.c.run_at)).where(IS_QUEUED)).scalar()
+            return 0.0 if first is None else max(0.0, self._now(connection) - first)
+
     def retry(self, job_id: int) -> Job:
         """Queue a job again; see ``JobDesk.retry``."""
         wanted = update(jobs).where(jobs.c.id == job_id, jobs.c.state.in_(("dead", "cancelled")))

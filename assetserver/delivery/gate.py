@@ -43,6 +43,8 @@ class Gate:
         """Is told the descriptor of each connection that comes in."""
         self._limit = limit
         self._address_limit = address_limit
+        self.inside = 0
+        """How many connections were let in, and have not left."""
         self._inside: dict[bytes, int] = {}
         self._turned_away: set[_TurnedAway] = set()
         self._pressed_until_s = self._told_s = float("-inf")
@@ -60,6 +62,7 @@ class Gate:
             return False
         address = self._address_of(client)
         if address is None:
+            self.inside += 1
             return True
         inside = self._inside.get(address, 0)
         if inside >= self._address_limit:
@@ -67,10 +70,12 @@ class Gate:
             self._turn_away(transport, _TOO_MANY, loop)
             return False
         self._inside[address] = inside + 1
+        self.inside += 1
         return True
 
     def leaves(self, client: tuple[str, int] | None) -> None:
         """Count one less that was let in."""
+        self.inside -= 1
         address = self._address_of(client)
         if address is None:
             return
@@ -91,6 +96,7 @@ class Gate:
 
     def _turn_away(self, transport: asyncio.Transport, answer: bytes, loop: asyncio.AbstractEventLoop) -> None:
         if len(self._turned_away) >= LIMIT_TURNED_AWAY:
+            transport.set_protocol(asyncio.Protocol())  # nobody leaves who was not let in
             transport.abort()
         else:
             end = loop.call_later(ANSWER_S, transport.abort)

@@ -7,10 +7,11 @@ holds: that the asset which gave it is still what its folder serves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from assetserver.errors import AssetServerError
+from assetserver.metrics.requests import RequestCounts, Tally
 from assetserver.observe import LogWriter, Remembered, RequestIds, tell
 from assetserver.semantics.representation import Field
 
@@ -102,7 +103,7 @@ class Answer:
     """One rendered answer: ``head`` is all before the date, ``fields`` all after it, but for the request's id.
 
     ``stamped`` holds both, and between them the ``common`` fields; ``standing`` is how long its claim need not be asked again;
-    ``is_used`` since eviction last passed by.
+    ``is_used`` since eviction last passed by. ``repeats`` are those that ``tally`` does not count yet.
     """
 
     __slots__ = (
@@ -115,15 +116,24 @@ class Answer:
         "file",
         "head",
         "is_used",
+        "repeats",
         "short_body",
         "stamped",
         "standing",
         "status",
+        "tally",
         "told",
     )
 
     def __init__(
-        self, claim: Claim, status: int, head: bytes, fields: list[Field], body: bytes, file: FileBody | None = None
+        self,
+        claim: Claim,
+        status: int,
+        head: bytes,
+        fields: list[Field],
+        body: bytes,
+        file: FileBody | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self.claim: Claim | None = claim
         self.clock_s = claim.clock_s
@@ -139,6 +149,8 @@ class Answer:
         self.stamped = b""
         self.is_used = False
         self.cost_bytes = 0
+        self.tally = tally
+        self.repeats = 0
 
     @property
     def size(self) -> int:
@@ -209,6 +221,7 @@ class HotCache:
         limit_bytes: int = 64 << 20,
         *,
         proxies: Proxies | None = None,
+        counts: RequestCounts | None = None,
     ) -> None:
         self.shapes = Shapes()
         self.proxies = proxies or Proxies()
@@ -222,6 +235,10 @@ class HotCache:
         self._kinds: dict[bytes | None, KindOf] = {}
         self._requests: dict[bytes, Known] = {}
         self._seen: set[int] = set()
+        self._counts = counts
+        self._repeated: list[Answer] = []
+        self._common: list[Field] = []
+        self._counted = 0
         self._is_closed = False
 
     def close(self) -> None:
@@ -336,8 +353,11 @@ class HotCache:
         ``common`` are the fields of all answers, as ``Date``; ``given`` is the identifier that the request came with.
         """
         if answer.common is not common:  # a new list every second
-            answer.common = common
+            answer.common = self._common = common
+            if self._counts is not None and answer.tally is not None:
+                self._repeated.append(answer)
             answer.stamped = b"".join((answer.head, *map(_LINE.__mod__, common), answer.fields, self._id_field))
+        answer.repeats += 1
         ids = self.ids
         ids.last_number = number = ids.last_number + 1
         if self._id_field:
@@ -346,11 +366,27 @@ class HotCache:
             return b"%b%x\r\n\r\n%b" % (answer.stamped, number, answer.short_body)
         return b"%b\r\n%b" % (answer.stamped, answer.short_body)
 
+    def count_repeats(self) -> None:
+        """Count what was repeated since the last time; to be called each second, which all answers of it share."""
+        if self._counted == self.ids.last_number:  # nothing was
+            return
+        self._counted = self.ids.last_number
+        repeated, self._repeated = self._repeated, []
+        for answer in repeated:
+            if self._counts is not None and answer.tally is not None and answer.repeats:
+                sent = 0 if answer.file is not None else answer.repeats * answer.told.sent
+                self._counts.repeat(answer.tally, answer.repeats, sent)
+                answer.repeats = 0
+            if answer.common is self._common:  # it may be repeated again without being rendered
+                self._repeated.append(answer)
+
+    def count_bytes(self, answer: Answer, sent: int) -> None:
+        """Count bytes of a file that was sent as the content of ``answer``."""
+        if self._counts is not None and answer.tally is not None:
+            self._counts.add_bytes(answer.tally, sent)
+
 
 _OF_FILES = frozenset({200, 206, 304})
-_REPEATABLE = frozenset({200, 206, 301, 302, 303, 304, 307, 308, 404})
-_OWN = frozenset({b"set-cookie", b"connection", b"transfer-encoding"})
-_NOT_MODIFIED = 304
 
 
 _GET = b"GET "
@@ -360,19 +396,3 @@ def _kind(kind_of: KindOf, key: Key) -> object:
     """Return what decides the answer to a GET without a range, or None."""
     line = key[0] or b""
     return kind_of(line[len(_GET) :]) if line.startswith(_GET) and len(key) < WITH_RANGE else None
-
-
-def is_certain(key: Key) -> bool:
-    """Tell whether a request with this ``key`` gets the same answer at any time: a date in ``If-Range`` may grow old enough."""
-    return len(key) < WITH_RANGE or key[-1] is None or key[-1].startswith(b'"')
-
-
-def is_repeatable(status: int, fields: Iterable[Field], length: int, *, head: bool = False) -> bool:
-    """Tell whether an answer may be kept: whole, of a known length, and setting nothing for one client alone.
-
-    ``length`` of its body is in bytes; ``head``: of an answer to HEAD, that is 0 whatever it says.
-    """
-    values = dict(fields)
-    if status not in _REPEATABLE or not _OWN.isdisjoint(values):
-        return False
-    return head or status == _NOT_MODIFIED or values.get(b"content-length") == b"%d" % length

@@ -16,15 +16,17 @@ from typing import Any, Protocol
 from starlette.types import Message
 
 from assetserver.errors import FileChangedError
+from assetserver.metrics.requests import SERVER_TIMING, TALLY
 from assetserver.observe import REQUEST_ID, Asked, Remembered, tell
 from assetserver.semantics.ranges import ByteRange
 from assetserver.semantics.representation import Field
 
-from .hotcache import LIMIT_BODY_BYTES, Answer, Claim, FileBody, HotCache, is_certain, is_repeatable
+from .hotcache import LIMIT_BODY_BYTES, Answer, Claim, FileBody, HotCache
 from .hotranges import Template, find_range, tell_range, template_key
 from .leanrequest import BY_CORS, WITH_DICTIONARY, WITH_RANGE, Key, LeanReader
 from .openfiles import OpenedFile
 from .pages import read_now
+from .repeatable import is_certain, is_repeatable
 from .sendfile import FilePart, FileSender, send_at_once
 
 SHORT_RANGE_BYTES = 16 << 10
@@ -164,19 +166,19 @@ class HotConnection:
         key = self._reader.read(data, learns=False)
         if key is None or not is_certain(key) or sum(len(part) for part in key if part) > LIMIT_KEY_BYTES:
             return
-        fields = [field for field in start["headers"] if field[0] != b"x-request-id"]
-        if file is None:
-            fields = [_HIT if name == b"cache-status" else (name, value) for name, value in fields]
+        fields, tally = [field for field in start["headers"] if field[0] != REQUEST_ID], start.get(TALLY)
+        renewed = _REPEATED if file is None else _SENT_AGAIN
+        fields = [renewed.get(name, (name, value)) for name, value in fields]
         varies = any(name == b"vary" and value.lower() == b"accept" for name, value in fields)
         if start["status"] == _PARTIAL and file is not None and not is_head:
             if not varies:  # a template is for all values of Accept
-                self._hot.admit(template_key(key), Template(claim, line, fields, file))
+                self._hot.admit(template_key(key), Template(claim, line, fields, file, tally))
             return
         is_delta = (b"content-encoding", b"dcz") in fields
         if not _fits(key, fields, is_delta=is_delta):
             return
         content, file = (b"", None) if is_head else (bytes(body), file)
-        answer, accept = Answer(claim, start["status"], line, fields, content, file), self._reader.value(b"accept")
+        answer, accept = Answer(claim, start["status"], line, fields, content, file, tally), self._reader.value(b"accept")
         if not self._hot.admit_alike(key, answer, accept):
             is_any = len(key) == WITH_DICTIONARY and not is_delta
             self._hot.admit(key, answer, accept, varies=varies, is_any=is_any)
@@ -215,11 +217,13 @@ class HotConnection:
         """Send ``head`` and what of a file is its content; return whether that was possible. The rest is for the log."""
         transport, now_s = self._transport, self._clock_s()
         if transport.get_write_buffer_size() or transport.is_closing() or (opened := file.find(now_s)) is None:
+            answer.repeats -= 1
             return False
         connection, noted = self._direct or self._open_direct(), (describe, asked, self._hot.ids.last_number)
         try:
             sent = connection.send(head, _MORE)
         except OSError:  # nothing was sent: the slow path finds out why
+            answer.repeats -= 1
             return False
         if sent < len(head):
             transport.abort()
@@ -246,6 +250,7 @@ class HotConnection:
 
     def _note_sent(self, answer: Answer, sent: int, asked: _Asked) -> None:
         self.active_s = self._clock_s()
+        self._hot.count_bytes(answer, sent)
         if self._hot.writer is not None:
             told = answer.told if sent == answer.told.sent else tell(answer.status, sent, answer.told.fields)
             self._hot.writer.append((time(), self._client, told, *asked))
@@ -294,5 +299,6 @@ def _fits(key: Key, fields: list[Field], *, is_delta: bool) -> bool:
 _PARTIAL = 206
 _MORE = socket.MSG_MORE
 
-_HIT = b"cache-status", b"assetserver; hit"
+_SENT_AGAIN = {SERVER_TIMING: (SERVER_TIMING, b"cache;desc=hot")}
+_REPEATED = {b"cache-status": (b"cache-status", b"assetserver; hit"), **_SENT_AGAIN}
 """What an answer says that comes from memory, whatever it said when it was made."""

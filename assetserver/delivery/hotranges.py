@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 
+from assetserver.metrics.requests import Tally
 from assetserver.semantics.ranges import ByteRange, select_ranges
 from assetserver.semantics.representation import Field
 
@@ -28,12 +29,12 @@ class Template(Answer):
 
     __slots__ = ("etag", "marked", "whole_bytes")
 
-    def __init__(self, claim: Claim, head: bytes, fields: list[Field], file: FileBody) -> None:
+    def __init__(self, claim: Claim, head: bytes, fields: list[Field], file: FileBody, tally: Tally | None = None) -> None:
         values = dict(fields)
         size = values[_RANGE].rpartition(b"/")[2]
         marks = {_RANGE: b"bytes %b/%b" % (_BYTES, size), _LENGTH: _COUNT}
         self.marked = [(name, marks.get(name, value)) for name, value in fields]
-        super().__init__(claim, _PARTIAL, head, self.marked, b"", file)
+        super().__init__(claim, _PARTIAL, head, self.marked, b"", file, tally)
         self.whole_bytes = int(size) if size.isdigit() else 0
         self.etag = values.get(b"etag", b"")
 
@@ -42,7 +43,7 @@ class Template(Answer):
         values = {_RANGE: tell_range(found, dict(self.marked)[_RANGE]), _LENGTH: b"%d" % len(found)}
         fields = [(name, values.get(name, value)) for name, value in self.marked]
         part = FileBody(self.file.find, found.start, len(found)) if self.file and content is None else None
-        return Answer(claim, _PARTIAL, self.head, fields, content or b"", part)
+        return Answer(claim, _PARTIAL, self.head, fields, content or b"", part, self.tally)
 
 
 def template_key(key: Key) -> Key:

@@ -20,6 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from assetserver.errors import FileChangedError
+from assetserver.metrics.connections import CONNECTIONS, ConnectionCounts
 from assetserver.semantics.framing import find_refusal
 
 from . import limits
@@ -55,6 +56,7 @@ class AssetProtocol(HttpToolsProtocol):
         self._ended_s = float("inf")
         self._sender: FileSender | None = None
         self._gate, self._pace = self.app_state.get(GATE), Pace()
+        self._counts: ConnectionCounts = self.app_state.get(CONNECTIONS) or ConnectionCounts()
         self._websockets: re.Pattern[bytes] | None = self.app_state.get(UPGRADES) if self.ws_protocol_class else None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -313,7 +315,7 @@ class AssetProtocol(HttpToolsProtocol):
     def check_deadline(self, now_s: float) -> None:
         """End the connection if its client takes too long; called by the sweep, which knows only those that were made."""
         if self._gate is not None and self._pace.is_too_slow(now_s, self._count_left(), self.transport, self._gate.pace):
-            self.transport.abort()
+            self._cut_off()
         sender, active_s = self._sender, self._active_s
         if self._hot is not None:
             sender, active_s = sender or self._hot.sender, max(active_s, self._hot.active_s)
@@ -322,7 +324,7 @@ class AssetProtocol(HttpToolsProtocol):
             return
         if sender is not None:
             if sender.idle_s(now_s) > limits.SEND_IDLE_S:
-                self.transport.abort()
+                self._cut_off()
         elif self.cycle is not None and not self.cycle.response_complete:
             self._check_waiting(now_s, idle_s)
         elif self._is_receiving:
@@ -359,12 +361,18 @@ class AssetProtocol(HttpToolsProtocol):
             self._unsent = waiting
             self._active_s = now_s if waiting else self._active_s
         elif waiting and idle_s > limits.SEND_IDLE_S:
-            self.transport.abort()
+            self._cut_off()
         return waiting > 0
+
+    def _cut_off(self) -> None:
+        """End the connection of a client that does not take its answer."""
+        self._counts.cut_off()
+        self.transport.abort()
 
     def _refuse(self, status: int) -> None:
         """End the connection once what was asked before is answered; say why, unless that would be a second answer."""
         cycle, is_in_body = self.cycle, self._is_receiving and self._is_in_body
+        self._counts.refuse(status, is_in_body=is_in_body)
         self._is_over, self._refused, self._is_receiving = True, status, False
         if is_in_body and self.pipeline:  # the newest is the one that is refused
             self.pipeline.popleft()
@@ -387,14 +395,3 @@ class AssetProtocol(HttpToolsProtocol):
 
 
 _FILES = frozenset({FILE, PATH})
-
-_EXPECTED = (
-    *("connection_made", "connection_lost", "data_received", "send_400_response", "on_message_begin", "on_url", "on_header"),
-    *("on_headers_complete", "on_body", "on_message_complete", "on_response_complete", "_unset_keepalive_if_required"),
-    *("_should_upgrade", "handle_websocket_upgrade"),
-)
-
-
-def what_is_missing() -> str:
-    """Return which method of Uvicorn's protocol that this module builds on is not there, or ""."""
-    return next((name for name in _EXPECTED if not callable(getattr(HttpToolsProtocol, name, None))), "")

@@ -47,6 +47,8 @@ class Studio:
     def __init__(self, limits: Limits | None = None, *, pixels_in_flight: int = 100_000_000, work: str = DEVELOP) -> None:
         self.limits = limits or Limits()
         self.children = Children(work)
+        self.on_made: Callable[[Variant], None] = lambda _: None
+        """Is told of each picture that was made, on the thread that made it."""
         self._gate = PixelGate(pixels_in_flight)
 
     def __enter__(self) -> Self:
@@ -98,6 +100,8 @@ class Studio:
             _inspect(picture, target)
         finally:
             os.close(target)
+        for variant in picture.variants:
+            self.on_made(variant)
         return Developed(picture, ending.cpu_s, ending.peak_bytes)
 
     def _choose_confines(self, facts: Facts) -> Confines:

@@ -111,6 +111,10 @@ class JobDesk(Protocol):
         """Return how many jobs there are of each state."""
         ...
 
+    def oldest_s(self) -> float:
+        """Return for how many seconds the job that waits for longest has been due, 0.0 if none is."""
+        ...
+
     def retry(self, job_id: int) -> Job:
         """Queue a job that is dead or cancelled again, as if it were new; return it.
 

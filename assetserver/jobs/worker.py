@@ -40,6 +40,10 @@ _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 2.0
 
 
+OnEnd = Callable[[str, str, float], None]
+"""Is told the kind of a job, what came of an attempt at it (done, failed, dead or lost), and how long that took in seconds."""
+
+
 def name_worker() -> str:
     """Return a name that no other worker ever has, and that tells people where it runs: host, process, and chance."""
     host = re.sub(r"[^A-Za-z0-9.]+", "-", socket.gethostname())[:64].strip("-.") or "host"
@@ -50,10 +54,10 @@ class Worker:
     """A worker on ``queue`` of these ``kinds``, by name. Jobs that ended are forgotten after a while.
 
     ``grace_s``: how long a stop waits for what runs; then it is given back, as an attempt that counts. ``on_turn`` is called
-    every two seconds or more often, as long as the worker is not stuck.
+    every two seconds or more often, as long as the worker is not stuck; ``on_end`` is told how attempts ended.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by name
         self,
         queue: JobQueue,
         kinds: Mapping[str, Kind],
@@ -62,6 +66,7 @@ class Worker:
         grace_s: float = 30.0,
         keep_done_s: float = 86_400.0,
         keep_dead_s: float = 30 * 86_400.0,
+        on_end: OnEnd = lambda _kind, _result, _duration_s: None,
         on_turn: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name_worker()
@@ -75,6 +80,7 @@ class Worker:
         self._running: set[Attempt] = set()
         self._lock = threading.Lock()
         self._listener: Listener | None = None
+        self._on_end = on_end
         self._is_stopping = False
         self._is_stuck = False
         self._pause_s = _FIRST_PAUSE_S
@@ -156,25 +162,28 @@ class Worker:
         threading.Thread(target=self._work, args=(attempt,), name=f"assetserver-job-{lease.job.id}", daemon=True).start()
 
     def _work(self, attempt: Attempt) -> None:
-        kind = self._kinds[attempt.job.kind]
+        kind, begun_s, result = self._kinds[attempt.job.kind], time.monotonic(), "done"
         enter_trace(attempt.job.trace)  # the thread's own context: what this job causes is of the same trace
         try:
             outcome = kind.handle(attempt)
         except LeaseLostError:
+            result = "lost"
             logger.info("job %d (%s) was given up: it is another worker's, or cancelled", attempt.job.id, attempt.job.kind)
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is what came of the attempt
-            self._fail(kind, attempt, error)
+            result = self._fail(kind, attempt, error)
         else:
             if outcome is Outcome.DONE:
                 self._record(attempt, lambda: self._queue.complete(attempt.lease))
         finally:
+            self._on_end(attempt.job.kind, result, time.monotonic() - begun_s)
             self._heart.forget(attempt)
             with self._lock:
                 self._running.discard(attempt)
             if self._listener is not None:
                 self._listener.ring()
 
-    def _fail(self, kind: Kind, attempt: Attempt, error: Exception) -> None:
+    def _fail(self, kind: Kind, attempt: Attempt, error: Exception) -> str:
+        """Record that an attempt failed; return what came of it."""
         job, failure = attempt.job, read_failure(error)
         delay_s = kind.retry.delay_s(job.attempts, random.random())  # noqa: S311 - it spreads load, and protects nothing
         if isinstance(error, JobFailedError):
@@ -184,6 +193,7 @@ class Worker:
             logger.error("job %d (%s) met an error of this program", job.id, job.kind, exc_info=error)
         self._tell(attempt, failure, f"again in {delay_s:.0f} s" if not is_dead else "and is not tried again")
         self._record(attempt, lambda: self._queue.fail(attempt.lease, failure, delay_s))
+        return "dead" if is_dead else "failed"
 
     def _tell(self, attempt: Attempt, failure: Failure, then: str) -> None:
         job = attempt.job

@@ -8,6 +8,7 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from assetserver.errors import FileChangedError
+from assetserver.metrics.requests import QUIET
 from assetserver.semantics.tracecontext import TraceParent, parse_traceparent
 from assetserver.traces import enter_trace, leave_trace
 
@@ -57,7 +58,7 @@ class AccessLog:
             raise
         finally:
             leave_trace(token)
-            if self._writer is not None:
+            if self._writer is not None and QUIET not in scope:
                 self._writer.append(exchange.describe())
 
 

@@ -65,10 +65,14 @@ class _State(msgspec.Struct):
     control: int
     control_folder: str
     client: int
+    memory: int
 
 
 class Handover:
-    """Sockets and processes that are ours already. ``client``: who wants to know what comes of it."""
+    """Sockets and processes that are ours already. ``client``: who wants to know what comes of it.
+
+    ``memory`` is the descriptor of what all workers share, -1 if there is none.
+    """
 
     def __init__(self, state: _State) -> None:
         self._state = state
@@ -76,6 +80,7 @@ class Handover:
         control = _take(state.control)
         self.control = Control(control, state.control_folder) if control else None
         self.client = _take(state.client)
+        self.memory = state.memory
 
     def take_workers(self, like: Callable[[bool], Worker]) -> list[Worker]:
         """Return the places of workers that were not told to end; each is ``like`` one that serves, or not. Once."""
@@ -98,6 +103,7 @@ def hand_over(
     leaving: Sequence[Worker],
     control: Control | None,
     client: socket.socket | None,
+    memory: int = _NONE,
 ) -> None:
     """Become the next master. Returns only by raising ``OSError``: then nothing has changed."""
     kept = [one.socket for one in listeners] + [one.channel for one in (*workers, *leaving) if one.channel is not None]
@@ -109,20 +115,28 @@ def hand_over(
         _number(control and control.socket),
         control.folder if control else "",
         _number(client),
+        memory,
     )
     os.environ[_VARIABLE] = msgspec.json.encode(state).decode()
     signal.pthread_sigmask(signal.SIG_BLOCK, TOLD)  # what is sent meanwhile waits for the next one's handlers
     try:
         for one in kept:
             one.set_inheritable(True)
+        _pass_on(memory, is_passed=True)
         with suppress(OSError, ValueError):
             sys.stderr.flush()
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - as we were started
     finally:
         for one in kept:
             one.set_inheritable(False)
+        _pass_on(memory, is_passed=False)
         del os.environ[_VARIABLE]
         signal.pthread_sigmask(signal.SIG_UNBLOCK, TOLD)
+
+
+def _pass_on(descriptor: int, *, is_passed: bool) -> None:
+    if descriptor != _NONE:
+        os.set_inheritable(descriptor, is_passed)
 
 
 def _adopt(descriptor: int) -> socket.socket:

@@ -22,7 +22,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 
@@ -32,7 +32,7 @@ from .crew import TURN_S, Crew, postpone
 from .handover import Handover, Listener, hand_over
 from .notices import Notifier
 from .words import say
-from .worker import TOLD, Serve, Worker, describe_end
+from .worker import TOLD, Serve, Worker, describe_end, name_end
 
 STEADY_S = 10.0
 """A worker that lived so long did not die of how it was started: its successor comes at once."""
@@ -45,7 +45,9 @@ class Plan:
     """What a master is to do: have ``count`` processes ``serve``, and ``jobs`` others ``work``.
 
     They get ``grace_s`` to end. One of which nothing is heard for ``stuck_s`` is replaced; 0 for never. ``check`` is the
-    command that looks at the settings before a reload. ``control``: where commands come in.
+    command that looks at the settings before a reload. ``control``: where commands come in. ``memory``: the descriptor of what
+    all workers share. ``on_replace`` hears that one is replaced that ``ended``, was ``killed``, or ``stuck``; ``on_reload``,
+    whether the newest settings are in force.
     """
 
     serve: Serve | None
@@ -58,6 +60,9 @@ class Plan:
     listeners: Sequence[Listener] = ()
     control: Control | None = None
     notifier: Notifier = field(default_factory=lambda: Notifier({}))
+    memory: int = -1
+    on_replace: Callable[[str], None] = lambda _: None
+    on_reload: Callable[[bool], None] = lambda _: None
 
     def make_worker(self, serves: bool) -> Worker:
         """Return a free place."""
@@ -79,7 +84,15 @@ def run_master(plan: Plan, handover: Handover | None = None) -> int:
 def keep_serving(handover: Handover, problem: str, check: Sequence[str]) -> int:
     """Run the workers that there are, as a master that cannot start others; ``problem`` says why, until the next reload."""
     notifier = Notifier(os.environ)
-    plan = Plan(serve=None, count=0, check=check, listeners=handover.listeners, control=handover.control, notifier=notifier)
+    plan = Plan(
+        serve=None,
+        count=0,
+        check=check,
+        listeners=handover.listeners,
+        control=handover.control,
+        notifier=notifier,
+        memory=handover.memory,
+    )
     return _Master(plan, handover, problem).run()
 
 
@@ -177,6 +190,7 @@ class _Master:
                 say("error: nothing is served")
                 self._stop(EX_FAILURE)
         else:
+            self._plan.on_replace(name_end(code))
             self._replace(worker, f"{worker.title} {pid} {end}")
 
     def _replace(self, worker: Worker, told: str) -> None:
@@ -225,7 +239,7 @@ class _Master:
         """Run the program anew, in place. It goes on with ``_crew.old``."""
         self._notifier.reloading()
         try:
-            hand_over(self._listeners, self._crew.kept, self._crew.leaving, self._plan.control, self._client)
+            hand_over(self._listeners, self._crew.kept, self._crew.leaving, self._plan.control, self._client, self._plan.memory)
         except OSError as error:
             self._end_reload(f"{sys.executable} cannot be run: {(error.strerror or str(error)).lower()}")
 
@@ -254,6 +268,7 @@ class _Master:
         told = f"not reloaded, what ran before goes on: {problem}" if problem else f"reloaded: {self._crew.describe()}"
         say(f"error: {told}" if problem else told)
         self._notifier.ready(told)
+        self._plan.on_reload(not problem)
         if self._client is not None:
             answer(self._client, Outcome(ok=not problem, message=problem or told))
             self._client = None

@@ -116,6 +116,13 @@ class Worker:
             os._exit(code)
 
 
+def name_end(code: int) -> str:
+    """Return in a word how a process ended: who is stuck is sent SIGABRT."""
+    if code == -signal.SIGABRT:
+        return "stuck"
+    return "killed" if code < 0 else "ended"
+
+
 def describe_end(code: int) -> str:
     """Say how a process ended that has this exit code, as ``subprocess`` counts them."""
     return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"

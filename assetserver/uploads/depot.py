@@ -54,7 +54,7 @@ PictureOf = Callable[[Upload], NewPicture | None]
 class Depot:
     """Files, blobs and records of uploads, for one event loop. Opens nothing before it is used."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by name; each is one part that it joins
         self,
         staging: Staging,
         blobs: BlobStore,
@@ -64,6 +64,7 @@ class Depot:
         changed: Callable[[], None],
         follow_up: FollowUp,
         picture_of: PictureOf,
+        on_complete: Callable[[Upload], None],
     ) -> None:
         self.files = FilePool("assetserver-uploads", FILE_THREADS)
         self._asking = FilePool("assetserver-records", RECORD_THREADS)
@@ -78,6 +79,7 @@ class Depot:
         self._changed = changed
         self._follow_up = follow_up
         self._picture_of = picture_of
+        self._on_complete = on_complete
         self._records: UploadRecords | None = None
         self._free: tuple[float, int] = (-FRESH_S, 0)
         self._held: dict[str, tuple[float, Held]] = {}
@@ -278,10 +280,12 @@ class Depot:
         """Write the records of blobs that are durable; then their staging files may go."""
         refusals = self._opened().commit(changes, lambda digest: self._blobs.size_of(digest) is not None)
         made = [change for change, refused in zip(changes, refusals, strict=True) if refused is None]
+        complete = [change.upload for change in made if isinstance(change, Complete)]
+        for upload in complete:
+            self._on_complete(upload)
         with suppress(OSError):  # what happened is durable; a file that stays is swept
-            for change in made:
-                if isinstance(change, Complete):
-                    self._staging.remove(change.upload.id)
+            for upload in complete:
+                self._staging.remove(upload.id)
         if any(isinstance(change, Remove) or (isinstance(change, Complete) and change.upload.by_name) for change in made):
             self._tell_changed()
         return refusals

@@ -46,7 +46,8 @@ class UploadService:
 
     Nothing is opened before it is used. ``open_records`` is called on a thread, at the first touch. ``changed`` is called
     there after what is shown of complete uploads changed otherwise than by one more id. ``follow_up`` tells the jobs that a
-    complete upload causes, ``picture_of`` what is to be made of one that is a picture.
+    complete upload causes, ``picture_of`` what is to be made of one that is a picture. ``on_complete`` hears of each that is
+    durable, on a thread.
     """
 
     def __init__(  # noqa: PLR0913 - by name; each is one part that it joins
@@ -59,6 +60,7 @@ class UploadService:
         changed: Callable[[], None] = lambda: None,
         follow_up: FollowUp = lambda _: (),
         picture_of: PictureOf = lambda _: None,
+        on_complete: Callable[[Upload], None] = lambda _: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
@@ -66,7 +68,16 @@ class UploadService:
         self._clock = clock
         self._turns = Turns()
         self._allowance = Allowance(settings)
-        self._depot = Depot(staging, blobs, open_records, settings, changed=changed, follow_up=follow_up, picture_of=picture_of)
+        self._depot = Depot(
+            staging,
+            blobs,
+            open_records,
+            settings,
+            changed=changed,
+            follow_up=follow_up,
+            picture_of=picture_of,
+            on_complete=on_complete,
+        )
         self._hashes = HashMemory()
 
     async def check(self, new: NewUpload) -> None:

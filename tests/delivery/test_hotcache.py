@@ -8,8 +8,9 @@ from copy import copy
 import pytest
 
 from assetserver.delivery import hotcache
-from assetserver.delivery.hotcache import SHORT_BYTES, TRUST_S, Answer, Claim, FileBody, HotCache, is_repeatable
+from assetserver.delivery.hotcache import SHORT_BYTES, TRUST_S, Answer, Claim, FileBody, HotCache
 from assetserver.delivery.leanrequest import Key, LeanReader
+from assetserver.delivery.repeatable import is_repeatable
 from assetserver.errors import OverloadedError
 from assetserver.observe import RequestIds
 

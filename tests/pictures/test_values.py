@@ -17,8 +17,8 @@ from assetserver.pictures.naming import find_variant, format_variant_name, may_n
 from assetserver.pictures.records import Look, PictureRecord, StoredVariant
 from assetserver.pictures.scratch import Scratch
 from assetserver.pictures.storing import store_files
+from assetserver.settingpictures import ImageSettings
 from assetserver.settings import Settings
-from assetserver.settingtables import ImageSettings
 from assetserver.storage.files import FileBlobs
 from assetserver.uploads.answers import describe_upload
 from assetserver.uploads.records import Upload
