@@ -51,6 +51,15 @@ def workers_of(machine: Machine) -> list[int]:
     return [int(one) for one in machine.run("cat", f"/proc/{pid}/task/{pid}/children").split()]
 
 
+def settle(machine: Machine) -> list[int]:
+    """Return its two workers, when those that drain have ended."""
+    deadline_s = time.monotonic() + LIMIT_S
+    while len(found := workers_of(machine)) != 2:
+        assert time.monotonic() < deadline_s, f"there are {len(found)} workers\n{machine.read_journal('assetserver')}"
+        time.sleep(0.05)
+    return found
+
+
 def test_the_first_request_starts_the_service_and_its_state_is_told(installed):
     assert installed.show("assetserver", "ActiveState") == "inactive"
     answer = installed.ask("/file.txt")
@@ -96,13 +105,13 @@ def test_a_reload_reads_new_settings_in_the_same_process(installed):
     ],
 )
 def test_a_reload_with_a_bad_configuration_fails_and_what_ran_goes_on(installed, change, told):
-    old = workers_of(installed)
+    old = settle(installed)
     installed.write(CONFIG, SETTINGS.replace(*change))
     code, _, _ = installed.try_to("systemctl", "reload", "assetserver")
     assert code != 0
     assert told in installed.read_journal("assetserver")
     assert installed.ask("/file.txt")["status"] == 200
-    assert set(workers_of(installed)) == set(old)
+    assert workers_of(installed) == old
     assert installed.show("assetserver", "ActiveState") == "active"
     installed.write(CONFIG, SETTINGS)
 
@@ -170,8 +179,7 @@ def test_no_request_is_lost(installed, load, deed):
 
 def test_a_worker_that_is_stuck_is_replaced_alone_and_tells_where(installed):
     pid = installed.show("assetserver", "MainPID")
-    installed.wait_for("sh", "-c", f"test $(wc -w < /proc/{pid}/task/{pid}/children) = 2", what="the end of those that drain")
-    stuck, other = workers_of(installed)
+    stuck, other = settle(installed)
     installed.run("kill", "-STOP", stuck)
     installed.wait_for("sh", "-c", f"! test -e /proc/{stuck}", what="its end")
     assert other in workers_of(installed)
