@@ -88,7 +88,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         *(uploading.routes() if uploading else ()),
         *(console_routes(resources) if uploading else ()),
         Route("/-/{rest:path}", _nothing),  # nothing else under it is a site's
-        *((pictures.route(),) if pictures else ()),
+        *(pictures.routes() if pictures else ()),
         *sites,
     ]
     introduce(routes)

@@ -20,6 +20,7 @@ from .webhooks.sending import webhook_kind
 from .webhooks.signing import parse_secret
 
 if TYPE_CHECKING:
+    from .delivery.variantstore import VariantStore
     from .images.studio import Studio
     from .picturejobs import PictureMaker
     from .uploads.depot import FollowUp, PictureOf
@@ -38,19 +39,22 @@ def kind_names(settings: Settings) -> list[str]:
     return [name for name, is_known in kinds.items() if is_known]
 
 
-def job_kinds(settings: Settings, studio: Studio, maker: PictureMaker | None) -> dict[str, Kind]:
-    """Return what a worker with these settings can do, pictures in ``studio``. Jobs of other kinds wait for one that can."""
+def job_kinds(settings: Settings, studio: Studio, maker: PictureMaker | None, store: VariantStore | None) -> dict[str, Kind]:
+    """Return what a worker with these settings can do. Jobs of other kinds wait for one that can.
+
+    Pictures are made in ``studio``, those of uploads by ``maker``, those on demand for ``store``.
+    """
     kinds: dict[str, Kind] = {}
     if maker is not None:
         kinds[IMAGE] = maker.kind
     if settings.webhooks.url:
         secrets = [parse_secret(text) for text in settings.webhooks.secrets]
         kinds[WEBHOOK] = webhook_kind(settings.webhooks.url, secrets, settings.webhooks.timeout_s)
-    if settings.images.on_demand:
+    if store is not None:
         from . import ondemandjobs, ondemandladders  # noqa: PLC0415 - who makes no pictures starts without
 
-        kinds[ON_DEMAND] = ondemandjobs.picture_kind(settings, studio)
-        kinds[LADDER] = ondemandladders.ladder_kind(settings, open_library(settings), studio)
+        kinds[ON_DEMAND] = ondemandjobs.picture_kind(settings, studio, store)
+        kinds[LADDER] = ondemandladders.ladder_kind(open_library(settings), studio, store)
     return kinds
 
 

@@ -30,6 +30,7 @@ from .delivery.livefolder import Entry
 from .delivery.mediafiles import ADMITTED
 from .delivery.requests import encoded_prefix, query_suffix, raw_path, read_request
 from .delivery.variantfolder import VARY, VariantEntry, VariantFolder, dress, make_entry
+from .delivery.variantstore import StoredPicture
 from .errors import (
     AssetServerError,
     ForbiddenError,
@@ -40,7 +41,7 @@ from .errors import (
 )
 from .images.headers import Facts
 from .images.studio import Studio
-from .ondemandjobs import Order, Pool, order_picture
+from .ondemandjobs import Order, Pool, Subject, order_picture
 from .ondemandorders import Workshop
 from .ondemandurls import MOUNT, PictureUrls, Wanted
 from .semantics.picturetypes import PictureClass, select_picture_class
@@ -96,8 +97,8 @@ FindFiles = Callable[[Scope, Target], tuple[AssetFiles, Pool, Scope] | None]
 """(scope, target of the source) → who serves it, whose blobs those are, and the scope of a GET of it."""
 
 
-class _Request(NamedTuple):
-    """What is asked for, once it is clear that it may be."""
+class Asked(NamedTuple):
+    """What is asked for, once it is clear that it may be; ``kind`` is what the client shows."""
 
     scope: Scope
     wanted: Wanted
@@ -107,6 +108,7 @@ class _Request(NamedTuple):
 
     @property
     def varies(self) -> bool:
+        """Whether the answer depends on ``Accept``."""
         return self.wanted.transform.format == "auto"
 
 
@@ -114,7 +116,7 @@ class PictureFiles(AssetFiles):
     """Serves pictures made of what ``find_files`` finds.
 
     Args:
-        urls: Which options there are.
+        urls: Which options there are, and what is so of every picture.
         find_files: Says who serves the source.
         workshop: Where pictures are got.
         studio: Looks at headers; makes nothing here.
@@ -179,12 +181,12 @@ class PictureFiles(AssetFiles):
         answer.headers["Vary"] = "Accept"
         return answer
 
-    def _lead_to_source(self, asked: _Request) -> Response:
+    def _lead_to_source(self, asked: Asked) -> Response:
         return self._lead_to(302, encoded_prefix(asked.scope).removesuffix(MOUNT) + asked.target.canonical, STAND_IN)
 
     # What is asked for
 
-    async def _read(self, scope: Scope) -> _Request:
+    async def _read(self, scope: Scope) -> Asked:
         """Return what the URL asks for, in its one spelling. Raises ``TransformError``, or for who may not."""
         segment, _, rest = raw_path(scope)[len(encoded_prefix(scope)) + 1 :].partition("/")
         wanted = self._urls.read(segment)
@@ -195,7 +197,7 @@ class PictureFiles(AssetFiles):
         if admission is None:
             wanted = self._urls.admit(wanted)
         kind = select_picture_class(", ".join(_values(scope, b"accept")))
-        return _Request(scope, wanted, target, admission, kind)
+        return Asked(scope, wanted, target, admission, kind)
 
     async def _admit(self, scope: Scope, path: str) -> Admission | None:
         """Return what a signature admits to, or None without one. Raises ``ForbiddenError``."""
@@ -207,7 +209,7 @@ class PictureFiles(AssetFiles):
             return found
         raise ForbiddenError(f"{found.value}; `assetserver sign {MOUNT}/…` makes one")
 
-    async def _find_source(self, asked: _Request) -> PictureSource:
+    async def _find_source(self, asked: Asked) -> PictureSource:
         """Return what the picture is made of. Raises ``PictureMissingError``, or ``ForbiddenError``."""
         nothing = PictureMissingError(f"there is no upload and no published file at {asked.target.canonical}")
         found = self._find_files(asked.scope, asked.target)
@@ -226,11 +228,11 @@ class PictureFiles(AssetFiles):
             raise nothing
         return PictureSource(files, pool, *source)
 
-    async def _choose(self, asked: _Request, source: PictureSource) -> Order:
+    async def _choose(self, asked: Asked, source: PictureSource) -> Order:
         """Return what has to be made. Raises ``PictureRefusedError`` for what the header already shows."""
         facts = await self._look(source)
-        is_animated = facts.frames > 1
-        return order_picture(source.pool, source.digest.hex(), asked.wanted.transform, asked.kind, is_animated=is_animated)
+        subject = Subject(source.pool, source.digest.hex(), facts.frames > 1)
+        return order_picture(self._urls.common, subject, asked.wanted.transform, asked.kind)
 
     async def _look(self, source: PictureSource) -> Facts:
         """Return what the header of a source says, looked at once for each content."""
@@ -254,10 +256,10 @@ class PictureFiles(AssetFiles):
 
     # The answer
 
-    async def _deliver(self, asked: _Request, source: PictureSource, order: Order) -> Response:
-        path = AssetPath(f"{id(source.files)}/{order.key}/{asked.varies:d}/{source.entry.path}")
+    async def _deliver(self, asked: Asked, source: PictureSource, order: Order) -> Response:
+        path = _path_of(asked, source, order)
         for _ in range(_ATTEMPTS):
-            entry = self.folder.recall(path, source.entry) or await self._take(path, asked, source, order)
+            entry = self.folder.recall(path, source.entry) or await self._take(asked, source, order)
             if entry is None:
                 return await self._stand_in(asked, source, order)
             if response := await self._open_now(entry, entry.responses, asked):
@@ -266,46 +268,68 @@ class PictureFiles(AssetFiles):
             self.folder.distrust(path)
         raise OverloadedError("pictures are removed faster than they can be read; give images.cache_limit_bytes more room")
 
-    async def _take(self, path: AssetPath, asked: _Request, source: PictureSource, order: Order) -> VariantEntry | None:
+    async def _take(self, asked: Asked, source: PictureSource, order: Order) -> VariantEntry | None:
         """Return the entry of a picture that is there, or comes in time."""
         found = await self._workshop.obtain(order)
-        if found is None:
-            return None
-        entry = make_entry(path, found, dress(source.asset, varies=asked.varies), self.folder.clock_s())
+        return found and self._add_entry(found, asked, source, order)
+
+    def _add_entry(self, found: StoredPicture, asked: Asked, source: PictureSource, order: Order) -> VariantEntry:
+        asset = self._dress(source.asset, varies=asked.varies)
+        entry = make_entry(_path_of(asked, source, order), found, asset, self.folder.clock_s())
         entry.key, entry.source, entry.folder = order.key, source.entry, source.files.folder
         self.folder.add(entry)
         return entry
 
-    async def _stand_in(self, asked: _Request, source: PictureSource, order: Order) -> Response:
+    def _dress(self, asset: Asset, *, varies: bool) -> Asset:
+        """Return what a picture made of ``asset`` says of itself."""
+        return dress(asset, varies=varies)
+
+    async def _stand_in(self, asked: Asked, source: PictureSource, order: Order) -> Response:
         """Answer with a larger picture, or with the source. Raises ``PictureLateError`` where neither is for who asks."""
         late = PictureLateError("the picture is being made; ask again in a moment")
         if source.is_private:
             raise late
-        asset = dress(source.asset, varies=asked.varies, cache_control=source.stand_in)
-        if (found := await self._workshop.find_first(list_wider(order, self._urls.ladder))) is not None:
-            wider = make_entry(AssetPath(order.key), found, asset, 0.0)
-            if response := await self._open_now(wider, wider.responses, asked):
+        wider = await self._find_wider(asked, source, order)
+        if wider is not None and wider.responses is not None:
+            asset = dress(wider.responses.asset, cache_control=source.stand_in)
+            if response := await self._open_now(wider, AssetResponses(asset), asked):
                 return response
+            self.folder.distrust(wider.path)
         if (await self._look(source)).format not in _SHOWS[asked.kind]:
             raise late
         if source.pool == "media" and self._keeps_apart:
             return self._lead_to_source(asked)
+        asset = dress(source.asset, varies=asked.varies, cache_control=source.stand_in)
         if response := await self._open_now(source.entry, AssetResponses(asset), asked):
             return response
         raise late
 
-    async def _open_now(self, entry: Entry, responses: AssetResponses | None, asked: _Request) -> Response | None:
+    async def _find_wider(self, asked: Asked, source: PictureSource, order: Order) -> VariantEntry | None:
+        """Return the nearest larger picture that is there: hashed for the first who needs it, and known to all others."""
+        for one in list_wider(order, self._urls.ladder):
+            if (entry := self.folder.recall(_path_of(asked, source, one), source.entry)) is not None:
+                return entry
+            if (found := await self._workshop.find(one)) is not None:
+                return self._add_entry(found, asked, source, one)
+        return None
+
+    async def _open_now(self, entry: Entry, responses: AssetResponses | None, asked: Asked) -> Response | None:
         """Return the answer that ``responses`` give, with the bytes of ``entry``, or None if those are there no more."""
         assert responses is not None  # noqa: S101 - it is a file's
         return await self._open(entry, respond(responses, read_request(asked.scope), now=int(time.time())))
 
-    def _offer_entry(self, asked: _Request, entry: VariantEntry) -> None:
+    def _offer_entry(self, asked: Asked, entry: VariantEntry) -> None:
         """Let the hot path repeat the answer, as long as its source stands, and its signature."""
         offer = asked.scope.get(OFFER)
         if offer is None:
             return
         left_s = asked.admission.expires - time.time() if asked.admission else float("inf")
         offer(Claim(self.folder.get, entry.path, entry, self.folder.clock_s, self.folder.clock_s() + left_s, 0.0))
+
+
+def _path_of(asked: Asked, source: PictureSource, order: Order) -> AssetPath:
+    """Return where the entry of a picture is: what it is of, made how, and whether its answer varies."""
+    return AssetPath(f"{id(source.files)}/{order.key}/{asked.varies:d}/{source.entry.path}")
 
 
 def list_wider(order: Order, ladder: tuple[int, ...]) -> list[Order]:

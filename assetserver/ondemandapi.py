@@ -25,7 +25,8 @@ _ANSWERS: dict[str, str] = {
 }
 _OPTIONS = (
     "A preset, or options as Cloudflare has them, such as width=640,format=webp: width, height, fit, gravity, quality, format, "
-    "dpr, background, blur, metadata, anim, onerror. Without a signature width is free, and format, metadata and anim."
+    "dpr, background, blur, rotate, metadata, anim, onerror; region and tone are ours. Without a signature width is free, and "
+    "format, metadata and anim."
 )
 
 

@@ -7,14 +7,14 @@ with the order's key; a worker that finds its picture there has nothing to do, s
 from __future__ import annotations
 
 import os
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from .data import data_folder, open_library, open_media_blobs
 from .delivery.variantstore import VariantStore
 from .errors import ChildFailedError, JobFailedError, JobRefusedError, PictureRefusedError
-from .images.plan import Plan, PlanFormat
+from .images.plan import Plan, PlanFormat, Qualities
 from .images.studio import Studio
 from .images.transform import Transform
 from .jobs.attempt import Attempt, Kind, Outcome
@@ -53,11 +53,35 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.plan.digest(self.source)
 
 
-def order_picture(pool: Pool, source: str, transform: Transform, accepted: PictureClass, *, is_animated: bool) -> Order:
-    """Return the order of what ``transform`` means for clients of a class, of a blob that is animated or not."""
-    kind, moves = choose_format(transform, accepted, is_animated=is_animated)
-    transform = msgspec.structs.replace(transform, format="auto", onerror="", anim=moves or not is_animated)
-    return Order(pool, source, Plan(transform=transform, widths=(), formats=(kind,), has_placeholder=False))
+class Subject(NamedTuple):
+    """What a picture is made of: the blob ``source`` (its SHA-256) of ``pool``, and whether it moves."""
+
+    pool: Pool
+    source: str
+    is_animated: bool = False
+
+
+def order_picture(common: Plan, subject: Subject, transform: Transform, accepted: PictureClass) -> Order:
+    """Return the order of what ``transform`` means for clients of a class, made as the settings say (``common_plan``).
+
+    Of those only what counts for the picture is part of its key: another quality of AVIF makes no JPEG anew.
+    """
+    kind, moves = choose_format(transform, accepted, is_animated=subject.is_animated)
+    plan = msgspec.structs.replace(
+        common,
+        transform=msgspec.structs.replace(
+            transform,
+            format="auto",
+            onerror="",
+            anim=moves or not subject.is_animated,
+            metadata="copyright" if "copyright" in (transform.metadata, common.transform.metadata) else "none",
+        ),
+        widths=(),
+        formats=(kind,),
+        qualities=Qualities() if transform.quality else common.qualities.only(kind),
+        has_placeholder=False,
+    )
+    return Order(subject.pool, subject.source, plan)
 
 
 def choose_format(transform: Transform, accepted: PictureClass, *, is_animated: bool) -> tuple[PlanFormat, bool]:
@@ -71,24 +95,24 @@ def choose_format(transform: Transform, accepted: PictureClass, *, is_animated: 
 
 
 def open_variants(settings: Settings) -> VariantStore:
-    """Return where pictures made on demand are kept; nothing is opened yet."""
+    """Return where pictures made on demand are kept: one for each process, which counts what it adds. Opens nothing yet."""
     folder = settings.images.cache_directory or os.path.join(data_folder(settings), "cache", "images")
     return VariantStore(folder, settings.images.cache_limit_bytes)
 
 
-def picture_kind(settings: Settings, studio: Studio) -> Kind:
-    """Return what makes pictures in a worker, in ``studio``."""
-    maker = _PictureMaker(settings, studio)
+def picture_kind(settings: Settings, studio: Studio, store: VariantStore) -> Kind:
+    """Return what makes pictures in a worker, in ``studio``, for ``store``."""
+    maker = _PictureMaker(settings, studio, store)
     return Kind(maker.make, retry=RETRY, at_once=settings.images.at_once, limit_s=longest_job_s(studio))
 
 
 class _PictureMaker:
     """Makes what is ordered, in child processes."""
 
-    def __init__(self, settings: Settings, studio: Studio) -> None:
+    def __init__(self, settings: Settings, studio: Studio, store: VariantStore) -> None:
         library, media = open_library(settings), open_media_blobs(settings)
         self._blobs = {"releases": library.blobs, "media": media}
-        self._store = open_variants(settings)
+        self._store = store
         self._studio = studio
 
     def make(self, attempt: Attempt) -> Outcome:
@@ -112,14 +136,15 @@ class _PictureMaker:
             except FileNotFoundError as error:
                 raise JobRefusedError("the picture that it is to be made of is not there any more") from error
             except PictureRefusedError as error:
-                self._store.refuse(order.key, error.reason, REFUSED_S)
+                self._store.refuse(order.key, error.reason, REFUSED_S, order.source)
                 raise JobRefusedError(error.reason) from error
             except ChildFailedError as error:
                 if attempt.job.attempts >= attempt.job.max_attempts:
-                    self._store.refuse(order.key, error.reason, FAILED_S)
+                    self._store.refuse(order.key, error.reason, FAILED_S, order.source)
                 raise JobFailedError(error.reason, signal=error.signal) from error
             (variant,) = made.picture.variants
-            self._store.keep(order.key, os.path.join(folder, variant.file), MEDIA_TYPES[variant.format])
+            file, seen = os.path.join(folder, variant.file), (made.picture.width, made.picture.height)
+            self._store.keep(order.key, file, MEDIA_TYPES[variant.format], order.source, seen)
 
 
 def job_of(order: Order) -> NewJob:

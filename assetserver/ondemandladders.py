@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 
 import msgspec
 
@@ -19,14 +20,14 @@ from .images.transform import Transform
 from .jobs.attempt import Attempt, Kind, Outcome
 from .jobs.job import LATER, NewJob, content_key
 from .kindnames import LADDER
-from .ondemandjobs import MEDIA_TYPES, RETRY, open_variants, order_picture
+from .ondemandjobs import FAILED_S, MEDIA_TYPES, REFUSED_S, RETRY, Subject, open_variants, order_picture
 from .releases.library import Library
 from .releases.manifest import ReleaseId
 from .semantics.mediatypes import media_type_of
 from .semantics.picturetypes import PictureClass
 from .settings import Settings
 from .storage.blobs import Digest
-from .studios import longest_job_s
+from .studios import common_plan, longest_job_s
 
 _SOURCES = frozenset({*MEDIA_TYPES.values(), "image/gif"})
 _PHASES: tuple[tuple[PictureClass, ...], ...] = (("base", "webp"), ("avif",))
@@ -34,31 +35,38 @@ _PHASES: tuple[tuple[PictureClass, ...], ...] = (("base", "webp"), ("avif",))
 
 
 class Ladder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The picture ``source`` (SHA-256 of a blob of releases) for these classes of clients, in these widths."""
+    """The picture ``source`` (SHA-256 of a blob of releases) for these classes of clients, in these widths.
+
+    ``common`` is what was so of every picture when it was queued.
+    """
 
     source: str
     classes: tuple[PictureClass, ...]
     widths: tuple[int, ...]
+    common: Plan = Plan()
 
 
 def list_ladder_jobs(settings: Settings, library: Library, release: ReleaseId) -> list[NewJob]:
     """Return the jobs that make the ladders of the pictures of a release, of those alone that nothing is there of."""
-    store, widths = open_variants(settings), tuple(sorted(set(settings.images.widths)))
+    store, common = open_variants(settings), common_plan(settings.images)
+    widths = tuple(sorted(set(settings.images.widths)))
     files = library.load_manifest(release).files
     pictures = dict.fromkeys(one.digest for path, one in files.items() if media_type_of(path) in _SOURCES)
-    jobs = ((Ladder(source, classes, widths), LATER - phase) for phase, classes in enumerate(_PHASES) for source in pictures)
-    return [_to_job(ladder, priority) for ladder, priority in jobs if not _is_begun(store, ladder)]
+    ladders = (
+        (Ladder(source, classes, widths, common), LATER - phase) for phase, classes in enumerate(_PHASES) for source in pictures
+    )
+    return [_to_job(ladder, priority) for ladder, priority in ladders if not _is_begun(store, ladder)]
 
 
-def ladder_kind(settings: Settings, library: Library, studio: Studio) -> Kind:
-    """Return what makes ladders in a worker, in ``studio``."""
-    return Kind(_LadderMaker(settings, library, studio).make, retry=RETRY, limit_s=longest_job_s(studio))
+def ladder_kind(library: Library, studio: Studio, store: VariantStore) -> Kind:
+    """Return what makes ladders in a worker, in ``studio``, for ``store``."""
+    return Kind(_LadderMaker(library, studio, store).make, retry=RETRY, limit_s=longest_job_s(studio))
 
 
 class _LadderMaker:
-    def __init__(self, settings: Settings, library: Library, studio: Studio) -> None:
+    def __init__(self, library: Library, studio: Studio, store: VariantStore) -> None:
         self._library = library
-        self._store = open_variants(settings)
+        self._store = store
         self._studio = studio
 
     def make(self, attempt: Attempt) -> Outcome:
@@ -73,20 +81,28 @@ class _LadderMaker:
             if moves and ladder.classes == _PHASES[-1]:
                 return Outcome.DONE  # what moves is WebP, which was made before
             with self._store.making() as folder:
-                formats = _formats_of(ladder, moves=moves)
-                plan = Plan(transform=Transform(), widths=ladder.widths, formats=formats, has_placeholder=False)
+                plan = _plan_of(ladder, moves=moves)
                 made = self._studio.make(source, plan, folder, is_wanted=lambda: not attempt.is_lost)
                 for key, variant in assign_variants(ladder, made.picture):
-                    self._store.keep(key, os.path.join(folder, variant.file), MEDIA_TYPES[variant.format])
+                    file, seen = os.path.join(folder, variant.file), (made.picture.width, made.picture.height)
+                    self._store.keep(key, file, MEDIA_TYPES[variant.format], ladder.source, seen)
         except PictureRefusedError as error:
+            self._remember(ladder, error.reason, REFUSED_S)
             raise JobRefusedError(error.reason) from error
         except ChildFailedError as error:
+            if attempt.job.attempts >= attempt.job.max_attempts:
+                self._remember(ladder, error.reason, FAILED_S)
             raise JobFailedError(error.reason, signal=error.signal) from error
         except FileNotFoundError as error:
             raise JobRefusedError("the picture is not there any more; its release was removed") from error
         except OSError as error:
             raise JobFailedError(f"the pictures cannot be kept: {error.strerror}: {error.filename}") from error
         return Outcome.DONE
+
+    def _remember(self, ladder: Ladder, reason: str, keep_s: float) -> None:
+        """Note why there is no ladder: visitors are told for ``keep_s``, and it counts as begun."""
+        with suppress(OSError):  # then it is tried again
+            self._store.refuse(_first_key_of(ladder, moves=False), reason, keep_s, ladder.source)
 
 
 def assign_variants(ladder: Ladder, picture: Picture) -> Iterator[tuple[str, Variant]]:
@@ -97,7 +113,7 @@ def assign_variants(ladder: Ladder, picture: Picture) -> Iterator[tuple[str, Var
             of_width = [one for one in picture.variants if one.width == min(width, picture.width)]
             fits = [one for one in of_width if _is_of(one, kind) and (one.frames == 1) == is_still]
             if fits:
-                yield _key_of(ladder.source, accepted, width, moves=picture.frames > 1), fits[0]
+                yield _key_of(ladder, accepted, width, moves=picture.frames > 1), fits[0]
             if width >= picture.width:
                 break
 
@@ -108,22 +124,27 @@ def _is_of(variant: Variant, kind: PlanFormat) -> bool:
 
 def _format_of(accepted: PictureClass, *, moves: bool) -> tuple[PlanFormat, bool]:
     """Return the format of a class of clients, and whether it is a still."""
-    plan = order_picture("releases", "", Transform(), accepted, is_animated=moves).plan
+    plan = order_picture(Plan(), Subject("releases", "", moves), Transform(), accepted).plan
     return plan.formats[0], not (moves and plan.transform.anim)
 
 
-def _formats_of(ladder: Ladder, *, moves: bool) -> tuple[PlanFormat, ...]:
-    return tuple(dict.fromkeys(_format_of(accepted, moves=moves)[0] for accepted in ladder.classes))
+def _plan_of(ladder: Ladder, *, moves: bool) -> Plan:
+    formats = tuple(dict.fromkeys(_format_of(accepted, moves=moves)[0] for accepted in ladder.classes))
+    return msgspec.structs.replace(ladder.common, widths=ladder.widths, formats=formats, has_placeholder=False)
 
 
-def _key_of(source: str, accepted: PictureClass, width: int, *, moves: bool) -> str:
-    return order_picture("releases", source, Transform(width=width), accepted, is_animated=moves).key
+def _key_of(ladder: Ladder, accepted: PictureClass, width: int, *, moves: bool) -> str:
+    subject = Subject("releases", ladder.source, moves)
+    return order_picture(ladder.common, subject, Transform(width=width), accepted).key
 
 
 def _is_begun(store: VariantStore, ladder: Ladder) -> bool:
-    """Tell whether there is anything of a ladder: then it was made before, and what the cache lost is made on demand."""
-    first = ladder.classes[0], ladder.widths[0]
-    return any(store.is_known(_key_of(ladder.source, *first, moves=moves)) for moves in (False, True))
+    """Tell whether there is anything of a ladder, if only why there is none: what the cache lost is made on demand."""
+    return any(store.is_known(_first_key_of(ladder, moves=moves)) for moves in (False, True))
+
+
+def _first_key_of(ladder: Ladder, *, moves: bool) -> str:
+    return _key_of(ladder, ladder.classes[0], ladder.widths[0], moves=moves)
 
 
 def _to_job(ladder: Ladder, priority: int) -> NewJob:

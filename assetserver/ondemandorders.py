@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import anyio
 
@@ -126,13 +126,12 @@ class Workshop:
             await anyio.sleep(pause_s)
             pause_s = min(1.3 * pause_s, _LONGEST_PAUSE_S)
 
-    async def find_first(self, orders: Iterable[Order]) -> StoredPicture | None:
-        """Return the first of some pictures that is there."""
-        for order in orders:
-            found = await wait_future(self._files.submit(self.store.find, order.key))
-            if isinstance(found, StoredPicture):
-                return found
-        return None
+    async def find(self, order: Order) -> StoredPicture | None:
+        """Return what would be ordered, if it is there. What is there is hashed, 2 ms a MiB; what is not is one stat."""
+        if not self.store.is_known(order.key):
+            return None
+        found = await wait_future(self._files.submit(self.store.find, order.key))
+        return found if isinstance(found, StoredPicture) else None
 
     async def _find(self, key: str) -> StoredPicture | None:
         found = await wait_future(self._files.submit(self.store.find, key))

@@ -17,8 +17,11 @@ from .delivery.mediafolder import parse_media_path
 from .delivery.releasefiles import ReleaseFiles
 from .delivery.requests import encoded_prefix, raw_path
 from .delivery.resources import Resources
+from .errors import SettingsError
 from .mediaroutes import MOUNT as MEDIA
 from .ondemand import PictureFiles
+from .ondemandiiif import MOUNT as IIIF
+from .ondemandiiif import IiifFiles
 from .ondemandjobs import Pool, open_variants
 from .ondemandorders import Orders, Workshop
 from .ondemandurls import MOUNT, PictureUrls
@@ -32,7 +35,8 @@ from .studios import open_studio
 class OnDemand:
     """Pictures on demand of one application, made of what ``routes`` serve. Nothing is opened before the first is ordered.
 
-    ``records`` are those of uploads, if there are any. Raises ``SettingsError`` for a preset that is none.
+    ``records`` are those of uploads, if there are any. Raises ``SettingsError`` for a preset that is none, and
+    for IIIF where everything wants a signature.
     """
 
     def __init__(
@@ -41,6 +45,9 @@ class OnDemand:
         self._settings = settings
         self._resources = resources
         self._own = open_records(settings)
+        if settings.images.iiif and settings.images.signed:
+            place = settings.locate("images", "iiif")
+            raise SettingsError(f"{place}: images.iiif serves everybody, images.signed signed URLs alone; choose one")
         used, images, store = records or self._own, settings.images, open_variants(settings)
         orders = Orders(used.jobs, lambda key: store.find(key) is not None, images.queue_limit)
         self._workshop = Workshop(store, orders, resources.files, images.patience_s)
@@ -49,22 +56,24 @@ class OnDemand:
         self._media = next((app for app in _list_apps(routes) if isinstance(app, MediaFiles)), None)
         self._urls = PictureUrls(settings)
 
-    def route(self) -> BaseRoute:
-        """Return the route, which comes before those of sites."""
+    def routes(self) -> list[BaseRoute]:
+        """Return the routes, which come before those of sites."""
         settings = self._settings
-        files = PictureFiles(
-            self._urls,
-            self._find_files,
-            self._workshop,
-            open_studio(settings.images),
-            load_keys=self._load_ring,
-            wants_signature=settings.images.signed,
-            keeps_apart=bool(settings.uploads.media_url),
-            fields=public_fields(settings.headers),
-            cache_status=settings.headers.cache_status,
-            resources=self._resources,
-        )
-        return _PicturesMount(files, self._urls)
+        parts = (self._workshop, open_studio(settings.images))
+        keywords: dict[str, Any] = {
+            "load_keys": self._load_ring,
+            "wants_signature": settings.images.signed,
+            "keeps_apart": bool(settings.uploads.media_url),
+            "fields": public_fields(settings.headers),
+            "cache_status": settings.headers.cache_status,
+            "resources": self._resources,
+        }
+        files = PictureFiles(self._urls, partial(self._find_files, MOUNT), *parts, **keywords)
+        routes: list[BaseRoute] = [_PicturesMount(files, self._urls)]
+        if settings.images.iiif:
+            keywords["public_url"] = settings.server.public_url
+            routes.append(Mount(IIIF, IiifFiles(self._urls, partial(self._find_files, IIIF), *parts, **keywords), name="iiif"))
+        return routes
 
     def close(self) -> None:
         """End what orders."""
@@ -74,9 +83,9 @@ class OnDemand:
     async def _load_ring(self) -> KeyRing:
         return await wait_future(self._resources.files.submit(self._load_keys))
 
-    def _find_files(self, scope: Scope, target: Target) -> tuple[AssetFiles, Pool, Scope] | None:
-        """Return who serves a path, as it would be asked for at its own URL."""
-        root = scope.get("root_path", "").removesuffix(MOUNT)
+    def _find_files(self, mount: str, scope: Scope, target: Target) -> tuple[AssetFiles, Pool, Scope] | None:
+        """Return who serves a path that is named below ``mount``, as it would be asked for at its own URL."""
+        root = scope.get("root_path", "").removesuffix(mount)
         path = "/" + target.path
         asked = {
             **scope,

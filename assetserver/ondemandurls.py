@@ -15,6 +15,7 @@ from typing import NamedTuple
 from .errors import SettingsError, TransformError
 from .images.transform import Transform, check_ladder, parse_transform, snap_width
 from .settings import Settings
+from .studios import common_plan
 
 MOUNT = "/image"
 
@@ -33,10 +34,14 @@ class Wanted(NamedTuple):
 
 
 class PictureUrls:
-    """The options that these settings know. Raises ``SettingsError`` for a preset that is none."""
+    """The options that these settings know. Raises ``SettingsError`` for a preset that is none.
+
+    ``common`` is what they say of every picture, whatever is asked for.
+    """
 
     def __init__(self, settings: Settings) -> None:
         images = settings.images
+        self.common = common_plan(images)
         self.ladder = tuple(sorted(set(images.widths)))
         self._snaps = images.off_ladder == "snap"
         self._presets = dict(_read_presets(settings))

@@ -13,9 +13,8 @@ from typing import Protocol
 import msgspec
 
 from .errors import BlobMissingError, BusyError, ChildFailedError, JobFailedError, JobRefusedError, PictureRefusedError
-from .images.plan import Picture, Plan, Qualities, split_plan
+from .images.plan import Picture, Plan, split_plan
 from .images.studio import Studio
-from .images.transform import Transform
 from .jobs.attempt import Attempt, Kind, Outcome
 from .jobs.job import LATER, Lease, NewJob
 from .jobs.retry import RetryPolicy
@@ -25,7 +24,7 @@ from .pictures.storing import store_files
 from .settings import Settings
 from .settingtables import ImageSettings
 from .storage.blobs import BlobStore, Digest, LocalBlobs
-from .studios import longest_job_s
+from .studios import common_plan, longest_job_s
 from .uploads.records import NewPicture, Upload
 
 KIND = "image"
@@ -65,12 +64,10 @@ class Work(msgspec.Struct, frozen=True):
 
 def choose_plan(images: ImageSettings) -> Plan:
     """Return what is made of every picture with these settings."""
-    return Plan(
-        transform=Transform(metadata="copyright" if images.keep_copyright else "none"),
+    return msgspec.structs.replace(
+        common_plan(images),
         widths=tuple(sorted(set(images.widths))),
         formats=("base", *(one for one in ("webp", "avif") if one in images.formats)),
-        qualities=Qualities(jpeg=images.jpeg_quality, webp=images.webp_quality, avif=images.avif_quality),
-        keeps_gamut=images.wide_gamut,
     )
 
 

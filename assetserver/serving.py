@@ -137,6 +137,8 @@ def describe_mounts(settings: Settings) -> Iterator[str]:
     if settings.uploads.enabled:
         yield f"uploads to /uploads, up to {_in_binary_units(settings.uploads.max_size)} a file"
     if settings.images.on_demand:
+        if settings.images.iiif:
+            yield "pictures by the IIIF Image API 3 at /iiif/3/PATH/info.json, the slashes of PATH written as %2F"
         yield f"pictures made smaller at /image/OPTIONS/PATH, such as /image/width={settings.images.widths[0]}/PATH"
 
 

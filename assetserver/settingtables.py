@@ -331,6 +331,10 @@ class ImageSettings(Table, frozen=True, kw_only=True):
     off_ladder: Annotated[
         Literal["snap", "refuse"], _about("What becomes of other widths without a signature: the next one up, or 400.")
     ] = "snap"
+    iiif: Annotated[
+        bool,
+        _about("Serve it by the IIIF Image API 3 as well, at /iiif/3/: any region and size, for everybody."),
+    ] = False
     signed: Annotated[bool, _about("Serve them to signed URLs alone, as `assetserver sign` makes them.")] = False
     presets: Annotated[dict[str, str], _about("Options by name: /image/NAME/PATH. Any may stand here.", _OPTIONS)] = {}
     patience_s: Annotated[float, _about("How long a first request waits before it gets a larger picture.", ge=0, le=10)] = 2.0

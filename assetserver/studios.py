@@ -1,9 +1,14 @@
-"""The studio of a process: which pictures these settings let in, and how many pixels at once, whoever wants them made."""
+"""The studio of a process: which pictures these settings let in, how many pixels at once, and how all of them are made.
+
+It matters to nobody who wants a picture: uploads, visitors and releases get the same of the same.
+"""
 
 from __future__ import annotations
 
 from .images.admission import MEGAPIXEL, Limits
+from .images.plan import Plan, Qualities
 from .images.studio import Studio
+from .images.transform import Transform
 from .settingtables import ImageSettings
 
 _ROUNDS = 4
@@ -17,6 +22,15 @@ def open_studio(images: ImageSettings) -> Studio:
     limits = Limits(source_bytes=images.limit_bytes, pixels=pixels)
     largest = max(pixels, limits.animation_pixels)
     return Studio(limits, pixels_in_flight=max(images.concurrent, images.at_once) * largest)
+
+
+def common_plan(images: ImageSettings) -> Plan:
+    """Return what these settings say of every picture: qualities, colours, copyright. Which ones to make is added to it."""
+    return Plan(
+        transform=Transform(metadata="copyright" if images.keep_copyright else "none"),
+        qualities=Qualities(jpeg=images.jpeg_quality, webp=images.webp_quality, avif=images.avif_quality),
+        keeps_gamut=images.wide_gamut,
+    )
 
 
 def longest_job_s(studio: Studio) -> float:

@@ -12,11 +12,14 @@ from contextlib import suppress
 
 from .announcing import announcements
 from .data import Records, open_media_blobs, open_records, studio_folder
+from .delivery.variantstore import VariantStore
 from .endings import EX_FAILURE
 from .errors import AssetServerError
 from .jobkinds import job_kinds
 from .jobs.queue import JobQueue
 from .jobs.worker import Worker
+from .ondemandjobs import open_variants
+from .ondemandsweep import CacheSweep, open_sweep
 from .picturejobs import PictureMaker
 from .settings import Settings
 from .studios import open_studio
@@ -54,6 +57,7 @@ class _Process:
         self._channel = channel
         self._worker: Worker | None = None
         self._maker: PictureMaker | None = None
+        self._sweep: CacheSweep | None = None
         self._studio = open_studio(settings.images)
         self._is_stopping = False
 
@@ -65,9 +69,10 @@ class _Process:
                 return 0
             jobs = self._settings.jobs
             self._maker = self._open_maker(records)
+            store = self._open_store()
             self._worker = Worker(
                 queue,
-                job_kinds(self._settings, self._studio, self._maker),
+                job_kinds(self._settings, self._studio, self._maker, store),
                 lease_s=jobs.lease_s,
                 grace_s=self._settings.server.graceful_shutdown_s,
                 keep_done_s=jobs.keep_done_s,
@@ -76,6 +81,8 @@ class _Process:
             return 0 if self._is_stopping or self._worker.run() else EX_FAILURE
         finally:
             self._studio.close()
+            if self._sweep is not None:
+                self._sweep.close()
             if self._maker is not None:
                 self._maker.close()
             records.close()
@@ -101,6 +108,15 @@ class _Process:
             return None
         blobs, scratch = open_media_blobs(self._settings), studio_folder(self._settings)
         return PictureMaker(self._studio, blobs, scratch, records.pictures, self._settings.images.concurrent)
+
+    def _open_store(self) -> VariantStore | None:
+        """Return where pictures on demand are kept, if any are made; what is in it of removed uploads goes from now on."""
+        if not self._settings.images.on_demand:
+            return None
+        store = open_variants(self._settings)
+        self._sweep = open_sweep(self._settings, store)
+        self._sweep.start()
+        return store
 
     def _open_queue(self, records: Records) -> JobQueue | None:
         """Return the jobs once there are records, or None if we are to end before."""

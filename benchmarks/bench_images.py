@@ -1,8 +1,9 @@
-"""What does it cost to make pictures small, and how good are they?
+"""What does it cost to make pictures small, how good are they, and how long do visitors wait meanwhile?
 
 Makes the ladder of a large photograph in a studio's child, as a server does, in turn with a pyvips cascade of the same encoder
 settings and with sharp at its defaults; reads processor time and the child's memory; judges resized pictures against LANCZOS in
-floating point. Photographs are cut from one of Debian's mate-backgrounds, with a camera's noise.
+floating point. Visitors ask a server for a small file, alone and beside pictures that are made on every core, niced as job
+workers are.
 
 Prints Markdown on stdout, progress on stderr, and writes JSON. Needs Linux; peers that are missing are left out. Exit codes: 0
 done, 1 something did not work.
@@ -19,10 +20,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+import rows
 import values
-from machine import MIB, BenchError, choose_cores, clean_environment, pinned, say
-from peers import NODE, PHOTOGRAPH, VENV
-from PIL import Image, ImageChops
+from load import Load, prepare
+from machine import MIB, BenchError, InvalidMeasurementError, choose_cores, clean_environment, pinned, say
+from pairs import Bench, measure_patiently, warm_up
+from peers import NODE, VENV, assetserver, launched
+from photographs import make_photograph
 from values import Row
 
 from assetserver.images.geometry import choose_widths
@@ -31,8 +35,6 @@ from assetserver.images.studio import Developed, Studio
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PYTHON = os.path.join(VENV, "bin", "python")
-NOISE = 2
-QUALITY = 92
 LIMIT_S = 300
 
 
@@ -43,25 +45,13 @@ class Extent:
     large: tuple[int, int] = (6000, 4000)
     usual: tuple[int, int] = (4000, 3000)
     rounds: int = 3
+    visit_s: float = 10.0
 
 
-QUICK = Extent(large=(1200, 800), usual=(800, 600), rounds=1)
-
-
-def make_photograph(path: str, size: tuple[int, int]) -> str:
-    """Write a photograph of ``size``, noisy as a camera's; of an artificial picture where there is none. Return its path."""
-    if os.path.exists(PHOTOGRAPH):
-        image = Image.open(PHOTOGRAPH).convert("RGB")
-    else:
-        say("no photograph is installed (Debian package mate-backgrounds): an artificial picture stands in for it")
-        image = Image.effect_mandelbrot((3000, 2000), (-2, -1.2, 1, 1.2), 90).convert("RGB")
-    factor = min(image.width / size[0], image.height / size[1])
-    cut = (round(size[0] * factor), round(size[1] * factor))
-    left, top = (image.width - cut[0]) // 2, (image.height - cut[1]) // 2
-    image = image.crop((left, top, left + cut[0], top + cut[1])).resize(size, Image.Resampling.LANCZOS)
-    noisy = [ImageChops.add(channel, Image.effect_noise(size, NOISE), 1, -128) for channel in image.split()]
-    Image.merge("RGB", noisy).save(path, quality=QUALITY)
-    return path
+QUICK = Extent(large=(1200, 800), usual=(800, 600), rounds=1, visit_s=1.0)
+VISITORS = {"fields": rows.BROWSER, "connections": 200, "delay_ms": 100, "kind": "p99"}
+ALONE = rows.Row("alone", "alone", None, **VISITORS)
+BESIDE = rows.Row("resize", "beside pictures that are made on every core", None, beside="resize", **VISITORS)
 
 
 def develop(studio: Studio, source: str, plan: Plan) -> Developed:
@@ -148,14 +138,39 @@ def measure_quality(studio: Studio, source: str) -> Iterator[Row]:
         yield Row(f"SSIMULACRA2 at {width} pixels of width", score, "", "≥ 95", score >= 95)
 
 
+def measure_visitors(folder: str, extent: Extent) -> Iterator[Row]:
+    """How long visitors wait while pictures are made, and while none are: each ratio is of one round."""
+    cores = choose_cores()
+    load = Load(folder, cores.load, extent.visit_s)
+    alone, beside = [], []
+    try:
+        site = Bench(load, cores.server, extent.rounds).site("main")
+        with launched(assetserver(), site, {cores.server}, folder) as server:
+            prepare(server, ALONE, folder)
+            warm_up(server, ALONE, load)
+            for number in range(extent.rounds):
+                say(f"visitors, round {number + 1} of {extent.rounds}")
+                alone.append(measure_patiently(server, ALONE, load, extent.visit_s).p99_us)
+                beside.append(measure_patiently(server, BESIDE, load, extent.visit_s).p99_us)
+    except (BenchError, InvalidMeasurementError, OSError) as error:
+        say(f"left out: visitors: {error}")
+        return
+    ratios = [one / other for one, other in zip(beside, alone, strict=True)]
+    yield Row("p99 of a hot GET of 1 KiB, 200 connections", median(alone) / 1000, "ms")
+    yield Row("the same beside pictures made on every core", median(beside) / 1000, "ms")
+    spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+    yield Row(f"p99 beside pictures ÷ alone ({spread})", median(ratios), "", "≤ 3", median(ratios) <= 3)
+
+
 def measure(folder: str, extent: Extent) -> Iterator[Row]:
-    """Measure everything of two photographs, on one core."""
+    """Measure everything of two photographs, on one core; visitors on all."""
     with Studio() as studio, pinned({choose_cores().server}):
         large = make_photograph(os.path.join(folder, "large.jpg"), extent.large)
         usual = make_photograph(os.path.join(folder, "usual.jpg"), extent.usual)
         yield from measure_ladder(studio, large, extent)
         yield from measure_phases(studio, usual, extent)
         yield from measure_quality(studio, large)
+    yield from measure_visitors(folder, extent)
 
 
 if __name__ == "__main__":

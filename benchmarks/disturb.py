@@ -1,4 +1,4 @@
-"""What else goes on while latency is measured: slow downloads, reads from disk, a publish. A process of its own.
+"""What else goes on while latency is measured: slow downloads, reads from disk, a publish, pictures. A process of its own.
 
 ``disturbed`` starts it and waits until it is at work; it works until its input is closed, and then tells what it did. What did
 not happen is refused: the latency beside it would be told of a quiet server.
@@ -13,6 +13,8 @@ import select
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -20,8 +22,13 @@ from dataclasses import asdict, dataclass
 
 from machine import KIB, BenchError, InvalidMeasurementError, pinned
 from peers import Running, Site
+from photographs import make_photograph
 from rows import FEW, Row, format_request
 from sites import CHANGING, change_files, cold_files, publish
+
+from assetserver.images.plan import Plan
+from assetserver.images.studio import Studio
+from assetserver.working import NICENESS
 
 CLIENTS = 50
 SLICE_BYTES, SLICE_S = 64 * KIB, 0.1
@@ -30,6 +37,8 @@ SLOW_PATH = "64m.bin"  # nobody comes to an end
 COLD_PAUSE_S = 0.02
 CHANGED = 30
 LIMIT_S = 120.0
+PICTURE = (1600, 1200)
+"""A ladder of it takes a second or two of processor time."""
 
 
 @dataclass
@@ -44,12 +53,13 @@ class Done:
 def disturbed(row: Row, server: Running, core: int) -> Iterator[None]:
     """Let a row's disturbance go on until the block ends. Raises ``InvalidMeasurementError`` if it did not really.
 
-    Clients run on ``core``; a publish has the other cores, the server's among them.
+    Clients run on ``core``; a publish has the other cores, the server's among them, and pictures are made on all.
     """
     if not row.beside:
         yield
         return
-    cores = {core} if row.beside != "publish" else os.sched_getaffinity(0) - {core} or {core}
+    usable = os.sched_getaffinity(0)
+    cores = {"publish": usable - {core} or {core}, "resize": usable}.get(row.beside, {core})
     command = [sys.executable, os.path.abspath(__file__), row.beside, str(server.port), *server.site]
     with pinned(cores):
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -167,10 +177,35 @@ def publish_again(_: int, site: Site) -> Done:
     return done
 
 
+def resize_pictures(_: int, __: Site) -> Done:
+    """Make ladders of a photograph on every core, over and over, niced as a job worker is; what was begun is finished."""
+    os.nice(NICENESS)
+    pictures, is_ended = [], threading.Event()
+    with tempfile.TemporaryDirectory() as folder, Studio() as studio:
+        source = make_photograph(os.path.join(folder, "photograph.jpg"), PICTURE)
+
+        def make_again() -> None:
+            while not is_ended.is_set():
+                with tempfile.TemporaryDirectory() as made:
+                    pictures.append(studio.make(source, Plan(), made).picture)
+
+        threads = [threading.Thread(target=make_again) for _ in os.sched_getaffinity(0)]
+        for thread in threads:
+            thread.start()
+        announce()
+        while not is_over(1.0):
+            pass
+        is_ended.set()
+        for thread in threads:
+            thread.join()
+    return Done(len(pictures), sum(bool(one.variants) for one in pictures))
+
+
 DISTURBANCES: dict[str, Callable[[int, Site], Done]] = {
     "slow": download_slowly,
     "cold": read_cold,
     "publish": publish_again,
+    "resize": resize_pictures,
 }
 
 

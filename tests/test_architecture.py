@@ -34,7 +34,17 @@ ROWS = (
     }
     | {"admission", "firststart", "mediaroutes", "uploading", "workers", "origin", "descriptors"}
     | {"jobcli", "jobcommands", "jobkinds", "kindnames", "picturejobs", "studios", "working"}
-    | {"ondemand", "ondemandapi", "ondemandjobs", "ondemandladders", "ondemandorders", "ondemandroutes", "ondemandurls"},
+    | {
+        "ondemand",
+        "ondemandapi",
+        "ondemandiiif",
+        "ondemandjobs",
+        "ondemandladders",
+        "ondemandorders",
+        "ondemandroutes",
+        "ondemandsweep",
+        "ondemandurls",
+    },
 )
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 SHARED_GROUND = {"semantics", "errors", "tomllines", "settingtables"}

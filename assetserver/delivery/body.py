@@ -25,7 +25,7 @@ from assetserver.storage.pools import runs_on_asyncio
 from assetserver.storage.signatures import Signature, sign
 
 from .files import OPEN_FLAGS, PIECE_BYTES
-from .openfiles import OpenedFile
+from .openfiles import Find, OpenedFile
 from .pages import read_now
 from .sendfile import FILE, takes_files
 
@@ -61,7 +61,7 @@ class AssetResponse(Response):
         plan: ResponsePlan,
         content: bytes | None = None,
         file: OpenedFile | None = None,
-        find: Callable[[], OpenedFile | None] | None = None,
+        find: Find | None = None,
     ) -> None:
         self.plan = plan
         self.status_code = plan.status

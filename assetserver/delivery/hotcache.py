@@ -16,7 +16,7 @@ from assetserver.observe import LogWriter, RequestIds, tell
 from assetserver.semantics.representation import Field
 
 from .leanrequest import WITH_RANGE, Key, LeanReader, Shape, Shapes
-from .openfiles import OpenedFile
+from .openfiles import Find
 
 HOT = "assetserver.hot"
 """Under this name the lifespan state of an application holds its ``HotCache``."""
@@ -87,7 +87,7 @@ class Claim(NamedTuple):
 class FileBody(NamedTuple):
     """Bytes of a file that the kernel sends: ``find`` returns the file, if it is open and still the one that was meant."""
 
-    find: Callable[[], OpenedFile | None]
+    find: Find
     offset: int
     length: int
 

@@ -26,7 +26,7 @@ from .hotranges import Template, find_range, tell_range, template_key
 from .leanrequest import WITH_RANGE, Key, LeanReader, Shape
 from .openfiles import OpenedFile
 from .pages import read_now
-from .sendfile import WINDOW_BYTES, FilePart, FileSender, send_at_once
+from .sendfile import FilePart, FileSender, send_at_once
 
 SHORT_RANGE_BYTES = 16 << 10
 """Ranges up to here are read and written in one piece, longer ones sent by the kernel: 1 KiB took 7.3 µs against 9.2, 16 KiB
@@ -117,7 +117,7 @@ class HotConnection:
             return False
         if len(found) <= SHORT_RANGE_BYTES and self._repeat_short_range(template, found, key):
             return True
-        return self._repeat_range(template, found, self._reader.shape, self._reader.match)
+        return self._repeat_long_range(template, found, key)
 
     def answer_several(self, data: bytes) -> bytes:
         """Answer the requests at the beginning of ``data`` that are hot; return what is left for the slow path now.
@@ -137,7 +137,7 @@ class HotConnection:
     def _repeat(self, answer: Answer, shape: Shape, match: re.Match[bytes]) -> bool:
         hot = self._hot
         if answer.file is not None:
-            return self._repeat_file(answer, answer.file, shape, match)
+            return self._send_file(answer, answer.file, hot.render(answer, self._state.default_headers), shape, match)
         if answer.body is answer.short_body:
             self._write(hot.render(answer, self._state.default_headers))
         else:
@@ -177,7 +177,7 @@ class HotConnection:
     def _repeat_short_range(self, template: Template, found: ByteRange, key: Key) -> bool:
         """Answer with a range that is in the kernel's memory, and keep it if it is asked for again; return whether it was."""
         hot, claim = self._hot, template.claim
-        opened = template.file.find() if template.file else None
+        opened = template.file.find(self._clock_s()) if template.file else None
         content = read_now(opened.descriptor, found.start, len(found)) if opened else None
         if opened is None or content is None or claim is None or not opened.is_same():
             return False
@@ -189,38 +189,35 @@ class HotConnection:
         self._note_sent(template, len(content), (self._reader.shape.describe, self._reader.match, hot.ids.last_number))
         return True
 
-    def _repeat_range(self, template: Answer, found: ByteRange, shape: Shape, match: re.Match[bytes]) -> bool:
-        """Have the kernel send another range of a file of which one was sent before."""
-        head = tell_range(found, self._hot.render(template, self._state.default_headers))
-        file = template.file
-        return file is not None and self._send_file(
-            template, FileBody(file.find, found.start, len(found)), head, (shape.describe, match, self._hot.ids.last_number)
-        )
-
-    def _repeat_file(self, answer: Answer, file: FileBody, shape: Shape, match: re.Match[bytes]) -> bool:
-        """Have the kernel send an answer whose content is a file's."""
-        head = self._hot.render(answer, self._state.default_headers)
-        return self._send_file(answer, file, head, (shape.describe, match, self._hot.ids.last_number))
-
-    def _send_file(self, answer: Answer, file: FileBody, head: bytes, asked: _Asked) -> bool:
-        """Send ``head`` and what of a file is its content; return whether that was possible. ``asked`` is for the log."""
-        transport = self._transport
-        if transport.get_write_buffer_size() or transport.is_closing() or (opened := file.find()) is None:
+    def _repeat_long_range(self, template: Template, found: ByteRange, key: Key) -> bool:
+        """Have the kernel send a range, and keep its answer if it is asked for again; return whether that was possible."""
+        hot, reader, claim, file = self._hot, self._reader, template.claim, template.file
+        if claim is None or file is None:
             return False
-        connection = self._direct or self._open_direct()
+        if hot.comes_again(key):
+            answer = template.cut(claim, found)
+            hot.admit(key, answer)
+            return self._repeat(answer, reader.shape, reader.match)
+        head = tell_range(found, hot.render(template, self._state.default_headers))
+        return self._send_file(template, FileBody(file.find, found.start, len(found)), head, reader.shape, reader.match)
+
+    def _send_file(self, answer: Answer, file: FileBody, head: bytes, shape: Shape, match: re.Match[bytes]) -> bool:
+        """Send ``head`` and what of a file is its content; return whether that was possible. The rest is for the log."""
+        transport, now_s = self._transport, self._clock_s()
+        if transport.get_write_buffer_size() or transport.is_closing() or (opened := file.find(now_s)) is None:
+            return False
+        connection, asked = self._direct or self._open_direct(), (shape.describe, match, self._hot.ids.last_number)
         try:
-            sent = connection.send(head, socket.MSG_MORE)
+            sent = connection.send(head, _MORE)
         except OSError:  # nothing was sent: the slow path finds out why
             return False
         if sent < len(head):
             transport.abort()
             return True
-        sent = 0
-        if file.length <= WINDOW_BYTES:
-            sent = send_at_once(connection.fileno(), opened, file.offset, file.length, self._clock_s())
-            if sent == file.length:
-                self._end_at_once(opened, file, answer, asked)
-                return True
+        sent = send_at_once(connection.fileno(), opened, file.offset, file.length, now_s)
+        if sent == file.length:
+            self._end_at_once(opened, file, answer, asked)
+            return True
         part = FilePart(opened.descriptor, file.offset, file.length, opened.check, opened)
         sender = self.sender = FileSender(self._loop, connection.fileno(), part, sent)
         sender.start(lambda: self._end_file(sender, answer, asked), is_checked=not sent)
@@ -278,6 +275,7 @@ class HotConnection:
 
 
 _PARTIAL = 206
+_MORE = socket.MSG_MORE
 
 _HIT = b"cache-status", b"assetserver; hit"
 """What an answer says that comes from memory, whatever it said when it was made."""

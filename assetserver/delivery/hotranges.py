@@ -37,10 +37,12 @@ class Template(Answer):
         self.whole_bytes = int(size) if size.isdigit() else 0
         self.etag = values.get(b"etag", b"")
 
-    def cut(self, claim: Claim, found: ByteRange, content: bytes) -> Answer:
-        """Return the answer to the range ``found``, which is ``content``."""
-        values = {_RANGE: tell_range(found, dict(self.marked)[_RANGE]), _LENGTH: b"%d" % len(content)}
-        return Answer(claim, _PARTIAL, self.head, [(name, values.get(name, value)) for name, value in self.marked], content)
+    def cut(self, claim: Claim, found: ByteRange, content: bytes | None = None) -> Answer:
+        """Return the answer to the range ``found``: its ``content``, or where the kernel finds that."""
+        values = {_RANGE: tell_range(found, dict(self.marked)[_RANGE]), _LENGTH: b"%d" % len(found)}
+        fields = [(name, values.get(name, value)) for name, value in self.marked]
+        part = FileBody(self.file.find, found.start, len(found)) if self.file and content is None else None
+        return Answer(claim, _PARTIAL, self.head, fields, content or b"", part)
 
 
 def template_key(key: Key) -> Key:

@@ -19,6 +19,9 @@ from .files import open_regular, raise_if_overloaded
 
 _SHARE = 8
 _LIMIT = 256
+_BELIEVED_S = 0.1
+"""How long an open file is taken to be the one that was opened before its status is looked at again; what is sent of it is
+looked at afterwards, too."""
 
 AtHand = dict[int, float]
 """Blocks of a file that were in memory when somebody looked, and the loop's time until which that is believed."""
@@ -27,13 +30,14 @@ AtHand = dict[int, float]
 class OpenedFile:
     """An open file, and what it was when it was opened. Closed with the last reference to it."""
 
-    __slots__ = ("__weakref__", "at_hand", "descriptor", "path", "signature")
+    __slots__ = ("__weakref__", "_until_s", "at_hand", "descriptor", "path", "signature")
 
     def __init__(self, path: str, descriptor: int, signature: Signature) -> None:
         self.path = path
         self.descriptor = descriptor
         self.signature = signature
         self.at_hand: AtHand = {}
+        self._until_s = 0.0
 
     def __del__(self) -> None:
         with suppress(OSError):
@@ -50,11 +54,25 @@ class OpenedFile:
             signature.device,
         )
 
+    def was_same(self, now_s: float) -> bool:
+        """As ``is_same``, or that it was a moment ago. ``now_s`` is a monotonic clock's."""
+        if now_s < self._until_s:
+            return True
+        if not self.is_same():
+            return False
+        self._until_s = now_s + _BELIEVED_S
+        return True
+
     def check(self, position: int) -> None:
         """Raise ``FileChangedError`` if somebody has written to the file; that it was removed meanwhile is no harm."""
         status = os.fstat(self.descriptor)
         if (status.st_size, status.st_mtime_ns) != (self.signature.size, self.signature.mtime_ns):
+            self._until_s = 0.0
             raise FileChangedError(f"{self.path} changed while it was sent, at byte {position}; the connection is closed")
+
+
+Find = Callable[[float], OpenedFile | None]
+"""Finds a file that stays open, given the time of a monotonic clock in seconds."""
 
 
 class OpenFiles:
@@ -101,20 +119,33 @@ class OpenFiles:
             return None
         with self._lock:
             while len(self._files) >= self._limit:
-                self._files.pop(next(iter(self._files)))
+                self._files.pop(next((one for one in self._files if one in self._idle), next(iter(self._files))))
             self._files[path] = file
         return file
 
-    def finder(self, path: str, expected: Signature) -> Callable[[], OpenedFile | None]:
-        """Return what finds this file again, as long as it is kept open."""
-        return lambda: self.get(path, expected)
+    def finder(self, path: str, expected: Signature) -> Find:
+        """Return what finds this file again, as long as it is kept open and was the same a moment ago. Waits for nobody."""
+        files, idle = self._files, self._idle
+
+        def find(now_s: float) -> OpenedFile | None:
+            file = files.get(path)
+            if file is None or file.signature != expected:
+                return None
+            if not file.was_same(now_s):
+                files.pop(path, None)
+                return None
+            idle.discard(path)
+            return file
+
+        return find
 
     def expire(self) -> None:
         """Let go of what nobody asked for since this was called last: a removed file takes its room until it is closed."""
         with self._lock:
             for path in self._idle & self._files.keys():
                 del self._files[path]
-            self._idle = set(self._files)
+            self._idle.clear()
+            self._idle.update(self._files)
 
     def clear(self) -> None:
         """Let go of all files."""

@@ -60,8 +60,10 @@ class Pages:
 
 def are_there(opened: OpenedFile, position: int, count: int, now_s: float) -> bool:
     """Tell whether all blocks of which bytes are asked for are in memory, by what is known of them, and by looking."""
-    blocks = range(position // BLOCK_BYTES, (position + count - 1) // BLOCK_BYTES + 1)
-    return all(is_block_there(opened, block, now_s) for block in blocks)
+    first, last = position // BLOCK_BYTES, (position + count - 1) // BLOCK_BYTES
+    if first == last:
+        return is_block_there(opened, first, now_s)
+    return all(is_block_there(opened, block, now_s) for block in range(first, last + 1))
 
 
 def is_block_there(opened: OpenedFile | None, block: int, now_s: float) -> bool:

@@ -106,7 +106,7 @@ def make_entry(path: AssetPath, found: StoredPicture, asset: Asset, now_s: float
     )
 
 
-def dress(asset: Asset, *, varies: bool, cache_control: str = "") -> Asset:
+def dress(asset: Asset, *, varies: bool = False, cache_control: str = "") -> Asset:
     """Return ``asset`` with ``Vary: Accept`` if it ``varies``, and with another policy if one is given."""
     cache: tuple[Field, ...] = ((b"cache-control", cache_control.encode()),) if cache_control else asset.cache_fields
     fields = (*asset.fields, VARY) if varies else asset.fields

@@ -1,7 +1,7 @@
 """Pictures that were made of others, as files in a cache folder: found by a key, kept within a number of bytes.
 
     ab/ab12…        a picture: the key is what it is made of and how
-    ab/ab12….json   its record: type, size and SHA-256, or why there is none
+    ab/ab12….json   its record: type, size and SHA-256, or why there is none, and what it is made of
     making/         what is being made
 
 Laws:
@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -38,6 +39,7 @@ LIMIT_REFUSAL = 300
 _MAKING = "making"
 _SUFFIX = ".json"
 _RECORD = "record"
+_LIMIT_RECORD = 1 << 14
 _BLOCK = 4096
 """What the smallest file takes on disk, in bytes; counted for every one."""
 _LOW = 0.9
@@ -49,12 +51,16 @@ _KEY = re.compile(r"[0-9a-f]{64}")
 
 
 class StoredPicture(NamedTuple):
-    """A picture that is there, and whole: where, and what. ``digest`` is its SHA-256."""
+    """A picture that is there, and whole: where, and what. ``digest`` is its SHA-256.
+
+    ``seen`` is the width and height of what it is made of, the right way up, as who decoded it found.
+    """
 
     path: str
     signature: Signature
     digest: bytes
     media_type: str
+    seen: tuple[int, int]
 
 
 class Refusal(NamedTuple):
@@ -64,11 +70,16 @@ class Refusal(NamedTuple):
 
 
 class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What a record says: of a picture, or, with ``refusal``, that there is none until then (seconds since 1970)."""
+    """What a record says: of a picture, or, with ``refusal``, that there is none until then (seconds since 1970).
 
+    ``source`` is the SHA-256, in hexadecimal, of what it is made of.
+    """
+
+    source: str = ""
     media_type: str = ""
     sha256: str = ""
     size: int = 0
+    seen: tuple[int, int] = (0, 0)
     refusal: str = ""
     until: float = 0.0
 
@@ -107,9 +118,11 @@ class VariantStore:
         path = self._path_of(key)
         try:
             with open(path + _SUFFIX, "rb") as file:
-                record = msgspec.json.decode(file.read(1 << 14), type=_Record)
+                record = msgspec.json.decode(file.read(_LIMIT_RECORD), type=_Record)
             if record.refusal:
                 return Refusal(record.refusal) if self._clock() < record.until else None
+            if 0 in record.seen:  # it was written by an earlier version
+                return None
             descriptor, status = open_regular(path)
         except (msgspec.DecodeError, UnicodeDecodeError, FileNotFoundError):
             return None
@@ -124,28 +137,47 @@ class VariantStore:
         finally:
             os.close(descriptor)
         self.touch(key)
-        return StoredPicture(path, sign(status), digest, record.media_type)
+        return StoredPicture(path, sign(status), digest, record.media_type, record.seen)
 
     def touch(self, key: str) -> None:
         """Note that a picture is used."""
         with suppress(OSError):
             os.utime(self._path_of(key) + _SUFFIX)
 
-    def keep(self, key: str, file: str, media_type: str) -> None:
-        """Take ``file``, made in a folder of ``making``, as the picture of ``key``. Raises ``OSError``."""
+    def keep(self, key: str, file: str, media_type: str, source: str, seen: tuple[int, int]) -> None:
+        """Take ``file``, made of ``source`` in a folder of ``making``, as the picture of ``key``. Raises ``OSError``.
+
+        ``seen`` is the size of the source.
+        """
         descriptor, _ = open_regular(file)
         try:
             digest, size = hash_pieces(read_pieces(descriptor))
         finally:
             os.close(descriptor)
         self._place(file, self._path_of(key))
-        self._record(key, _Record(media_type=media_type, sha256=digest.hex(), size=size))
+        self._record(key, _Record(source=source, media_type=media_type, sha256=digest.hex(), size=size, seen=seen))
         self._account(_on_disk(size) + _BLOCK)
 
-    def refuse(self, key: str, reason: str, keep_s: float) -> None:
-        """Note for ``keep_s`` why there is no picture of ``key``. Raises ``OSError``."""
-        self._record(key, _Record(refusal=reason[:LIMIT_REFUSAL] or "unknown", until=self._clock() + keep_s))
+    def refuse(self, key: str, reason: str, keep_s: float, source: str) -> None:
+        """Note for ``keep_s`` why there is no picture of ``key``, to be made of ``source``. Raises ``OSError``."""
+        until = self._clock() + keep_s
+        self._record(key, _Record(source=source, refusal=reason[:LIMIT_REFUSAL] or "unknown", until=until))
         self._account(_BLOCK)
+
+    def sweep(self, has_source: Callable[[str], bool]) -> int:
+        """Remove what is made of sources that are not there any more, or that no record tells; return how many pictures.
+
+        ``has_source`` is asked once for each.
+        """
+        ask, before, removed = lru_cache(maxsize=None)(has_source), self._clock() - _ABANDONED_S, 0
+        for one in self._list_kept():
+            source = _read_source(one.path)
+            if source is None and one.used > before:  # it is about to get its record
+                continue
+            if not source or not ask(source):
+                _remove(one.path)
+                removed += 1
+        return removed
 
     @contextmanager
     def making(self) -> Iterator[str]:
@@ -194,9 +226,7 @@ class VariantStore:
         for one in kept:
             if self._size_bytes <= self._limit_bytes * _LOW:
                 return
-            for path in (one.path + _SUFFIX, one.path):  # in this order: without its record a picture is nothing
-                with suppress(OSError):
-                    os.unlink(path)
+            _remove(one.path)
             self._size_bytes -= one.size
 
     def _list_kept(self) -> Iterator[_Kept]:
@@ -219,6 +249,23 @@ class VariantStore:
             with suppress(OSError):
                 if entry.stat(follow_symlinks=False).st_mtime < before:
                     shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _read_source(path: str) -> str | None:
+    """Return what the picture at ``path`` is made of: "" where its record does not tell, None where it has none."""
+    try:
+        with open(path + _SUFFIX, "rb") as file:
+            return msgspec.json.decode(file.read(_LIMIT_RECORD), type=_Record).source
+    except FileNotFoundError:
+        return None
+    except (msgspec.DecodeError, UnicodeDecodeError, OSError):
+        return ""
+
+
+def _remove(path: str) -> None:
+    for one in (path + _SUFFIX, path):  # in this order: without its record a picture is nothing
+        with suppress(OSError):
+            os.unlink(one)
 
 
 def _on_disk(size: int) -> int:

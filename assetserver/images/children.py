@@ -23,7 +23,7 @@ import msgspec
 from assetserver.errors import ChildFailedError
 
 from .confinement import Confines, Protections
-from .forkserver import LIMIT_MESSAGE, Ending, Task
+from .forkserver import LIMIT_MESSAGE, Ending, Task, Unborn
 
 LIMIT_ANSWER = 1 << 16
 """Longest answer, in bytes: what a pipe holds, so that a child never waits for its reader."""
@@ -128,8 +128,11 @@ class Children:
                 self.close()
                 raise ChildFailedError("the process that starts children is stuck; it was replaced")
         if not (told := life.recv(LIMIT_MESSAGE)):
-            raise ChildFailedError("the process that starts children ended meanwhile")
-        return msgspec.json.decode(told, type=Ending)
+            raise ChildFailedError("the process that starts children ended meanwhile, or could not take the job")
+        ending = msgspec.json.decode(told, type=Ending | Unborn)
+        if isinstance(ending, Unborn):
+            raise ChildFailedError(f"no child process can be started: {ending.reason}")
+        return ending
 
     def _start(self) -> None:
         """Start a fresh interpreter that inherits one socket, no environment and no other descriptor."""

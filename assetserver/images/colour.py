@@ -14,6 +14,8 @@ _LEVELS = 5
 _NEAR = 1
 """Levels of 255 by which a profile's colours may differ from sRGB's and count as the same."""
 
+_WHITE = 255
+
 _SRGB = ImageCms.createProfile("sRGB")
 _FLAGS = ImageCms.Flags.BLACKPOINTCOMPENSATION
 
@@ -53,3 +55,14 @@ def _is_srgb(profile: ImageCms.ImageCmsProfile) -> bool:
     sample = Image.frombytes("RGB", (_LEVELS**3, 1), colours)
     converted = _build(profile, "RGB", "RGB").apply(sample).tobytes()
     return max(abs(one - other) for one, other in zip(colours, converted, strict=True)) <= _NEAR
+
+
+def take_colours(image: Image.Image, *, is_bitonal: bool) -> Image.Image:
+    """Return a picture, RGB or RGBA, in shades of grey, or in black and white alone."""
+    grey = image.convert("L")
+    if is_bitonal:
+        grey = grey.point(lambda value: _WHITE if value > _WHITE // 2 else 0)
+    taken = Image.merge("RGB", (grey,) * 3)
+    if image.mode == "RGBA":
+        taken.putalpha(image.getchannel("A"))
+    return taken

@@ -17,13 +17,13 @@ from PIL import Image, ImageFilter
 from assetserver.errors import PictureRefusedError
 
 from .animation import cascade_frames, count_loops, read_frames
-from .colour import to_srgb
+from .colour import take_colours, to_srgb
 from .decoding import Opened, explain, open_picture
 from .encoding import Printer, flatten
-from .geometry import Box, Layout, Size, choose_widths, cut_shape, lay_out
+from .geometry import Box, Layout, Size, choose_widths, cut_shape, lay_out, turn
 from .placeholder import make_placeholder
 from .plan import Answer, Failure, Order, OutputFormat, Picture, Plan, Refusal, Variant
-from .scaling import cascade, find_crop, scale
+from .scaling import cascade, cut_frame, find_crop, scale
 from .transform import LIMIT_SIDE, Transform
 
 _OPAQUE = 255
@@ -63,7 +63,10 @@ class _Job:
         self._plan = order.plan
         self._format = order.format
         self._folder = folder
-        self._steps = plan_steps(opened.size, order.plan)
+        try:
+            self._steps = plan_steps(opened.size, order.plan)
+        except ValueError as error:
+            raise PictureRefusedError(str(error)) from error
         self._sizes = [step.layout.scaled for step in self._steps]
         self._crop: Box | None = None
         self._profile = b""
@@ -97,6 +100,7 @@ class _Job:
     def _prepare(self, image: Image.Image) -> Image.Image:
         """Return a decoded picture, cut, in the largest size that is made of it, RGB or RGBA. Frames are cut as the first."""
         transform, layout = self._steps[0]
+        image = cut_frame(image, self._opened.size, transform)
         if transform.fit == "cover":
             shape = cut_shape(Size(*image.size), layout.shape)
             self._crop = self._crop or find_crop(image, shape, transform.focus)
@@ -111,9 +115,9 @@ class _Job:
 
     def _choose_needed(self) -> Size:
         """Return how large the whole picture must be for what is cut out of it to be as large as it will be shown."""
-        size, (_, layout) = self._opened.size, self._steps[0]
-        width = -(-size.width * layout.scaled.width // layout.shape.width)
-        return Size(width, -(-size.height * layout.scaled.height // layout.shape.height))
+        size, (transform, layout) = self._opened.size, self._steps[0]
+        scaled, shape = turn(layout.scaled, transform.rotate), turn(layout.shape, transform.rotate)
+        return Size(-(-size.width * scaled.width // shape.width), -(-size.height * scaled.height // shape.height))
 
     def _animate(self, printer: Printer) -> Iterator[Variant]:
         frames, durations_ms = read_frames(self._opened, self._prepare)
@@ -160,12 +164,14 @@ def choose_formats(plan: Plan, *, is_drawn: bool, moves: bool) -> list[OutputFor
 
 
 def finish(image: Image.Image, step: Step) -> Image.Image:
-    """Return a scaled picture blurred, and on its canvas, as its transform wants."""
+    """Return a scaled picture blurred, without colours, and on its canvas, as its transform wants."""
     transform, (_, scaled, canvas) = step
     if transform.blur:
         mode = image.mode
         image = image.convert("RGBa") if mode == "RGBA" else image  # premultiplied, or transparent pixels would bleed
         image = image.filter(ImageFilter.GaussianBlur(transform.blur)).convert(mode)
+    if transform.tone:
+        image = take_colours(image, is_bitonal=transform.tone == "bitonal")
     if canvas == scaled:
         return image
     empty = f"#{transform.background or 'ffffff'}" if image.mode == "RGB" else (0, 0, 0, 0)

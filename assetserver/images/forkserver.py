@@ -2,7 +2,8 @@
 
 It imports what children work with once, so that a child costs a fork. It never touches a stranger's bytes itself. Each job
 comes as one message with four descriptors: the source, the folder for results, a pipe for the child's answer, and a socket on
-which the end is told; if the other end of that is closed, the child is killed. If the control socket ends, all are.
+which the end is told; if the other end of that is closed, the child is killed. If the control socket ends, all are. Where
+there is no process or memory for a child, that is told instead, and the next job is waited for.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from .confinement import Confines, Protections, confine, find_landlock, leave_ne
 LIMIT_MESSAGE = 1 << 15
 """Longest job, in bytes."""
 FIRST_DESCRIPTOR = 3
+_DESCRIPTORS = 4
+"""With each job: the source, the folder, the pipe for the answer, the socket for the end."""
 _ALL_DESCRIPTORS = (1 << 31) - 1
 _LATE_S = 2.0
 """A child's own clock ends it; this much later it is killed from outside."""
@@ -41,7 +44,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     order: msgspec.Raw
 
 
-class Ending(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Ending(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ended"):
     """How a child ended: the status of ``wait``, processor time, the most memory it held, and whether it was too late."""
 
     status: int
@@ -50,10 +53,18 @@ class Ending(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     was_late: bool
 
 
+class Unborn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="unborn"):
+    """Why there is no child: what the system said."""
+
+    reason: str
+
+
 class _Child(NamedTuple):
     process: int
     life: socket.socket
     deadline_s: float
+    is_killed: bool = False
+    was_late: bool = False
 
 
 def serve(control: int, work: str) -> None:
@@ -81,54 +92,77 @@ class _Server:
         while True:
             ready = dict(self._poll.poll(self._choose_timeout_ms()))
             for pidfd, child in list(self._children.items()):
+                is_late = time.monotonic() > child.deadline_s
                 if pidfd in ready:
                     self._bury(pidfd, child)
-                elif child.life.fileno() in ready or time.monotonic() > child.deadline_s:
-                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                elif not child.is_killed and (is_late or child.life.fileno() in ready):
+                    self._kill(pidfd, child, was_late=is_late)
             if self._jobs.fileno() in ready and not self._take():
                 break
         for pidfd in self._children:
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
     def _choose_timeout_ms(self) -> float | None:
-        if not self._children:
-            return None
-        nearest_s = min(child.deadline_s for child in self._children.values())
-        return max(50.0, 1000 * (nearest_s - time.monotonic()))
+        deadlines_s = [child.deadline_s for child in self._children.values() if not child.is_killed]
+        return max(50.0, 1000 * (min(deadlines_s) - time.monotonic())) if deadlines_s else None
 
     def _take(self) -> bool:
-        """Take a job and start its child; False if there will be no more."""
-        message, descriptors, _, _ = socket.recv_fds(self._jobs, LIMIT_MESSAGE, 4)
-        if not message:
-            return False
-        source, folder, answer, life = descriptors
-        task = msgspec.json.decode(message, type=Task)
+        """Take a job and start its child, or tell why there is none; False if there will be no more."""
+        message, descriptors, _, _ = socket.recv_fds(self._jobs, LIMIT_MESSAGE, _DESCRIPTORS)
+        if len(descriptors) < _DESCRIPTORS:  # the end, or this process may open no more: who waits sees its socket closed
+            for descriptor in descriptors:
+                os.close(descriptor)
+            return bool(message)
+        *given, last = descriptors
+        life = socket.socket(fileno=last)
+        try:
+            self._start(msgspec.json.decode(message, type=Task), given, life)
+        except OSError as error:
+            _tell_end(life, Unborn(error.strerror or str(error)))
+        finally:
+            for descriptor in given:
+                os.close(descriptor)
+        return True
+
+    def _start(self, task: Task, given: list[int], life: socket.socket) -> None:
+        """Start a child. Raises ``OSError`` where the system has no process, memory or descriptor for it."""
         parent = os.getpid()
         process = os.fork()
         if process == 0:
-            _live(self._work, task, (source, folder, answer), parent)
-        for descriptor in (source, folder, answer):
-            os.close(descriptor)
-        pidfd = os.pidfd_open(process)
-        child = _Child(process, socket.socket(fileno=life), time.monotonic() + task.confines.wall_s + _LATE_S)
-        self._children[pidfd] = child
+            _live(self._work, task, given, parent)
+        try:
+            pidfd = os.pidfd_open(process)
+        except OSError:
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+            raise
+        self._children[pidfd] = _Child(process, life, time.monotonic() + task.confines.wall_s + _LATE_S)
         self._poll.register(pidfd, select.POLLIN)
-        self._poll.register(child.life, 0)  # hanging up is told in any case
-        return True
+        self._poll.register(life, 0)  # hanging up is told in any case
+
+    def _kill(self, pidfd: int, child: _Child, *, was_late: bool) -> None:
+        """Kill a child, once: it may take its time, as in a disk that hangs, and meanwhile nothing is to be told of it."""
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        self._poll.unregister(child.life)
+        self._children[pidfd] = child._replace(is_killed=True, was_late=was_late)
 
     def _bury(self, pidfd: int, child: _Child) -> None:
         _, status, used = os.wait4(child.process, 0)
-        was_late = time.monotonic() > child.deadline_s
-        ending = Ending(status, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024, was_late)
         self._poll.unregister(pidfd)
-        self._poll.unregister(child.life)
+        if not child.is_killed:
+            self._poll.unregister(child.life)
         del self._children[pidfd]
         os.close(pidfd)
-        with child.life, suppress(OSError):
-            child.life.send(msgspec.json.encode(ending), socket.MSG_NOSIGNAL)
+        _tell_end(child.life, Ending(status, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024, child.was_late))
 
 
-def _live(work: Work, task: Task, descriptors: tuple[int, int, int], parent: int) -> None:
+def _tell_end(life: socket.socket, told: Ending | Unborn) -> None:
+    """Tell who waits what came of a child, if they still do."""
+    with life, suppress(OSError):
+        life.send(msgspec.json.encode(told), socket.MSG_NOSIGNAL)
+
+
+def _live(work: Work, task: Task, descriptors: list[int], parent: int) -> None:
     """Be the child: keep three descriptors and nothing else, give up all rights, work, answer, end."""
     try:
         # Copies first, above all targets, or one would overwrite the next.

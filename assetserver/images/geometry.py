@@ -40,13 +40,36 @@ def choose_widths(width: int, ladder: Iterable[int]) -> tuple[int, ...]:
     return tuple(below if steps and steps[-1] < width else [*below, width])
 
 
-def lay_out(source: Size, transform: Transform) -> Layout:
-    """Return what ``transform`` makes of a picture of ``source`` (as it is seen: orientation applied)."""
+def frame(source: Size, transform: Transform) -> Box:
+    """Return the region of a picture of ``source`` that counts, as far as it is inside. Raises ``ValueError`` if none is."""
+    if transform.corners is None:
+        return 0, 0, *source
+    left, top, right, bottom = transform.corners
+    if left >= source.width or top >= source.height:
+        raise ValueError(f"the region {transform.region} lies outside of a picture of {source.width} × {source.height} pixels")  # noqa: RUF001 - as people write it
+    return left, top, min(right, source.width), min(bottom, source.height)
+
+
+def turn(size: Size, degrees: int) -> Size:
+    """Return a size after some quarter turns."""
+    return size if degrees in (0, 180) else Size(size.height, size.width)
+
+
+def lay_out(whole: Size, transform: Transform) -> Layout:
+    """Return what ``transform`` makes of a picture of size ``whole`` (as it is seen: orientation applied).
+
+    Raises ``ValueError`` for a region outside of it.
+    """
+    left, top, right, bottom = frame(whole, transform)
+    source = turn(Size(right - left, bottom - top), transform.rotate)
     if transform.fit == "cover":
         target = Size(transform.width, transform.height)
         shape = cut_shape(source, target)
         scaled = target if shape.width >= target.width and shape.height >= target.height else shape
         return Layout(shape, scaled, scaled)
+    if transform.fit == "squeeze":
+        scaled = Size(min(source.width, transform.width), min(source.height, transform.height))
+        return Layout(source, scaled, scaled)
     scaled = fit_inside(source, transform.width, transform.height)
     if transform.fit == "pad":
         return Layout(source, scaled, Size(transform.width, transform.height))

@@ -39,6 +39,11 @@ class Qualities(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     webp: int = 85
     avif: int = 68
 
+    def only(self, kind: PlanFormat) -> Qualities:
+        """Return the quality that counts for one format, and the defaults of the others: they are no part of its picture."""
+        name = "jpeg" if kind == "base" else kind
+        return Qualities() if name == "png" else Qualities(**{name: getattr(self, name)})
+
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Make ``transform`` at each of ``widths`` (none: its own) in each of ``formats``.

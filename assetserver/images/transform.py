@@ -2,7 +2,8 @@
 
 Decides what may be asked for and how it is written; what it means in pixels is decided in ``geometry``. Pure. Two
 differences from Cloudflare's: nothing is ever enlarged, so ``contain`` is ``scale-down`` and ``crop`` is ``cover``, and ``dpr``
-only multiplies the size. Source: https://developers.cloudflare.com/images/transform-images/transform-via-url/.
+only multiplies the size. ``region`` and ``tone`` are ours, for IIIF.
+Source: https://developers.cloudflare.com/images/transform-images/transform-via-url/.
 """
 
 from __future__ import annotations
@@ -29,15 +30,18 @@ LIMIT_QUALITY = 100
 LIMIT_TEXT = 512
 """Longest text of options that is read, in characters."""
 
-Fit = Literal["scale-down", "cover", "pad"]
+Fit = Literal["scale-down", "cover", "pad", "squeeze"]
 Format = Literal["auto", "avif", "webp", "jpeg", "png"]
 Metadata = Literal["none", "copyright"]
+Tone = Literal["", "gray", "bitonal"]
 
 SIDES = {"center": (0.5, 0.5), "left": (0.0, 0.5), "right": (1.0, 0.5), "top": (0.5, 0.0), "bottom": (0.5, 1.0)}
 """Gravity by name: the focal point, as shares of width and height."""
 
 _SAME_FIT = {"contain": "scale-down", "crop": "cover"}
 _SHORT = {"w": "width", "h": "height", "q": "quality", "f": "format", "g": "gravity"}
+_REGION = re.compile(r"(?:0|[1-9][0-9]{0,8})x(?:0|[1-9][0-9]{0,8})x[1-9][0-9]{0,8}x[1-9][0-9]{0,8}")
+_TURNS = (0, 90, 180, 270)
 _POINT = re.compile(r"(0(?:\.[0-9]{1,6})?|1(?:\.0{1,6})?)x(0(?:\.[0-9]{1,6})?|1(?:\.0{1,6})?)")
 _HEX = re.compile(r"#?([0-9a-fA-F]{6}|[0-9a-fA-F]{3})")
 _RGB = re.compile(r"rgb\(\s*([0-9]{1,3})[\s,]+([0-9]{1,3})[\s,]+([0-9]{1,3})\s*\)")
@@ -50,8 +54,10 @@ class Transform(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
 
     ``width`` and ``height`` in pixels are the box, 0 where it is open. ``gravity`` is ``auto``, a name of ``SIDES`` or a focal
     point as shares (``0.33x0.5``), and counts for ``cover`` alone. ``quality`` 0 is the format's own. ``background`` is six
-    hexadecimal digits, or empty. ``blur`` is a radius in pixels of the result. ``onerror`` is for who answers, and no part of
-    the picture. Raises ``ValueError`` for anything else.
+    hexadecimal digits, or empty. ``blur`` is a radius in pixels of the result. ``region`` is what is left of the picture before
+    anything else: left, top, width and height in its pixels (``10x20x300x400``), as far as it has them. Then it is turned by
+    ``rotate`` degrees clockwise. ``tone`` takes its colours. ``onerror`` is for who answers, and no part of the picture. Raises
+    ``ValueError`` for anything else.
     """
 
     width: int = 0
@@ -62,6 +68,9 @@ class Transform(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     format: Format = "auto"
     background: str = ""
     blur: int = 0
+    region: str = ""
+    rotate: int = 0
+    tone: Tone = ""
     metadata: Metadata = "none"
     anim: bool = True
     onerror: Literal["", "redirect"] = ""
@@ -70,13 +79,17 @@ class Transform(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
         for name, limit in (("width", LIMIT_SIDE), ("height", LIMIT_SIDE), ("quality", LIMIT_QUALITY), ("blur", LIMIT_BLUR)):
             if not 0 <= (value := getattr(self, name)) <= limit:
                 raise ValueError(f"{name} {value} is not from 0 to {limit}")
-        for name, choices in (("fit", Fit), ("format", Format), ("metadata", Metadata)):
+        for name, choices in (("fit", Fit), ("format", Format), ("metadata", Metadata), ("tone", Tone)):
             if (value := getattr(self, name)) not in get_args(choices):
                 raise ValueError(f"{name} {value!r} is none of {', '.join(get_args(choices))}")
         if self.gravity not in SIDES and self.gravity != "auto" and not _POINT.fullmatch(self.gravity):
             raise ValueError(f"gravity {self.gravity!r} is neither a side nor a point")
         if not _COLOUR.fullmatch(self.background):
             raise ValueError(f"background {self.background!r} is not six hexadecimal digits")
+        if self.region and not _REGION.fullmatch(self.region):
+            raise ValueError(f"region {self.region!r} is not LEFTxTOPxWIDTHxHEIGHT")
+        if self.rotate not in _TURNS:
+            raise ValueError(f"rotate {self.rotate} is not a quarter turn")
 
     @property
     def focus(self) -> tuple[float, float] | None:
@@ -87,6 +100,14 @@ class Transform(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
             return SIDES[self.gravity]
         across, _, down = self.gravity.partition("x")
         return float(across), float(down)
+
+    @property
+    def corners(self) -> tuple[int, int, int, int] | None:
+        """Left, top, right and bottom of the region, half-open; None for the whole picture."""
+        if not self.region:
+            return None
+        left, top, width, height = map(int, self.region.split("x"))
+        return left, top, left + width, top + height
 
     @property
     def canonical(self) -> str:
@@ -141,7 +162,7 @@ def _canonicalise(given: dict[str, Any]) -> Transform:
         if side in given and density != 1:
             given[side] = max(1, min(LIMIT_SIDE, round(given[side] * density)))
     has_box = bool(given.get("width") and given.get("height"))
-    if given.get("fit") in ("cover", "pad") and not has_box:
+    if given.get("fit") in ("cover", "pad", "squeeze") and not has_box:
         raise TransformError(f"fit={given['fit']} needs a width and a height")
     if given.get("fit") != "cover":
         given.pop("gravity", None)
@@ -191,6 +212,12 @@ def _read_gravity(name: str, value: str) -> str:
     return named.get((across, down), f"{across:g}x{down:g}")
 
 
+def _read_region(name: str, value: str) -> str:
+    if not _REGION.fullmatch(value):
+        raise TransformError(f"{name}={value} is not LEFTxTOPxWIDTHxHEIGHT in pixels of the original, such as 0x0x300x200")
+    return value
+
+
 def _read_colour(name: str, value: str) -> str:
     if found := _HEX.fullmatch(value):
         digits = found[1].lower()
@@ -215,6 +242,9 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "dpr": _read_density,
     "background": _read_colour,
     "blur": _read_number(LIMIT_BLUR),
+    "region": _read_region,
+    "rotate": _read_choice({str(turn): turn for turn in _TURNS[1:]}),
+    "tone": _read_choice(_choices("gray", "bitonal")),
     "metadata": _read_choice(_choices(*get_args(Metadata)), {"keep": "it would show where a picture was taken"}),
     "anim": _read_choice({"true": True, "false": False}),
     "onerror": _read_choice(_choices("redirect")),
@@ -239,7 +269,7 @@ def check_ladder(transform: Transform, ladder: tuple[int, ...]) -> None:
         allowed = ", ".join(map(str, ladder))
         what = f"width={transform.width} is" if transform.width else "a picture without width is"
         raise TransformError(f"{what} not allowed without a signature; allowed are {allowed}")
-    free = {"height": 0, "quality": 0, "background": "", "blur": 0}
+    free = {"height": 0, "quality": 0, "background": "", "blur": 0, "region": "", "rotate": 0, "tone": ""}
     for name, value in free.items():
         if getattr(transform, name) != value:
             raise TransformError(f"{name} is not allowed without a signature")

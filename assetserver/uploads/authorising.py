@@ -143,6 +143,8 @@ class Authority:
         return Principal(f"grant:{grant.id}", frozenset({"upload"}), issuer.prefix, grant)
 
     def _find_record(self, token_id: str) -> TokenRecord | None:
+        if (known := self._memory.recall(token_id)) is not None:
+            return known
         records = self._open_records()
         return None if records is None else self._memory.look_up(token_id, records.tokens.find)
 

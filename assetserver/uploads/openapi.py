@@ -249,7 +249,7 @@ _SHOW: Json = {
 _EVENTS: Json = {
     "operationId": "followUpload",
     "summary": "Tell what is known of an upload whenever that changes, until nothing more will (server-sent events).",
-    "description": "The same is told on the WebSocket /uploads/{id}/live.",
+    "description": "The same is told on the WebSocket /uploads/{id}/live. An event `refused` tells who may listen no more why.",
     "parameters": [_field("Last-Event-ID", _TEXT, "Id of the last event that came: it is not told again.")],
     "responses": _answers(
         ("410", *_ANY),

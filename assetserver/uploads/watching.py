@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections import Counter
 from typing import NamedTuple
 
 import anyio
 
+from assetserver.access.principal import Principal
 from assetserver.errors import AssetServerError, BusyError, OverloadedError
 from assetserver.pictures.records import PictureRecord
 
@@ -22,6 +24,12 @@ logger = logging.getLogger(__name__)
 
 LIMIT_WATCHERS = 1000
 """Most who may wait, per process; who comes beyond that is told to come again."""
+
+LIMIT_EACH = 100
+"""Most of them with one token, or with one grant."""
+
+LIMIT_ACCOUNT = LIMIT_WATCHERS // 2
+"""Most of them with one token and all grants that it made: a page's visitors may be many, and yet there is room for others."""
 
 LOOK_S = 0.25
 
@@ -38,10 +46,11 @@ GONE = News("gone", "", is_last=True)
 
 
 class Watcher:
-    """Somebody who waits for news of one upload. ``known``: the id of the news that they have."""
+    """Somebody who waits for news of one upload, as ``principal``. ``known``: the id of the news that they have."""
 
-    def __init__(self, upload_id: str, known: str = "") -> None:
+    def __init__(self, upload_id: str, principal: Principal, known: str = "") -> None:
         self.upload_id = upload_id
+        self.principal = principal
         self._known = known
         self._news: News | None = None
         self._changed = anyio.Event()
@@ -64,31 +73,42 @@ class Watcher:
 class Watching:
     """All watchers of one event loop. ``run`` looks for news until it is cancelled."""
 
-    def __init__(self, desk: Desk, limit: int = LIMIT_WATCHERS) -> None:
+    def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._limit = limit
         self._watchers: set[Watcher] = set()
+        self._counts: Counter[str] = Counter()
+        """Watchers by whom: ids of tokens and grants, and "all of" a token for it and its grants."""
         self._are_some = anyio.Event()
         self._is_stopping = False
 
-    def check_room(self) -> None:
-        """Raise ``OverloadedError`` if too many wait already, ``BusyError`` once the server stops."""
+    def check_room(self, principal: Principal) -> None:
+        """Raise ``OverloadedError`` if too many wait, of all or as ``principal``; ``BusyError`` once the server stops."""
         if self._is_stopping:
             raise BusyError("the server is stopping")
-        if len(self._watchers) >= self._limit:
-            raise OverloadedError(f"{self._limit} clients wait for news already")
+        if len(self._watchers) >= LIMIT_WATCHERS:
+            raise OverloadedError(f"{LIMIT_WATCHERS} clients wait for news already")
+        for who, limit in _shares_of(principal).items():
+            if self._counts[who] >= limit:
+                raise OverloadedError(f"{limit} clients wait for news with this token or grant already; close some")
 
-    def add(self, upload_id: str, known: str = "") -> Watcher:
+    def add(self, upload_id: str, principal: Principal, known: str = "") -> Watcher:
         """Return somebody who waits from now on, until ``discard``. Raises what ``check_room`` does."""
-        self.check_room()
-        watcher = Watcher(upload_id, known)
+        self.check_room(principal)
+        watcher = Watcher(upload_id, principal, known)
         self._watchers.add(watcher)
+        self._counts.update(_shares_of(principal).keys())
         self._are_some.set()
         return watcher
 
     def discard(self, watcher: Watcher) -> None:
         """Have nobody look for this one any more."""
+        if watcher not in self._watchers:
+            return
         self._watchers.discard(watcher)
+        for who in _shares_of(watcher.principal):
+            self._counts[who] -= 1
+            if not self._counts[who]:
+                del self._counts[who]
 
     def stop(self) -> None:
         """Have everybody who waits end, now and from now on."""
@@ -125,6 +145,11 @@ class Watching:
         text = encode_json(self._desk.describe_one(upload, picture))
         is_last = upload.state == "failed" or (upload.state == "complete" and not _is_pending(upload, picture))
         return News(hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16], text, is_last)
+
+
+def _shares_of(principal: Principal) -> dict[str, int]:
+    """Return whose watchers ``principal`` is counted among, and how many those may be."""
+    return {principal.id: LIMIT_EACH, f"all of {principal.account or principal.id}": LIMIT_ACCOUNT}
 
 
 def _is_pending(upload: Upload, picture: PictureRecord | None) -> bool:

@@ -48,10 +48,37 @@ def test_a_file_is_opened_once_for_all_who_ask(write, count):
     file = open_one(files, path, signature)
     assert files.open(path, signature) is file
     assert files.get(path, signature) is file
-    assert files.finder(path, signature)() is file
+    assert files.finder(path, signature)(0.0) is file
     assert (len(files), count()) == (1, 1)
     assert os.pread(file.descriptor, 100, 0) == b"content"
     assert (file.path, file.signature) == (path, signature)
+
+
+@pytest.mark.parametrize("somebody_saw", [True, False])
+def test_a_file_that_was_found_is_believed_for_a_moment_unless_somebody_saw_that_it_changed(write, somebody_saw):
+    files = OpenFiles()
+    path, signature = write()
+    file, find = open_one(files, path, signature), files.finder(path, signature)
+    assert find(1.0) is file
+    os.truncate(path, 0)
+    assert find(1.05) is file
+    if somebody_saw:
+        with pytest.raises(FileChangedError):
+            file.check(0)
+    assert find(1.05 if somebody_saw else 1.2) is None
+    assert len(files) == 0
+
+
+def test_files_that_somebody_found_since_the_last_look_are_the_last_to_go(write):
+    files = OpenFiles(limit=3)
+    given = [write(name=name) for name in ("a", "b", "c", "d", "e")]
+    for path, signature in given[:3]:
+        open_one(files, path, signature)
+    files.expire()
+    assert files.finder(*given[0])(0.0) is not None
+    for path, signature in given[3:]:
+        open_one(files, path, signature)
+    assert [files.get(*one) is not None for one in given] == [True, False, False, True, True]
 
 
 def test_a_file_is_closed_when_the_last_who_holds_it_lets_go(write, count):
@@ -133,10 +160,10 @@ def test_a_file_that_is_no_more_what_it_was_is_not_given(write, count, change):
     open_one(files, path, signature)
     find = files.finder(path, signature)
     CHANGES[change](Path(path))
-    assert find() is None
+    assert find(0.0) is None
     assert (len(files), count()) == (0, 0), "and not held any longer"
     assert files.open(path, signature) is None
-    assert (find(), len(files), count()) == (None, 0, 0)
+    assert (find(0.0), len(files), count()) == (None, 0, 0)
 
 
 def test_another_state_of_a_file_is_another_file(write, count):

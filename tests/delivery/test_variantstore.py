@@ -13,17 +13,18 @@ import pytest
 from assetserver.delivery.variantstore import Refusal, VariantStore
 
 MIB = 1 << 20
+SOURCE, OTHER = "ab" * 32, "cd" * 32
 
 
 def key_of(number: int) -> str:
     return sha256(str(number).encode()).hexdigest()
 
 
-def keep(store: VariantStore, number: int, content: bytes) -> str:
+def keep(store: VariantStore, number: int, content: bytes, source: str = "") -> str:
     with store.making() as folder:
         path = Path(folder, "a.jpg")
         path.write_bytes(content)
-        store.keep(key_of(number), str(path), "image/jpeg")
+        store.keep(key_of(number), str(path), "image/jpeg", source or SOURCE, (4, 3))
     return key_of(number)
 
 
@@ -81,7 +82,7 @@ def test_what_is_no_file_is_a_miss(store, put):
 def test_a_refusal_is_told_for_a_while(tmp_path):
     now = [1000.0]
     store = VariantStore(str(tmp_path), MIB, clock=lambda: now[0])
-    store.refuse(key_of(1), "it is too large" + "!" * 1000, 60.0)
+    store.refuse(key_of(1), "it is too large" + "!" * 1000, 60.0, SOURCE)
     found = store.find(key_of(1))
     assert isinstance(found, Refusal)
     assert found.reason.startswith("it is too large!")
@@ -115,7 +116,7 @@ def test_the_limit_holds_for_several_processes_together(tmp_path):
             with store.making() as folder:
                 with open(folder + "/a", "wb") as file:
                     file.write(os.urandom(100_000))
-                store.keep(os.urandom(32).hex(), folder + "/a", "image/jpeg")
+                store.keep(os.urandom(32).hex(), folder + "/a", "image/jpeg", "", (4, 3))
     """
     command = [sys.executable, "-c", textwrap.dedent(program), str(tmp_path / "cache")]
     processes = [subprocess.Popen(command) for _ in range(3)]
@@ -150,3 +151,37 @@ def test_files_of_others_stay(tmp_path):
 def test_a_key_that_is_none_is_an_error_of_the_program(store):
     with pytest.raises(ValueError, match="is no key"):
         store.find("../../etc/passwd")
+
+
+def test_what_is_made_of_a_source_goes_with_it_and_nothing_else(store):
+    gone = [keep(store, number, b"picture", OTHER) for number in (1, 2)]
+    store.refuse(key_of(3), "it is broken", 3600.0, OTHER)
+    kept = keep(store, 4, b"picture")
+    store.refuse(key_of(5), "it is broken", 3600.0, SOURCE)
+    asked: list[str] = []
+
+    def has_source(digest: str) -> bool:
+        asked.append(digest)
+        return digest == SOURCE
+
+    assert store.sweep(has_source) == 3
+    assert sorted(asked) == [SOURCE, OTHER]
+    assert [store.find(key) for key in (*gone, key_of(3))] == [None] * 3
+    assert store.find(kept).digest == sha256(b"picture").digest()
+    assert store.find(key_of(5)) == Refusal("it is broken")
+    assert sorted(path.name for path in Path(store.folder).rglob("*") if path.is_file()) == sorted(
+        [kept, kept + ".json", key_of(5) + ".json"]
+    )
+    assert store.sweep(has_source) == 0
+
+
+def test_what_no_record_tells_the_source_of_goes_unless_it_is_about_to(store):
+    damaged, lost, young = (keep(store, number, b"picture") for number in (1, 2, 3))
+    path = Path(store.find(damaged).path)
+    Path(f"{path}.json").write_bytes(b"junk")
+    for key in (lost, young):
+        Path(store.find(key).path + ".json").unlink()
+    os.utime(path.parents[1] / lost[:2] / lost, (time.time() - 7200,) * 2)
+    assert store.sweep(lambda _: True) == 2
+    left = [one.name for one in Path(store.folder).rglob("*") if one.is_file()]
+    assert left == [young]

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assetserver.images.darkroom import plan_steps
-from assetserver.images.geometry import Size, choose_widths, choose_window, fit_inside, lay_out, place
+from assetserver.images.geometry import Size, choose_widths, choose_window, fit_inside, frame, lay_out, place
 from assetserver.images.plan import LADDER, Plan
 from assetserver.images.transform import Transform
 
@@ -42,7 +42,7 @@ def test_sizes_are_exact(size, box, result):
     assert fit_inside(Size(*size), *box) == result
 
 
-@given(SIDES, SIDES, st.integers(0, 4096), st.integers(0, 4096), st.sampled_from(["scale-down", "cover", "pad"]))
+@given(SIDES, SIDES, st.integers(0, 4096), st.integers(0, 4096), st.sampled_from(["scale-down", "cover", "pad", "squeeze"]))
 def test_nothing_is_enlarged_or_empty(width, height, across, down, fit):
     if fit != "scale-down":
         across, down = max(1, across), max(1, down)
@@ -84,3 +84,39 @@ def test_a_ladder_of_crops_keeps_the_proportions():
 def test_no_size_is_made_twice():
     sizes = [step.layout.canvas for step in plan_steps(Size(1000, 60_000), Plan())]
     assert sizes == [(273, 16383)]
+
+
+@pytest.mark.parametrize(
+    ("region", "box"),
+    [
+        ("", (0, 0, 100, 50)),
+        ("10x20x30x40", (10, 20, 40, 50)),
+        ("99x49x1x1", (99, 49, 100, 50)),
+        ("0x0x99999x99999", (0, 0, 100, 50)),
+    ],
+)
+def test_a_region_counts_as_far_as_it_is_inside(region, box):
+    assert frame(Size(100, 50), Transform(region=region)) == box
+
+
+@pytest.mark.parametrize("region", ["100x0x1x1", "0x50x1x1"])
+def test_a_region_outside_is_none(region):
+    with pytest.raises(ValueError, match=r"lies outside of a picture of 100 . 50 pixels"):
+        lay_out(Size(100, 50), Transform(region=region))
+
+
+@pytest.mark.parametrize(
+    ("transform", "scaled"),
+    [
+        (Transform(rotate=90), (50, 100)),
+        (Transform(rotate=180, width=50), (50, 25)),
+        (Transform(rotate=270, width=25), (25, 50)),
+        (Transform(region="0x0x40x20", width=20), (20, 10)),
+        (Transform(region="0x0x40x20", rotate=90, width=10), (10, 20)),
+        (Transform(width=30, height=40, fit="squeeze"), (30, 40)),
+        (Transform(width=300, height=40, fit="squeeze"), (100, 40)),
+        (Transform(region="0x0x40x20", rotate=90, width=10, height=10, fit="cover"), (10, 10)),
+    ],
+)
+def test_a_region_is_cut_and_turned_before_it_is_scaled(transform, scaled):
+    assert lay_out(Size(100, 50), transform).scaled == scaled

@@ -1,6 +1,8 @@
 """A child that crashes, hangs, grows, lies or looks around costs one job, and nothing stays behind of it."""
 
+import ctypes
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from assetserver.images.studio import Studio
 from assetserver.images.transform import Transform
 
 MIB = 1 << 20
+PTRACE_SEIZE, PTRACE_DETACH, PTRACE_O_TRACEEXIT, WAIT_FOR_ALL = 0x4206, 17, 0x40, 0x40000000
 PATIENT = Limits(cpu_s=1, wall_s=100, memory_bytes=200 * MIB, file_bytes=4 * MIB)
 HASTY = Limits(wall_s=3)
 PARENT = """
@@ -160,12 +163,108 @@ def test_a_killed_fork_server_costs_what_ran_and_is_replaced(make, picture):
         children = list_children(server)
         os.kill(server, signal.SIGKILL)
         thread.join(20)
-        assert failed == ["the process that starts children ended meanwhile"]
+        assert failed == ["the process that starts children ended meanwhile, or could not take the job"]
         wait_until(lambda: not any(map(is_running, children)))
         with pytest.raises(PictureRefusedError):
             make(picture, plan_for(hostile.explore), by=studio)
     assert server not in list_children(os.getpid())
     assert list_children(os.getpid()) <= before | {server}
+
+
+def test_where_no_process_can_be_started_an_attempt_fails_and_the_fork_server_stays(make, picture):
+    with Studio(PATIENT, work="crowded:refuse") as studio:
+        with pytest.raises(PictureRefusedError):
+            make(picture, by=studio)
+        server = studio.children._server
+        files = os.listdir(f"/proc/{server.pid}/fd")
+        server.send_signal(signal.SIGUSR1)
+        for _ in range(3):
+            with pytest.raises(ChildFailedError, match="no child process can be started: Resource temporarily unavailable"):
+                make(picture, by=studio)
+        assert os.listdir(f"/proc/{server.pid}/fd") == files
+        server.send_signal(signal.SIGUSR2)
+        with pytest.raises(PictureRefusedError):
+            make(picture, by=studio)
+        assert studio.children._server is server
+
+
+def test_where_no_file_can_be_opened_an_attempt_fails_and_the_fork_server_stays(make, picture):
+    with Studio(PATIENT, work="hostile:misbehave") as studio:
+        with pytest.raises(PictureRefusedError):
+            make(picture, plan_for(hostile.explore), by=studio)
+        server = studio.children._server
+        most = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+        files = os.listdir(f"/proc/{server.pid}/fd")
+        reasons = []
+        for free in range(4):  # for what comes with a job, and for the process
+            resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (len(files) + free, most[1]))
+            with pytest.raises(ChildFailedError) as caught:
+                make(picture, plan_for(hostile.explore), by=studio)
+            reasons.append(caught.value.reason)
+        assert reasons[0] == "the process that starts children ended meanwhile, or could not take the job"
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, most)
+        with pytest.raises(PictureRefusedError):
+            make(picture, plan_for(hostile.explore), by=studio)
+        assert (studio.children._server, os.listdir(f"/proc/{server.pid}/fd")) == (server, files)
+
+
+def test_a_killed_child_that_takes_its_time_keeps_the_fork_server_from_nothing(make, picture, missing):
+    """A debugger holds it in its exit, as a disk that hangs would."""
+    with Studio(PATIENT, work="hostile:misbehave") as studio:
+        is_wanted = True
+        failed: list[str] = []
+
+        def hang() -> None:
+            try:
+                studio.make(str(picture), plan_for(hostile.hang), str(folder), is_wanted=lambda: is_wanted)
+            except ChildFailedError as error:
+                failed.append(error.reason)
+
+        folder = picture.parent / "held"
+        folder.mkdir()
+        thread = threading.Thread(target=hang)
+        thread.start()
+        wait_until((folder / "half.jpg").exists)
+        server = studio.children._server.pid
+        (child,) = list_children(server)
+        if not (debugger := Debugger(child)).is_there:
+            is_wanted = False
+            thread.join(20)
+            missing("ptrace(2) of one's own children")
+        is_wanted = False
+        debugger.wait_exit()
+        thread.join(20)
+        assert failed == ["nobody waits for it any more"]
+        with pytest.raises(PictureRefusedError):
+            make(picture, plan_for(hostile.explore), by=studio)
+        states = [read_state(server) for _ in range(30) if not time.sleep(0.01)]
+        assert states == ["S"] * 30, "it is told again and again, and does nothing else"
+        assert list_children(server) == {child}
+        debugger.let_go()
+        wait_until(lambda: not list_children(server))
+
+
+class Debugger:
+    """Holds a process in its exit (``PTRACE_O_TRACEEXIT``), unless that is not allowed: then it is not there."""
+
+    def __init__(self, pid: int) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._pid = pid
+        self.is_there = self._call(PTRACE_SEIZE, PTRACE_O_TRACEEXIT) == 0
+
+    def wait_exit(self) -> None:
+        _, status = os.waitpid(self._pid, WAIT_FOR_ALL)
+        assert os.WIFSTOPPED(status), status
+
+    def let_go(self) -> None:
+        assert self._call(PTRACE_DETACH, 0) == 0
+
+    def _call(self, request: int, data: int) -> int:
+        return int(self._libc.ptrace(request, self._pid, ctypes.c_void_p(0), ctypes.c_void_p(data)))
+
+
+def read_state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def test_what_nobody_wants_any_more_is_killed(hostile_studio, make, picture, tmp_path):

@@ -7,6 +7,7 @@ import struct
 import pytest
 from PIL import Image, ImageChops, ImageCms, ImageStat, PngImagePlugin
 
+from assetserver.errors import PictureRefusedError
 from assetserver.images.admission import estimate_bytes
 from assetserver.images.headers import Facts
 from assetserver.images.plan import Plan, Qualities
@@ -139,6 +140,42 @@ def test_a_crop_of_a_jpeg_is_as_sharp_as_it_can_be(make, photo):
     wide = photo.resize((4000, 1000))
     found = make(encode(wide, "jpeg", quality=95), crop_plan("width=500,height=500,fit=cover")).open("png")
     assert differ(found, wide.crop((1500, 0, 2500, 1000)).resize((500, 500), Image.Resampling.LANCZOS)) < 1.5
+
+
+@pytest.mark.parametrize("rotate", [0, 90, 180, 270])
+def test_a_region_is_cut_of_the_original_then_turned_clockwise(make, photo, rotate):
+    options = "region=300x150x200x100" + (f",rotate={rotate}" if rotate else "")
+    expected = photo.crop((300, 150, 500, 250)).rotate(-rotate, expand=True)
+    assert differ(make(encode(photo, "png"), crop_plan(options)).open("png"), expected) == 0
+    half = make(encode(photo, "jpeg", quality=98), crop_plan(options + ",width=50"))
+    assert differ(half.open("png"), expected.resize(half.open("png").size, Image.Resampling.LANCZOS)) < 4
+
+
+def test_a_region_is_of_the_picture_as_it_is_seen_and_ends_with_it(make, photo):
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    stored = encode(photo.transpose(BACK[6]), "png", exif=exif)
+    made = make(stored, crop_plan("region=800x500x900x900")).open("png")
+    assert made.size == (100, 100)
+    assert differ(made, photo.crop((800, 500, 900, 600))) == 0
+    with pytest.raises(PictureRefusedError, match=r"lies outside of a picture of 900 . 600 pixels"):
+        make(stored, crop_plan("region=900x0x9x9"))
+
+
+def test_a_squeezed_picture_fills_the_box(make, photo):
+    made = make(encode(photo, "png"), crop_plan("width=200,height=300,fit=squeeze")).open("png")
+    assert made.size == (200, 300)
+    assert differ(made, photo.resize((200, 300), Image.Resampling.LANCZOS)) < 2
+
+
+def test_colours_can_be_taken_and_transparency_stays(make, photo):
+    photo.putalpha(Image.linear_gradient("L").resize(photo.size))
+    grey = make(encode(photo, "png"), crop_plan("tone=gray")).open("png")
+    red, green, _, alpha = grey.split()
+    assert (differ(red, green), differ(alpha, photo.getchannel("A"))) == (0, 0)
+    assert len(red.getcolors()) > 100
+    bitonal = make(encode(photo, "png"), crop_plan("tone=bitonal")).open("png")
+    assert {colour for _, colour in bitonal.convert("RGB").getcolors()} == {(0, 0, 0), (255, 255, 255)}
 
 
 def test_padding_fills_the_box(make):

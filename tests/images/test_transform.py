@@ -29,6 +29,10 @@ SAME = [
     ("background=fc0", "background=ffcc00"),
     ("background=rgb%28255%2C204%2C0%29", "background=ffcc00"),
     ("background=rgb(255 204 0)", "background=ffcc00"),
+    (
+        "tone=gray,rotate=90,region=10x0x300x200,fit=squeeze,height=2,width=3",
+        "width=3,height=2,fit=squeeze,region=10x0x300x200,rotate=90,tone=gray",
+    ),
     ("onerror=redirect,anim=false,metadata=copyright,blur=5", "blur=5,metadata=copyright,anim=false,onerror=redirect"),
 ]
 
@@ -41,7 +45,15 @@ def test_every_meaning_has_one_spelling(text, canonical):
 
 REFUSED = [
     ("widht=640", "did you mean 'width'?"),
-    ("rotate=90", "there is no option 'rotate'"),
+    ("rotate=45", "rotate=45 is not offered; write one of 90, 180, 270"),
+    ("rotate=0", "write one of 90, 180, 270"),
+    ("trim=5", "there is no option 'trim'"),
+    ("region=1,2,3,4", "region=1 is not LEFTxTOPxWIDTHxHEIGHT in pixels of the original, such as 0x0x300x200"),
+    ("region=0x0x0x5", "region=0x0x0x5 is not"),
+    ("region=00x0x5x5", "region=00x0x5x5 is not"),
+    ("region=-1x0x5x5", "region=-1x0x5x5 is not"),
+    ("tone=sepia", "write one of gray, bitonal"),
+    ("fit=squeeze,width=5", "fit=squeeze needs a width and a height"),
     ("width", "width has no value"),
     ("width=", "width has no value"),
     ("width=640,w=320", "width is given twice"),
@@ -54,7 +66,7 @@ REFUSED = [
     ("quality=101", "from 1 to 100"),
     ("dpr=5", "from 1 to 4"),
     ("dpr=nan", "from 1 to 4"),
-    ("fit=squeeze", "write one of scale-down, cover, pad, contain, crop"),
+    ("fit=fill", "write one of scale-down, cover, pad, squeeze, contain, crop"),
     ("fit=cover,width=640", "fit=cover needs a width and a height"),
     ("gravity=face", "gravity=face is not offered; write one of auto, center"),
     ("gravity=1.5x0", "or shares such as 0.33x0.5"),
@@ -94,7 +106,19 @@ def test_order_does_not_matter():
     assert len(found) == 1
 
 
-@pytest.mark.parametrize("wrong", [{"width": -1}, {"height": 4097}, {"fit": "crop"}, {"gravity": "2x2"}, {"background": "red"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"width": -1},
+        {"region": "1x2x3"},
+        {"rotate": 45},
+        {"tone": "sepia"},
+        {"height": 4097},
+        {"fit": "crop"},
+        {"gravity": "2x2"},
+        {"background": "red"},
+    ],
+)
 def test_a_transform_that_means_nothing_cannot_be(wrong):
     with pytest.raises(ValueError, match=r"is no|is neither"):
         Transform(**wrong)
@@ -128,6 +152,9 @@ def test_a_step_of_the_ladder_needs_no_signature(free):
         ("width=640,height=1", "height is not allowed"),
         ("width=640,quality=1", "quality is not"),
         ("width=640,blur=1", "blur is not"),
+        ("width=640,region=0x0x9x9", "region is not"),
+        ("width=640,rotate=90", "rotate is not"),
+        ("width=640,tone=gray", "tone is not"),
         ("width=640,background=fff", "background is not"),
     ],
 )

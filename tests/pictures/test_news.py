@@ -34,9 +34,9 @@ def connect(gallery: Gallery) -> socket.socket:
 class Stream:
     """A stream of server-sent events, read as it comes."""
 
-    def __init__(self, gallery: Gallery, upload_id: str, last: str = "", method: str = "GET") -> None:
+    def __init__(self, gallery: Gallery, upload_id: str, last: str = "", method: str = "GET", token: str = "") -> None:
         self._socket = connect(gallery)
-        fields = f"Host: a\r\nAuthorization: Bearer {gallery.token}\r\nConnection: close\r\n"
+        fields = f"Host: a\r\nAuthorization: Bearer {token or gallery.token}\r\nConnection: close\r\n"
         fields += f"Last-Event-ID: {last}\r\n" if last else ""
         self._socket.sendall(f"{method} /uploads/{upload_id}/events HTTP/1.0\r\n{fields}\r\n".encode())
         self._file = self._socket.makefile("rb")
@@ -48,11 +48,11 @@ class Stream:
             self.fields[name.lower()] = value
 
     def __iter__(self):
-        """Yield (id, data) of each event, to the end."""
+        """Yield (id or name, data) of each event, to the end."""
         event_id = ""
         for line in self._file:
             name, _, value = line.decode().rstrip("\n").partition(": ")
-            if name == "id":
+            if name in ("id", "event"):
                 event_id = value
             elif name == "data":
                 yield event_id, json.loads(value)
@@ -70,6 +70,7 @@ class Live:
         self.told: list[dict[str, object]] = []
         self.is_open = False
         self.code = self.status = 0
+        self.reason: str | None = ""
         self.refusal = b""
 
     def read(self, *, until_open: bool = False) -> None:
@@ -89,7 +90,7 @@ class Live:
         elif isinstance(event, TextMessage):
             self.told.append(json.loads(event.data))
         elif isinstance(event, CloseConnection):
-            self.code = event.code
+            self.code, self.reason = event.code, event.reason
             self._socket.sendall(self._wire.send(event.response()))
         elif isinstance(event, RejectConnection):
             self.status = event.status_code
@@ -141,6 +142,25 @@ def test_an_upload_that_is_removed_ends_its_news(gallery):
     assert list(events) == []
     live.read()
     assert live.code == 1001
+
+
+def test_a_revoked_token_ends_what_it_listens_to_with_the_reason(gallery):
+    token = gallery.run("token", "create", "--scope", "read").strip()
+    upload_id = gallery.ask("POST", "/uploads", tus_resumable="1.0.0", upload_length="10")[1]["location"].rpartition("/")[2]
+    stream, lasting = Stream(gallery, upload_id, token=token), Stream(gallery, upload_id)
+    live = Live(gallery, f"/uploads/{upload_id}/live", {"Authorization": f"Bearer {token}"})
+    live.read(until_open=True)
+    events = iter(stream)
+    assert next(events)[1]["state"] == "uploading"
+    gallery.run("token", "revoke", token.split("_")[1])
+    fields = {"tus_resumable": "1.0.0", "upload_offset": "0", "content_type": "application/offset+octet-stream"}
+    gallery.ask("PATCH", f"/uploads/{upload_id}", b"01234", **fields)
+    assert list(events) == [("refused", {"status": 401, "detail": "the token was revoked"})]
+    live.read()
+    assert (live.code, live.reason) == (1008, "the token was revoked")
+    assert [one["offset"] for one in live.told] == [0]
+    told = iter(lasting)
+    assert [next(told)[1]["offset"] for _ in range(2)] == [0, 5]
 
 
 def test_progress_of_an_upload_is_told(gallery):
