@@ -64,7 +64,7 @@ class SiteInfo(msgspec.Struct, frozen=True):
     options: PublishOptions
 
 
-class Published(Ready, frozen=True):
+class Published(Ready, frozen=True, kw_only=True):
     """A release that the server keeps now, and where. ``previews``: of the release, and of each of its aliases."""
 
     active: str | None

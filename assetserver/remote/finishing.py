@@ -57,7 +57,7 @@ class Ready(msgspec.Struct, frozen=True):
     fingerprints: dict[str, str]
     findings: tuple[Finding, ...]
     has_rooted_references: bool
-    deltas: DeltaReport
+    deltas: DeltaReport = DeltaReport()
 
 
 Tell = Callable[[Work], None]
