@@ -46,7 +46,7 @@ class IiifFiles(PictureFiles):
 
     def __init__(self, *arguments: Any, public_url: str = "", **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
-        self._fields = (*(one for one in self._fields if one[0] != _ORIGIN[0]), _ORIGIN)
+        self._own_fields = (*(one for one in self._own_fields if one[0] != _ORIGIN[0]), _ORIGIN)
         self._public_url = public_url
         self._seen: dict[bytes, Size] = {}
 
