@@ -117,7 +117,7 @@ def _open_parts(settings: Settings, board: Board) -> _Parts:
     takes_bytes = settings.uploads.enabled or settings.publish.remote
     uploading = Uploading(settings, resources, lambda upload: counts.note(upload.offset)) if takes_bytes else None
     records, authority = (uploading.records, uploading.authority) if uploading else (None, None)
-    return _Parts(resources, uploading, Monitoring(settings, board, records, authority), entrance)
+    return _Parts(resources, uploading, Monitoring(settings, board, records, authority, entrance.writer), entrance)
 
 
 @asynccontextmanager

@@ -30,7 +30,7 @@ from .delivery.previews import Previews
 from .delivery.releasefiles import ReleaseFiles
 from .errors import AssetServerError
 from .jobs.job import STATES
-from .metrics.board import Board
+from .metrics.board import Block, Board
 from .metrics.connections import CONNECTIONS, ConnectionCounts
 from .metrics.exposition import CONTENT_TYPE, Sample, render
 from .metrics.families import family
@@ -38,6 +38,7 @@ from .metrics.popular import Day, Kept, Popular, read_days, remove_old, write
 from .metrics.pulse import Pulse
 from .metrics.requests import QUIET, RequestCounts
 from .metrics.work import MasterCounts
+from .observe import LogWriter
 from .readiness import Readiness, checks_of, free_bytes
 from .semantics.caching import ERROR
 from .semantics.fingerprints import looks_fingerprinted
@@ -64,6 +65,7 @@ _PREFIXES = (
     ("/image", "picture"),
     ("/iiif", "picture"),
 )
+_DROPPED = family("log_lines_dropped_total").slot()
 _KINDS: tuple[tuple[type, str], ...] = (
     (MediaFiles, "media"),
     (Previews, "preview"),
@@ -72,19 +74,44 @@ _KINDS: tuple[tuple[type, str], ...] = (
 )
 
 
-class Monitoring:
-    """Counters and checks of one process; ``records`` if it takes uploads or releases, ``authority`` who knows tokens."""
+class _Lines:
+    """Counts what a log lost."""
 
-    def __init__(self, settings: Settings, board: Board, records: Records | None, authority: Authority | None) -> None:
+    def __init__(self, block: Block, log: LogWriter | None) -> None:
+        self._block, self._log = block, log
+        self._counted = 0
+
+    def count(self) -> None:
+        """Count what was lost since the last time."""
+        if self._log is not None:
+            self._block.slots[_DROPPED] += self._log.dropped - self._counted
+            self._counted = self._log.dropped
+
+
+class Monitoring:
+    """Counters and checks of one process; ``records`` if it takes uploads or releases, ``authority`` who knows tokens.
+
+    ``log`` is where requests are logged, if they are.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        board: Board,
+        records: Records | None,
+        authority: Authority | None,
+        log: LogWriter | None = None,
+    ) -> None:
         self._settings = settings
         self._board = board
         self._records = records
         self._authority = authority
+        self._log = log
         if board.descriptor < 0:  # there is no master who would say it
             MasterCounts(board.claim())
         self._handlers: dict[int, str] = {}
         self._pool = FilePool("assetserver-metrics", 1)
-        self._readiness = Readiness(checks_of(settings, records))
+        self._readiness = Readiness(checks_of(settings, records, log))
         self.block = self._board.claim()
         self._folder = report_folder(settings)
         self._popular = Popular(self.block, self._folder)
@@ -126,10 +153,11 @@ class Monitoring:
 
     def pulse(self, hot: HotCache, gate: Gate) -> Pulse:
         """Return the timer of one process that serves: what was repeated is counted each second."""
-        seconds = count(1)
+        seconds, lines = count(1), _Lines(self.block, self._log)
 
         def each_second() -> None:
             hot.count_repeats()
+            lines.count()
             self.block.slots[_CONNECTIONS] = gate.inside
             if next(seconds) % _WRITE_EVERY == 0 and (taken := self._popular.take()) is not None:
                 self._pool.submit(_write, taken, self._folder)

@@ -17,6 +17,7 @@ import anyio
 
 from .data import Records, data_folder, open_library, served_sites
 from .errors import AssetServerError
+from .observe import LogWriter
 from .releases.library import Library
 from .settings import Settings
 from .settingtables import SiteSettings
@@ -80,8 +81,8 @@ def _run(check: Check) -> str:
         return str(error)
 
 
-def checks_of(settings: Settings, records: Records | None) -> dict[str, Check]:
-    """Return what a server of ``settings`` needs; ``records`` if it takes uploads or releases."""
+def checks_of(settings: Settings, records: Records | None, log: LogWriter | None = None) -> dict[str, Check]:
+    """Return what a server of ``settings`` needs; ``records`` if it takes uploads or releases, ``log`` if it keeps one."""
     checks: dict[str, Check] = {}
     for mount in settings.mounts:
         checks[f"folder {mount.host}{mount.prefix}"] = partial(_find_folder, mount.directory)
@@ -94,6 +95,8 @@ def checks_of(settings: Settings, records: Records | None) -> dict[str, Check]:
         checks["data"] = partial(_write_to, folder)
         checks["disk"] = partial(_find_room, folder, settings.uploads.reserve_bytes)
         checks["database"] = _watch_database(records)
+    if log is not None:
+        checks["log"] = lambda: log.trouble
     return checks
 
 

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from assetserver.data import open_records
 from assetserver.readiness import checks_of
+from assetserver.semantics.dictionaries import format_available_dictionary
 from assetserver.settings import load_settings
 
 LIMIT_S = 20.0
@@ -306,6 +308,40 @@ def send(url: str, path: str, body: bytes, **fields: str) -> int:
         return connection.getresponse().status
     finally:
         connection.close()
+
+
+def test_deltas_are_counted_and_what_they_spare(origin, tmp_path, free_port, fetch, wait_for):
+    data, admin = tmp_path / "data", free_port()
+    names = ["app.01234567.js", "app.89abcdef.js"]
+    texts = [b"".join(sha256(b"%d" % one).hexdigest().encode() + b"\n" for one in range(start, start + 80)) for start in (0, 1)]
+    config = admin_of(admin) + f'[data]\npath = "{data}"\n[[sites]]\nimmutable = ["*.js"]\n'
+    (tmp_path / "settings.toml").write_text(config)
+    for name, content in zip(names, texts, strict=True):
+        build = tmp_path / name
+        build.mkdir()
+        (build / "index.html").write_text(f"<script src={name}></script>")
+        (build / name).write_bytes(content)
+        run_command("publish", build, "--prod", "--config", tmp_path / "settings.toml")
+    site = origin(config=config)
+    held = format_available_dictionary(sha256(texts[0]).digest())
+
+    plain = fetch(f"{site}/{names[1]}", accept_encoding="br")
+    deltas = [fetch(f"{site}/{names[1]}", accept_encoding="br, dcz", available_dictionary=held) for _ in range(4)]
+
+    assert [one["content-encoding"] for one in (plain, *deltas)] == ["br", *["dcz"] * 4]
+    found = wait_for(f"http://127.0.0.1:{admin}", lambda told: told["assetserver_delta_responses_total"][""] >= 4)
+    assert found["assetserver_delta_responses_total"][""] == 4
+    spared = len(plain.content) - len(deltas[0].content)
+    assert found["assetserver_delta_saved_bytes_total"][""] == 4 * spared > 0
+
+
+def test_log_that_cannot_be_written_is_told_and_counted_and_files_are_served(origin, folder, free_port, fetch, wait_for):
+    admin = free_port()
+    site = origin(folder, config=admin_of(admin) + '[server]\naccess_log_file = "/dev/full"\n')
+    ready = Ready(site, f"http://127.0.0.1:{admin}", fetch)
+    assert ready.wait("log") == {"log": "/dev/full cannot be written"}
+    found = wait_for(f"http://127.0.0.1:{admin}", lambda told: told["assetserver_log_lines_dropped_total"][""] > 0)
+    assert found["assetserver_log_lines_dropped_total"][""] >= 1
 
 
 def test_server_timing_is_sent_where_it_is_asked_for(origin, folder, fetch):

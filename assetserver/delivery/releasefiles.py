@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from assetserver.errors import OverloadedError
+from assetserver.metrics.requests import SPARED
 from assetserver.releases.headersfile import NO_CHANGES, HeaderChanges, HeaderTable
 from assetserver.releases.manifest import SHORT
 from assetserver.releases.redirectsfile import Redirection, RedirectKind, RedirectTable
@@ -242,6 +243,8 @@ class ReleaseFiles(AssetFiles):
             return entry
         found = await self._deltas.find(entry, request.dictionary.digest, self.folder.mark, self.folder.is_dictionary)
         if isinstance(found, FoundDelta):
+            plain = min(one.length for one in responses.asset.representations)
+            scope[SPARED] = max(0, plain - found.representation.length)
             return replace(entry, delta=found.representation, sources={**entry.sources, ContentCoding.DCZ: found.source})
         if found is Lack.YET:
             scope.pop(OFFER, None)

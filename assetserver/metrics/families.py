@@ -125,6 +125,7 @@ _ROWS = (
         (("result", CACHE_RESULTS), ("coding", CODINGS)),
     ),
     Family("assetserver_old_hash_misses_total", "counter", "Names with a fingerprint that are not there (any more)."),
+    Family("assetserver_log_lines_dropped_total", "counter", "Lines of the access log that could not be written."),
     Family("assetserver_delta_responses_total", "counter", "Answers sent as the difference from another version (RFC 9842)."),
     Family("assetserver_delta_saved_bytes_total", "counter", "Bytes that those spared, against the best other coding."),
     Family(

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from time import perf_counter
 from typing import NamedTuple
 
@@ -23,6 +23,9 @@ COUNTS = "assetserver.counts"
 QUIET = "assetserver.quiet"
 """Set in a scope of which the access log says nothing: those who ask whether a server lives do so all day."""
 
+SPARED = "assetserver.spared"
+"""Under this name a scope has how many bytes less a delta is than the best other coding."""
+
 SERVER_TIMING = b"server-timing"
 _FAILED = 500
 _NOT_FOUND = 404
@@ -35,19 +38,22 @@ _RESULTS = {
 }
 _OF_FILES = frozenset({"site", "folder", "preview", "media", "picture"})
 _WITH_CONTENT = frozenset({200, 206, 304})
+_OK = 200
+_AS_DELTA = (b"content-encoding", b"dcz")
 
 _REQUESTS, _BYTES = family("http_requests_total"), family("http_response_bytes_total")
 _DURATION, _CACHE = family("http_request_duration_seconds"), family("cache_requests_total")
 _IN_FLIGHT = family("http_requests_in_flight").slot()
 _REFUSED_UPLOADS, _BROKEN = (family("uploads_total").slot(one) for one in ("refused", "broken"))
 _OLD_HASHES = family("old_hash_misses_total").slot()
+_DELTAS, _SAVED = family("delta_responses_total").slot(), family("delta_saved_bytes_total").slot()
 
 
 class Tally(NamedTuple):
     """Where an answer is counted, as slots, -1 for nowhere: the request, its bytes, what came of the cache, now and repeated.
 
     ``upload``: one that came to nothing. ``path`` is that of the asset, to know what is asked for most, "" for what is none;
-    ``is_missing``: there is nothing.
+    ``is_missing``: there is nothing. ``spared``: how many bytes a delta spares, None for what is none.
     """
 
     request: int
@@ -57,6 +63,7 @@ class Tally(NamedTuple):
     upload: int
     path: str
     is_missing: bool
+    spared: int | None = None
 
 
 def _slot_of_upload(method: str, status: int) -> int:
@@ -99,7 +106,7 @@ class RequestCounts:
         """Count a request that is being answered from now on."""
         self._slots[_IN_FLIGHT] += 1
 
-    def tally(self, scope: Scope, status: int, fields: Iterable[tuple[bytes, bytes]] = ()) -> Tally:
+    def tally(self, scope: Scope, status: int, fields: Collection[tuple[bytes, bytes]] = ()) -> Tally:
         """Return where an answer to the request of ``scope`` is counted."""
         handler = self.handler(scope)
         known = self._known.get((scope["method"], status, handler))
@@ -110,7 +117,8 @@ class RequestCounts:
             cache, repeated = self._slots_of_cache(fields)
         path = scope["path"] if handler in _OF_FILES else ""
         upload = _slot_of_upload(scope["method"], status) if handler == "upload" else -1
-        return Tally(known, _BYTES.slot(handler), cache, repeated, upload, path, status == _NOT_FOUND)
+        spared = scope.get(SPARED) if status == _OK and _AS_DELTA in fields else None
+        return Tally(known, _BYTES.slot(handler), cache, repeated, upload, path, status == _NOT_FOUND, spared)
 
     def handler(self, scope: Scope) -> str:
         """Return which part of the application answers."""
@@ -146,6 +154,9 @@ class RequestCounts:
         self._slots[tally.sent] += sent
 
     def _note(self, tally: Tally, count: int) -> None:
+        if tally.spared is not None:
+            self._slots[_DELTAS] += count
+            self._slots[_SAVED] += count * tally.spared
         path = tally.path
         if not path:
             return

@@ -78,6 +78,11 @@ class LogWriter:
         if self._thread is None:
             self.start()
 
+    @property
+    def trouble(self) -> str:
+        """What is wrong, or "": records are lost while that is so."""
+        return f"{self._sink.name} cannot be written" if self._is_broken else ""
+
     def reopen(self) -> None:
         """Have what is written from now on go to a file that is opened by its path once more."""
         self._is_to_reopen = True
