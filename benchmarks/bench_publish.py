@@ -46,24 +46,23 @@ MINIMAL_BYTES = 200
 HOT_FILES = 20
 CHANGED = 20
 """One file in so many is another in each version."""
-BEFORE = 3
-"""Releases that there are before it is measured what the next one takes."""
 KEEPS_NOTHING = {"ASSETSERVER_MEMORY__LIMIT_BYTES": "0", "ASSETSERVER_MEMORY__HOT_LIMIT_BYTES": "0"}
 PROGRAM = (sys.executable, "-m", "assetserver")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of everything."""
+    """How much of everything; ``before``: releases that there are before it is measured what the next one takes."""
 
     files: int = 10_000
     release: int = 50_000
     text_mib: int = 8
     hashed_mib: int = 2048
     rounds: int = 5
+    before: int = 3
 
 
-QUICK = Plan(files=200, release=400, text_mib=1, hashed_mib=16, rounds=1)
+QUICK = Plan(files=200, release=400, text_mib=1, hashed_mib=16, rounds=1, before=1)
 
 
 @dataclass(frozen=True)
@@ -206,7 +205,7 @@ def measure_deltas(folder: str, plan: Plan) -> Iterator[Row]:
         root = write(os.path.join(folder, f"{name} that changes"), contents)
         pages = [(number, content) for number, (suffix, content) in enumerate(contents) if suffix == ".html"]
         ratios, told = list[tuple[float, float]](), dict[str, int]()
-        for version in range(BEFORE + plan.rounds):
+        for version in range(plan.before + plan.rounds):
             say(f"version {version} of {name}, with deltas and without")
             change(root, pages, version)
             spent = {}
@@ -216,7 +215,7 @@ def measure_deltas(folder: str, plan: Plan) -> Iterator[Row]:
                     "publish", root, "--prod", *data, "--json", changes={"ASSETSERVER_DELTAS__MODE": mode}
                 )
                 told = cast("dict[str, int]", report["deltas"]) if mode == "publish" else told
-            if version >= BEFORE:
+            if version >= plan.before:
                 made, plain = spent["publish"], spent["off"]
                 ratios.append((made.wall_s / plain.wall_s, made.cpu_s / plain.cpu_s))
         yield from judge_deltas(f"{name}, {100 // CHANGED} % of the text changed", ratios, told)

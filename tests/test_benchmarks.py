@@ -8,9 +8,14 @@ import shutil
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 ROWS = ("1k-15", "16k-coded-15", "1k-differing", "range-middle")
-LIMIT_S = 100
+LIMIT_S = 200
+BLOCKS = ("bench", "publish", "uploads", "jobs", "images", "deltas")
+
+pytestmark = pytest.mark.timeout(2 * LIMIT_S)
 EX_UNAVAILABLE = 69
 WRONG_STATUS = """
 import os
@@ -101,7 +106,9 @@ def test_bench_requests_compares_with_nginx_and_the_readme_shows_it(start_progra
     readme = tmp_path / "README.md"
     readme.write_text(
         "".join(
-            f"<!-- {name}:{end} -->\n" for name in ("bench", "publish", "uploads", "jobs", "images") for end in ("start", "end")
+            f"<!-- {name}:{end} -->\n"
+            for name in ("bench", "publish", "uploads", "jobs", "images", "deltas")
+            for end in ("start", "end")
         )
         + "rest\n"
     )

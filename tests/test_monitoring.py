@@ -506,7 +506,7 @@ def test_visitors_are_told_which_check_failed_and_not_why(origin, folder, fetch)
     answer = fetch(site + "/-/ready")
 
     assert answer.status == 503
-    assert json.loads(answer.content) == {"ready": False, "checks": {"server": "ok", "folder /": "failed"}}
+    assert json.loads(answer.content) == {"ready": False, "checks": {"server": "ok", "folder /": "failed", "log": "ok"}}
 
 
 def test_what_is_no_http_is_counted_by_what_is_wrong_with_it(origin, folder, free_port, wait_for):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import hostile
@@ -171,17 +172,29 @@ def test_a_killed_fork_server_costs_what_ran_and_is_replaced(make, picture):
     assert list_children(os.getpid()) <= before | {server}
 
 
+def list_kept(pid: int) -> list[str]:
+    """Return the descriptors of a process once it has none of a child: it may be told of an end before it lets go of it."""
+    folder = f"/proc/{pid}/fd"
+    for _ in range(200):
+        with suppress(FileNotFoundError):
+            targets = {one: os.readlink(f"{folder}/{one}") for one in os.listdir(folder)}
+            if "anon_inode:[pidfd]" not in targets.values():
+                return sorted(targets, key=int)
+        time.sleep(0.05)
+    raise AssertionError(f"process {pid} keeps {targets}")
+
+
 def test_where_no_process_can_be_started_an_attempt_fails_and_the_fork_server_stays(make, picture):
     with Studio(PATIENT, work="crowded:refuse") as studio:
         with pytest.raises(PictureRefusedError):
             make(picture, by=studio)
         server = studio.children._server
-        files = os.listdir(f"/proc/{server.pid}/fd")
+        files = list_kept(server.pid)
         server.send_signal(signal.SIGUSR1)
         for _ in range(3):
             with pytest.raises(ChildFailedError, match="no child process can be started: Resource temporarily unavailable"):
                 make(picture, by=studio)
-        assert os.listdir(f"/proc/{server.pid}/fd") == files
+        assert list_kept(server.pid) == files
         server.send_signal(signal.SIGUSR2)
         with pytest.raises(PictureRefusedError):
             make(picture, by=studio)
@@ -194,7 +207,7 @@ def test_where_no_file_can_be_opened_an_attempt_fails_and_the_fork_server_stays(
             make(picture, plan_for(hostile.explore), by=studio)
         server = studio.children._server
         most = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
-        files = os.listdir(f"/proc/{server.pid}/fd")
+        files = list_kept(server.pid)
         reasons = []
         for free in range(4):  # for what comes with a job, and for the process
             resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (len(files) + free, most[1]))
@@ -205,7 +218,7 @@ def test_where_no_file_can_be_opened_an_attempt_fails_and_the_fork_server_stays(
         resource.prlimit(server.pid, resource.RLIMIT_NOFILE, most)
         with pytest.raises(PictureRefusedError):
             make(picture, plan_for(hostile.explore), by=studio)
-        assert (studio.children._server, os.listdir(f"/proc/{server.pid}/fd")) == (server, files)
+        assert (studio.children._server, list_kept(server.pid)) == (server, files)
 
 
 def test_a_killed_child_that_takes_its_time_keeps_the_fork_server_from_nothing(make, picture, missing):

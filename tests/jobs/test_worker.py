@@ -317,7 +317,7 @@ def test_two_workers_share_and_one_takes_over_from_a_dead_one(queue):
 
 def test_what_ended_long_ago_is_forgotten_by_who_has_nothing_to_do(queue):
     queue.enqueue([new() for _ in range(3)])
-    with working(queue, lambda _: Outcome.DONE, keep_done_s=-1.0, keep_dead_s=-1.0):
+    with working(queue, lambda _: Outcome.DONE):
         wait_for(lambda: queue.count() == {"done": 3})
     with working(queue, lambda _: Outcome.DONE, keep_done_s=-1.0, keep_dead_s=-1.0):
         wait_for(lambda: queue.count() == {})

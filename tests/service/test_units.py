@@ -71,9 +71,17 @@ def test_the_first_request_starts_the_service_and_its_state_is_told(installed):
         assert installed.show(unit, "Result") == "success"
 
 
-@pytest.mark.parametrize("path", ["/run/assetserver/http.sock", "/run/assetserver/admin.sock"])
-def test_it_answers_at_its_unix_sockets(installed, path):
-    assert installed.ask("/-/healthy", "--unix-socket", path)["status"] == 200
+@pytest.mark.parametrize(
+    ("path", "url", "status"),
+    [
+        ("/run/assetserver/http.sock", "/file.txt", 200),
+        ("/run/assetserver/http.sock", "/-/healthy", 404),
+        ("/run/assetserver/admin.sock", "/-/healthy", 200),
+        ("/run/assetserver/admin.sock", "/file.txt", 404),
+    ],
+)
+def test_it_answers_at_its_unix_sockets(installed, path, url, status):
+    assert installed.ask(url, "--unix-socket", path)["status"] == status
 
 
 def test_answers_over_the_passed_socket_do_not_wait_for_acknowledgements(installed):
