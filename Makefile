@@ -38,8 +38,8 @@ lint: .venv/.test ## format check, lint, types
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 
-# Tests wait more than they compute: two processes per core. What is decided in semantics/ is covered by its own tests alone.
-TESTERS ?= $(shell expr 2 \* $$(nproc))
+# Tests wait more than they compute: three processes per core. What is decided in semantics/ is covered by its own tests alone.
+TESTERS ?= $(shell expr 3 \* $$(nproc))
 # They start Python a thousand times: it may keep what it compiled.
 test: export PYTHONDONTWRITEBYTECODE =
 test: .venv/.test lint ## every check and every test

@@ -101,6 +101,14 @@ class Records:
         """Tell whether anything was ever kept: who only looks must not make a database."""
         return self._database is not None or not self._path or os.path.exists(self._path)
 
+    def identify_file(self) -> tuple[int, int] | None:
+        """Return device and inode of the file that records are kept in, None if there is none, or a server has them."""
+        try:
+            status = os.stat(self._path)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
     def uploads(self) -> UploadRecords:
         """Return the records of uploads."""
         from .database.uploads import SqlUploads  # noqa: PLC0415 - SQLAlchemy takes 0.2 s

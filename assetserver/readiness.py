@@ -145,14 +145,16 @@ def free_bytes(folder: str) -> int | None:
 
 def _watch_database(records: Records) -> Check:
     """Return what asks the database. None is needed before anything is recorded; one that was there must not go."""
-    was_there = records.are_there()
+    known = records.identify_file()
 
     def ask() -> str:
-        nonlocal was_there
-        if not records.are_there():
-            return "its file is gone" if was_there else ""
-        was_there = True
-        records.ping()
+        nonlocal known
+        now = records.identify_file()
+        if known is not None and now != known:  # SQLite makes an empty one for whoever opens it next
+            return "its file is gone" + (", and another is in its place" if now is not None else "")
+        known = now
+        if records.are_there():
+            records.ping()
         return ""
 
     return ask

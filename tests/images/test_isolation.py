@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import hostile
@@ -173,15 +172,14 @@ def test_a_killed_fork_server_costs_what_ran_and_is_replaced(make, picture):
 
 
 def list_kept(pid: int) -> list[str]:
-    """Return the descriptors of a process once it has none of a child: it may be told of an end before it lets go of it."""
-    folder = f"/proc/{pid}/fd"
-    for _ in range(200):
-        with suppress(FileNotFoundError):
-            targets = {one: os.readlink(f"{folder}/{one}") for one in os.listdir(folder)}
-            if "anon_inode:[pidfd]" not in targets.values():
-                return sorted(targets, key=int)
-        time.sleep(0.05)
-    raise AssertionError(f"process {pid} keeps {targets}")
+    """Return the descriptors of a process once they stay the same: those of a child go a moment after its end is told."""
+    seen: list[list[str]] = []
+    for _ in range(100):
+        seen.append(os.listdir(f"/proc/{pid}/fd"))
+        if seen[-4:] == [seen[-1]] * 4:
+            return seen[-1]
+        time.sleep(0.1)
+    raise AssertionError(f"process {pid} is not at rest: {seen}")
 
 
 def test_where_no_process_can_be_started_an_attempt_fails_and_the_fork_server_stays(make, picture):
