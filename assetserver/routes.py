@@ -20,6 +20,7 @@ from .delivery.deltas import SiteDeltas
 from .delivery.pins import Pins
 from .delivery.previews import PREVIEW_CACHE, PREVIEW_FIELDS, Found, PreviewFiles, Previews
 from .delivery.releasefiles import ReleaseFiles
+from .delivery.releasefolder import OpenIndex
 from .delivery.requests import FRONT_PAGE, query_suffix
 from .delivery.resources import Resources
 from .errors import ReleaseMissingError, SettingsError
@@ -107,8 +108,28 @@ def _open_mount(settings: Settings, index: int, resources: Resources) -> AssetFi
 
 def _open_site(settings: Settings, site: SiteSettings, resources: Resources) -> ReleaseFiles:
     library = open_library(settings)
-    return ReleaseFiles(
+    return _release_files(
+        settings,
+        site,
+        library,
+        resources,
         ActiveIndex(library, library.site(site.name)),
+        deltas=_open_deltas(settings, site, library, resources),
+        pins=_open_pins(settings, site, library, resources) if site.pins else None,
+    )
+
+
+def _release_files(
+    settings: Settings,
+    site: SiteSettings,
+    library: Library,
+    resources: Resources,
+    open_index: OpenIndex,
+    **more: Any,
+) -> ReleaseFiles:
+    """Return what serves the release that ``open_index`` gives, by the settings of its site."""
+    return ReleaseFiles(
+        open_index,
         lambda digest: library.blobs.path_of(Digest(digest)),
         cache=cache_table(settings, site),
         fields=public_fields(settings.headers),
@@ -117,9 +138,8 @@ def _open_site(settings: Settings, site: SiteSettings, resources: Resources) -> 
         cache_status=settings.headers.cache_status,
         resources=resources,
         links=site.links,
-        deltas=_open_deltas(settings, site, library, resources),
-        pins=_open_pins(settings, site, library, resources) if site.pins else None,
         tells_release=site.tell_release,
+        **more,
     )
 
 
@@ -132,18 +152,7 @@ def _open_pins(settings: Settings, site: SiteSettings, library: Library, resourc
 
     def open_pinned(release: str) -> ReleaseFiles:
         index = open_release(library, ReleaseId(release), library.site(site.name))
-        return ReleaseFiles(
-            lambda: (release, index),
-            lambda digest: library.blobs.path_of(Digest(digest)),
-            cache=cache_table(settings, site),
-            fields=public_fields(settings.headers),
-            fallback=site.fallback or None,
-            clean_urls=site.clean_urls,
-            cache_status=settings.headers.cache_status,
-            resources=resources,
-            links=site.links,
-            tells_release=site.tell_release,
-        )
+        return _release_files(settings, site, library, resources, lambda: (release, index))
 
     return Pins(site.pins, resolve, open_pinned)
 
