@@ -147,6 +147,8 @@ def _open_pins(settings: Settings, site: SiteSettings, library: Library, resourc
     def resolve(name: str) -> str:
         state = library.site(site.name).read()
         is_id = _ID_BEGINS.fullmatch(name) and len(name) >= SHORT
+        if not is_id and not settings.previews.enabled:
+            return ""  # an alias can be guessed, and may name what nobody is to see yet
         release = state.resolve(name if is_id else "@" + alias_for(name))
         return "" if release == state.active else release
 

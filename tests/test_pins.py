@@ -44,8 +44,8 @@ def releases(tmp_path_factory) -> dict[str, str]:
 def client(releases):
     opened = []
 
-    def open_client(**site):
-        settings = {"data.path": releases["data"], "server.access_log": "off", "sites": [site]}
+    def open_client(previews=True, **site):
+        settings = {"data.path": releases["data"], "server.access_log": "off", "sites": [site], "previews.enabled": previews}
         opened.append(TestClient(create_app(load_settings(None, {}, settings))))
         return opened[-1].__enter__()
 
@@ -64,6 +64,13 @@ def test_every_answer_says_of_which_release_it_is(releases, client):
     assert http.get(f"/-/releases/{releases['old']}/").headers["x-release"] == releases["old"][:12]
     assert "x-release" not in http.get("/-/healthy").headers
     assert "x-release" not in client(tell_release=False).get("/").headers
+
+
+def test_an_alias_pins_nothing_where_there_are_no_previews(releases, client):
+    http = client(previews=False)
+    for name in ("dpl-q8k3", "@dpl-q8k3"):
+        assert http.get("/data.json", params={"dpl": name}).text == "[2]"
+    assert http.get("/data.json", params={"dpl": releases["old"]}).text == "[1]"
 
 
 @pytest.mark.parametrize("name", ["{old}", "{short}", "dpl-q8k3", "dpl_Q8K3", "@dpl-q8k3"])
