@@ -77,9 +77,9 @@ def create_app(settings: Settings | None = None, board: Board | None = None, *, 
     nothing = Route("/-/{rest:path}", _nothing)  # nothing else under it is a site's
     routes = [
         *media,
+        *(filter(_is_for_visitors, tools) if has_admin else tools),  # before what is asked less: they are tried in order
         *(() if has_admin else monitoring.routes(is_apart=False)),
         *preview_routes(settings, resources),
-        *(filter(_is_for_visitors, tools) if has_admin else tools),
         nothing,
         *(pictures.routes() if pictures else ()),
         *sites,

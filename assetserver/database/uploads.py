@@ -59,6 +59,11 @@ _UPDATE = update(uploads).where(uploads.c.id == _ID)
 _FIND = select(*COLUMNS, uploads.c.gone).where(uploads.c.id == _ID)
 """Made once, and given their values when executed: to build and hash a statement of twenty values takes 0.3 ms."""
 
+_PAYER: BindParameter[str] = bindparam("payer")
+_IS_OF_PAYER = or_(uploads.c.account == _PAYER, and_(uploads.c.account == "", uploads.c.owner == _PAYER))
+_OF_PAYER = case((_IS_OF_PAYER, _HELD_BYTES), else_=0)
+_HELD = select(func.coalesce(func.sum(_OF_PAYER), 0), func.coalesce(func.sum(_HELD_BYTES), 0)).where(_IS_HELD)
+
 
 class SqlUploads:
     """The records in ``database``. ``announce``: see ``pictures.Announce``."""
@@ -306,10 +311,7 @@ def _find_by_name(connection: Connection, collection: str, name: str) -> Upload 
 
 
 def _held(connection: Connection, owner: str) -> Held:
-    counts = or_(uploads.c.account == owner, and_(uploads.c.account == "", uploads.c.owner == owner))
-    of_owner = case((counts, _HELD_BYTES), else_=0)
-    sums = select(func.coalesce(func.sum(of_owner), 0), func.coalesce(func.sum(_HELD_BYTES), 0)).where(_IS_HELD)
-    by_owner, in_all = connection.execute(sums).one()
+    by_owner, in_all = connection.execute(_HELD, {"payer": owner}).one()
     return Held(int(by_owner), int(in_all))
 
 

@@ -19,9 +19,9 @@ from assetserver.errors import AssetServerError, BlobMissingError, BusyError, Ch
 from assetserver.jobs.job import NewJob
 from assetserver.settingtables import UploadSettings
 from assetserver.storage.blobs import BlobStore, Digest, StagedUpload, Staging
-from assetserver.storage.pools import FilePool, FileQueue, raise_if_stopping, wait_future
+from assetserver.storage.pools import FilePool, FileQueue, Gathering, Work, raise_if_stopping, wait_future
 
-from .commits import Commits
+from .commits import FEW, Commits
 from .deposit import Deposit, told_errors
 from .digests import Hashes, hash_whole
 from .records import Change, Complete, Fail, Held, NewPicture, Remove, Upload, UploadRecords
@@ -69,8 +69,8 @@ class Depot:
         self.files = FilePool("assetserver-uploads", FILE_THREADS)
         self._asking = FilePool("assetserver-records", RECORD_THREADS)
         self._small_files = FilePool("assetserver-small", SMALL_THREADS)
-        self._small = FileQueue(self._small_files, SMALL_THREADS)
         self._storing = 0
+        self._small = Gathering(FileQueue(self._small_files, SMALL_THREADS), lambda: self._storing > FEW)
         self.commits = Commits(self._asking, self._write, lambda: self._storing)
         self._staging = staging
         self._blobs = blobs
@@ -156,7 +156,7 @@ class Depot:
         work = partial(copy_context().run, self._store, upload, content, change, outcome)
         self._storing += 1
         with anyio.CancelScope(shield=True):
-            self._small.submit(work, partial(outcome.set_exception, InterruptedError("the server is stopping")))
+            self._small.submit(Work(work, partial(outcome.set_exception, InterruptedError("the server is stopping"))))
             try:
                 done = await wait_future(outcome)
             except BaseException as error:

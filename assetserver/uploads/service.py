@@ -9,7 +9,6 @@ Nothing here knows HTTP. Who may do what is decided before; how fast a body must
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -27,6 +26,7 @@ from .allowance import Allowance
 from .appending import Appending, complete_new
 from .depot import Depot, FollowUp, PictureOf
 from .digests import HashMemory
+from .identifiers import new_id
 from .records import Add, NewUpload, Remove, Upload, UploadRecords
 from .sweep import SweepReport, list_digests
 from .turns import Turns, claim
@@ -34,11 +34,6 @@ from .turns import Turns, claim
 STOP_LIMIT_S = 10.0
 
 Page = tuple[list[Upload], str]
-
-
-def new_id() -> str:
-    """Return an id that nobody can guess: 144 random bits in 24 characters."""
-    return secrets.token_urlsafe(18)
 
 
 class UploadService:

@@ -22,6 +22,21 @@ def test_a_mark_stands_until_it_is_moved(tmp_path):
     mark.close()
 
 
+def test_a_mark_that_was_read_before_it_ever_moved_is_seen_to_move(tmp_path):
+    mark, other = ChangeMark(str(tmp_path / "changes")), ChangeMark(str(tmp_path / "changes"))
+    before = mark.read()
+    assert mark.read() == before
+    other.move()
+    assert mark.read() == other.read() != before
+
+
+def test_a_mark_that_nobody_could_make_says_nothing(tmp_path):
+    mark = ChangeMark(str(tmp_path / "missing" / "changes"))
+    assert mark.read() == b""
+    ChangeMark(mark.path).move()
+    assert mark.read() != b""
+
+
 def test_every_process_sees_it_move(tmp_path):
     path = str(tmp_path / "changes")
     mark = ChangeMark(path)

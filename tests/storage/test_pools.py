@@ -1,11 +1,13 @@
 """Pools of threads, and waiting for what runs on them, on both event loops."""
 
+import asyncio
 import os
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -14,7 +16,7 @@ import pytest
 
 from assetserver.delivery.files import PIECE_BYTES, hash_pieces, open_regular, read_pieces
 from assetserver.errors import OverloadedError
-from assetserver.storage.pools import BEHIND, FilePool, FileQueue, runs_on_asyncio, wait_done, wait_future
+from assetserver.storage.pools import BEHIND, FilePool, FileQueue, Gathering, Work, runs_on_asyncio, wait_done, wait_future
 
 BACKENDS = ("asyncio", "trio")
 
@@ -251,10 +253,10 @@ def test_a_queue_wakes_no_thread_for_work_that_one_can_do():
             done.set()
 
     first, go_on = threading.Event(), threading.Event()
-    queue.submit(lambda: (first.set(), go_on.wait(10)), pytest.fail)
+    queue.submit(Work(lambda: (first.set(), go_on.wait(10)), pytest.fail))
     assert first.wait(10)
     for number in range(1, BEHIND + 1):
-        queue.submit(lambda number=number: work(number), pytest.fail)
+        queue.submit(Work(lambda number=number: work(number), pytest.fail))
     go_on.set()
     assert done.wait(10)
     assert len(names) == 1
@@ -265,7 +267,7 @@ def test_a_queue_wakes_as_many_threads_as_work_that_waits_needs():
     pool = FilePool("queue", 3)
     queue, begun, go_on = FileQueue(pool, 3), threading.Semaphore(0), threading.Event()
     for _ in range(4 * BEHIND):
-        queue.submit(lambda: (begun.release(), go_on.wait(10)), pytest.fail)
+        queue.submit(Work(lambda: (begun.release(), go_on.wait(10)), pytest.fail))
     assert all(begun.acquire(timeout=10) for _ in range(3))
     assert not begun.acquire(blocking=False)
     go_on.set()
@@ -278,14 +280,49 @@ def test_a_queue_whose_pool_is_closed_drops_what_nobody_will_do():
     queue, begun, go_on, dropped = FileQueue(pool, 1), threading.Event(), threading.Event(), []
     pool.submit(lambda: (begun.set(), go_on.wait(10)))
     assert begun.wait(10)
-    queue.submit(pytest.fail, lambda: dropped.append(1))
-    queue.submit(pytest.fail, lambda: dropped.append(2))
+    queue.submit(Work(pytest.fail, lambda: dropped.append(1)))
+    queue.submit(Work(pytest.fail, lambda: dropped.append(2)))
     threading.Timer(0.05, go_on.set).start()
     pool.close()
     assert dropped == [1, 2]
     again = threading.Event()
-    queue.submit(again.set, pytest.fail)
+    queue.submit(Work(again.set, pytest.fail))
     assert again.wait(10)
+    pool.close()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("waits", [True, False])
+def test_an_event_loop_hands_on_all_that_it_gathered(backend, waits):
+    pool = FilePool("gathering", 2)
+    gathering = Gathering(FileQueue(pool, 2), lambda: waits)
+
+    async def work() -> list[int]:
+        futures: list[Future[int]] = [Future() for _ in range(5)]
+        for number, future in enumerate(futures):
+            gathering.submit(Work(partial(future.set_result, number), pytest.fail))
+        done = [await wait_future(future) for future in futures]
+        last: Future[int] = Future()
+        gathering.submit(Work(partial(last.set_result, 5), pytest.fail))
+        return [*done, await wait_future(last)]
+
+    assert anyio.run(work, backend=backend) == [0, 1, 2, 3, 4, 5]
+    pool.close()
+
+
+def test_work_that_waits_for_more_begins_together():
+    pool = FilePool("gathering", 1)
+    gathering, begun = Gathering(FileQueue(pool, 1), lambda: True), []
+
+    async def work() -> None:
+        done: Future[None] = Future()
+        gathering.submit(Work(lambda: begun.append("first"), pytest.fail))
+        gathering.submit(Work(lambda: (begun.append("second"), done.set_result(None)), pytest.fail))
+        assert begun == []
+        await wait_future(done)
+
+    asyncio.run(work())
+    assert begun == ["first", "second"]
     pool.close()
 
 
