@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from importlib.metadata import version
+from functools import lru_cache
 from itertools import count
 from typing import Any
 
@@ -173,7 +173,7 @@ class Monitoring:
     async def _show_metrics(self, request: Request) -> Response:
         request.scope[QUIET] = True
         samples = await wait_future(self._pool.submit(lambda: list(self._samples())))
-        text = render(self._board, version("assetserver"), samples)
+        text = render(self._board, _version(), samples)
         return Response(text, headers={"Cache-Control": ERROR, "Content-Type": CONTENT_TYPE})
 
     async def _show_popular(self, request: Request) -> Response:
@@ -221,6 +221,13 @@ class Monitoring:
     async def _find(self, request: Request) -> dict[str, str]:
         request.scope[QUIET] = True
         return await self._readiness.find()
+
+
+@lru_cache(maxsize=1)
+def _version() -> str:
+    from importlib.metadata import version  # noqa: PLC0415 - a start need not wait for it
+
+    return version("assetserver")
 
 
 def report_folder(settings: Settings) -> str:

@@ -21,14 +21,13 @@ from typing import Any, NamedTuple
 import uvicorn
 
 from .certificates import Certificates
-from .delivery.draining import close_after_answers
+from .delivery.draining import ON_STOP, close_after_answers
 from .delivery.gate import GATE, Gate
 from .delivery.hotcache import HOT, HotCache
 from .descriptors import Descriptors
 from .monitoring import READINESS
 from .observe import LOG, LogWriter
 from .supervision.words import DRAIN, READY, beat
-from .uploading import ON_STOP
 
 logger = logging.getLogger(__name__)
 

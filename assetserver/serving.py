@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from starlette.applications import Starlette
 
 from .app import ADMIN, create_app
 from .certificates import Certificates, open_certificates
-from .data import check_data_folder, open_library, served_sites
+from .data import check_data_folder, load_engine, open_library, served_sites
 from .descriptors import raise_limit
 from .endings import tell_stopped, told_kindly, with_options
 from .errors import SettingsError
@@ -43,7 +44,6 @@ from .supervision.master import Plan, run_master
 from .supervision.notices import Notifier
 from .tomllines import format_bytes
 from .wording import in_units, plural
-from .working import work
 
 GC_THRESHOLD = (20_000, 20, 20)
 HEAP_KEPT_BYTES = 8 << 20
@@ -60,7 +60,7 @@ _APP = "assetserver.app:app"
 _PROTOCOL = "assetserver.delivery.protocol:AssetProtocol"
 _PREAMBLE = "assetserver.delivery.preamble:PreambleProtocol"
 _EITHER = "assetserver.delivery.http2:EitherProtocol"
-_WEBSOCKETS = "assetserver.delivery.livesockets:LiveSocket"
+_WEBSOCKETS = "assetserver.delivery.upgrades:make_live_socket"
 _NEEDED_LATER = ("anyio._backends._asyncio",)
 """What would be imported by the first request, in every worker."""
 _NO_MASTER = "not reloaded: a single process that does no jobs reads its settings once; restart it, or serve with --workers 2"
@@ -83,6 +83,8 @@ def prepare_server(
     app = create_app(settings, has_admin=has_tools)
     check_data_folder(settings)
     certificates = open_certificates(settings)
+    if handover is not None:  # what cannot be loaded must not end who serves; and nobody waits
+        _load_later(settings)
     is_first = handover is None and is_first_start(settings)
     by_role = take_sockets(settings, os.environ, known)
     listeners = [one for group in by_role.values() for one in group]
@@ -262,6 +264,8 @@ def _run_workers(app: Starlette, settings: Settings, listeners: Sequence[Listene
 
     def do_jobs(channel: socket.socket) -> None:
         close_listeners(listeners, {})
+        from .working import work  # noqa: PLC0415 - see load_later
+
         with told_kindly():
             sys.exit(work(settings, channel, board=board))
 
@@ -273,6 +277,7 @@ def _run_workers(app: Starlette, settings: Settings, listeners: Sequence[Listene
         count=settings.server.workers,
         work=do_jobs,
         jobs=count_job_workers(settings),
+        load_later=partial(_load_later, settings),
         grace_s=settings.server.graceful_shutdown_s,
         stuck_s=settings.server.stuck_s,
         check=check_command("serve"),
@@ -304,6 +309,17 @@ def _load_all(config: uvicorn.Config) -> None:
     config.get_loop_factory()
     for name in _NEEDED_LATER:
         importlib.import_module(name)
+
+
+def _load_later(settings: Settings) -> None:
+    """Import what no answer of a file needs, once for all workers but the first, which serves by then."""
+    names = ["assetserver.delivery.livesockets"] if settings.uploads.enabled else []
+    names += ["assetserver.remote.endpoint"] if settings.publish.remote else []
+    names += ["assetserver.working"] if count_job_workers(settings) else []
+    for name in names:
+        importlib.import_module(name)
+    if settings.uploads.enabled or count_job_workers(settings):
+        load_engine(settings)
 
 
 def _config(

@@ -54,6 +54,38 @@ def serve(channel):
     assert "Traceback" not in program.read_log()
 
 
+def test_one_worker_begins_and_the_others_come_with_what_was_loaded_when_it_serves(master):
+    program = master(
+        """
+loaded = []
+def serve(channel):
+    channel.send(READY)
+    say("worker %d" % os.getpid())
+    say("served with %d" % len(loaded))
+    until_master_is_gone(channel)
+def work(channel):
+    channel.send(READY)
+    say("worked with %d" % len(loaded))
+    until_master_is_gone(channel)
+""",
+        count=3,
+        more="jobs=1, work=work, load_later=lambda: (say('loading'), loaded.append(1))",
+    )
+    first = wait_pids(program, 3)[0]
+    wait_for(lambda: "worked with 1" in program.read_log(), "the start of all")
+    log = program.read_log()
+    assert log.count("loading") == 1
+    assert log.index(f"worker {first}") < log.index("served with 0") < log.index("served with 1")
+    assert (log.count("served with 0"), log.count("served with 1")) == (1, 2)
+
+
+def test_what_cannot_be_loaded_later_ends_nobody(master):
+    program = master(count=2, more="load_later=lambda: 1 / 0")
+    workers = wait_pids(program, 2)
+    assert "cannot load what later requests need: division by zero" in program.read_log()
+    assert all(map(is_alive, workers))
+
+
 def test_a_worker_that_dies_is_replaced_and_the_others_go_on(master):
     program = master()
     first, second = wait_pids(program, 2)
