@@ -49,7 +49,7 @@ ROWS = (
     }
     | {"jobcli", "jobcommands", "jobkinds", "kindnames", "picturejobs", "studios", "working"}
     | {"backup", "backupcli", "certificates", "manual", "restoring", "shellcli"}
-    | {"adminclient", "lookcli", "monitoring", "readiness", "reporting", "topcommand", "topscreen"}
+    | {"adminclient", "counters", "lookcli", "monitoring", "readiness", "reporting", "topcommand", "topscreen"}
     | {"purgecli", "purgecommands", "purgejobs", "purgeorders"}
     | {
         "ondemand",
