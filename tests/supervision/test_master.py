@@ -79,6 +79,32 @@ def work(channel):
     assert (log.count("served with 0"), log.count("served with 1")) == (1, 2)
 
 
+def test_who_is_told_to_end_while_it_ends_does_not_go_on_as_a_master(master, tmp_path):
+    program = master(
+        f"once = {str(tmp_path / 'once')!r}"
+        """
+class Late:
+    def flush(self):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.05)
+def serve(channel):
+    channel.send(READY)
+    say("worker %d" % os.getpid())
+    if not os.path.exists(once):
+        open(once, "w").close()
+        sys.stdout = Late()
+        sys.exit(7)
+    until_master_is_gone(channel)
+"""
+    )
+    workers = wait_pids(program, 3)
+    program.wait_log("ended with exit code")
+    assert "Traceback" not in program.read_log()
+    assert is_alive(program.process.pid)
+    wait_for(lambda: sum(map(is_alive, workers)) == 2, "a worker in the place of the one that ended")
+
+
 def test_what_cannot_be_loaded_later_ends_nobody(master):
     program = master(count=2, more="load_later=lambda: 1 / 0")
     workers = wait_pids(program, 2)
