@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .database.jobs import SqlJobs
     from .database.pictures import Announce, SqlPictures
     from .releases.publish import PublishOptions
-    from .uploads.depot import FollowUp, PictureOf
+    from .uploads.depot import AfterRemoval, FollowUp, PictureOf
     from .uploads.records import Upload, UploadRecords
     from .uploads.service import UploadService
 
@@ -262,6 +262,7 @@ def open_uploads(
     follow_up: FollowUp,
     picture_of: PictureOf,
     on_complete: Callable[[Upload], None] = lambda _: None,
+    after_removal: AfterRemoval = lambda _, __: (),
 ) -> UploadService:
     """Return the service of uploads, whose records are ``records``; nothing is opened yet."""
     from .storage.staging import FileStaging  # noqa: PLC0415 - commands that receive nothing start without
@@ -279,6 +280,7 @@ def open_uploads(
         follow_up=follow_up,
         picture_of=picture_of,
         on_complete=on_complete,
+        after_removal=after_removal,
     )
 
 

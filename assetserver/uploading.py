@@ -31,7 +31,7 @@ from .delivery.mediafolder import parse_media_path
 from .delivery.resources import Resources
 from .delivery.upgrades import UPGRADES
 from .errors import AssetServerError, BadRequestError, ForbiddenError
-from .jobkinds import follow_ups, pictures_of
+from .jobkinds import follow_ups, pictures_of, removal_follow_ups
 from .mediaroutes import media_routes
 from .remoteroutes import LateReleases
 from .settings import Settings
@@ -71,7 +71,9 @@ class Uploading:
         """The records of uploads, tokens and jobs."""
         self.authority = open_authority(settings, self.records)
         """Who knows its tokens."""
-        self._service = open_uploads(settings, self.records, follow_ups(settings), pictures_of(settings), on_complete)
+        self._service = open_uploads(
+            settings, self.records, follow_ups(settings), pictures_of(settings), on_complete, removal_follow_ups(settings)
+        )
         self._desk = self._open_desk()
         self._plain = UploadEndpoint(self._desk, settings.uploads.files_per_request)
         self._watching = Watching(self._desk)

@@ -50,7 +50,7 @@ ROWS = (
     | {"jobcli", "jobcommands", "jobkinds", "kindnames", "picturejobs", "studios", "working"}
     | {"backup", "backupcli", "certificates", "manual", "restoring", "shellcli"}
     | {"adminclient", "counters", "lookcli", "monitoring", "readiness", "reporting", "topcommand", "topscreen"}
-    | {"purgecli", "purgecommands", "purgejobs", "purgeorders"}
+    | {"purgecli", "purgecommands", "purgejobs", "purgeorders", "purgeuploads"}
     | {
         "ondemand",
         "ondemandapi",
