@@ -29,7 +29,17 @@ from .errors import SettingsError
 from .firststart import is_first_start, welcome
 from .jobkinds import kind_names
 from .listening import ADMIN as ADMIN_ROLE
-from .listening import BACKLOG, HTTP, PASSED, address_of, close_listeners, has_admin, mark_listeners, take_sockets
+from .listening import (
+    BACKLOG,
+    HTTP,
+    PASSED,
+    address_of,
+    close_listeners,
+    has_admin,
+    leaves_machine,
+    mark_listeners,
+    take_sockets,
+)
 from .metrics.board import Role, adopt_board, create_board
 from .metrics.work import MasterCounts
 from .observe import log_as_json
@@ -124,7 +134,11 @@ def _introduce(settings: Settings, listeners: Sequence[Listener], *, reload: boo
         *describe_mounts(settings),
         *describe_jobs(settings, reload=reload),
         f"on {', '.join(addresses)} ({_describe_workers(settings, reload=reload)}stop with Ctrl+C)",
-        *(f"admin on {address_of(one.socket)}" for one in listeners if one.role == ADMIN_ROLE),
+        *(
+            f"admin on {address_of(one.socket, scheme if leaves_machine(one.socket) else 'http')}"
+            for one in listeners
+            if one.role == ADMIN_ROLE
+        ),
         *(welcome(settings, addresses[0]) if is_first else ()),
     ):
         click.echo(line, err=True)
@@ -221,7 +235,7 @@ def _keep_heap() -> None:
 def _apart(app: Starlette, settings: Settings, listeners: Sequence[Listener]) -> Apart | None:
     """Return what ``app`` serves on the admin listeners, if there are any."""
     own = [one.socket for one in listeners if one.role == ADMIN_ROLE]
-    return Apart(_config(getattr(app.state, ADMIN), settings, None), own) if own else None
+    return Apart(_config(getattr(app.state, ADMIN), settings, None, is_apart=True), own) if own else None
 
 
 def _public(listeners: Sequence[Listener]) -> list[socket.socket]:
@@ -323,10 +337,17 @@ def _load_later(settings: Settings) -> None:
 
 
 def _config(
-    app: Starlette | str, settings: Settings, certificates: Certificates | None, *, reload: bool = False
+    app: Starlette | str,
+    settings: Settings,
+    certificates: Certificates | None,
+    *,
+    reload: bool = False,
+    is_apart: bool = False,
 ) -> uvicorn.Config:
     server = settings.server
     protocol = _http_protocol(settings)
+    if is_apart and protocol == _PREAMBLE:  # proxies speak for visitors; who looks after a server comes without
+        protocol = _PROTOCOL
     return uvicorn.Config(
         app,
         http=protocol,

@@ -92,6 +92,12 @@ def ask(connection, path, *fields):
     return head, body
 
 
+def count_loops(pid):
+    """Return how many event loops a process has: one once it serves."""
+    found = [os.readlink(one) for one in Path(f"/proc/{pid}/fd").iterdir() if one.is_symlink()]
+    return sum("eventpoll" in one for one in found)
+
+
 def name_of(port):
     """Return the common name that the server shows."""
     with connect(port) as connection:
@@ -128,6 +134,8 @@ def test_old_versions_and_plain_text_are_refused(serve):
 
 def test_a_new_certificate_is_for_new_connections(serve, pair, make_pair, poll):
     port, program = serve(ASSETSERVER_SERVER__WORKERS="2")
+    children = Path(f"/proc/{program.process.pid}/task/{program.process.pid}/children")
+    poll(lambda: [count_loops(one) for one in children.read_text().split()], lambda found: found == [1, 1])
     with connect(port) as before:
         assert ask(before, "/small.txt")[1] == b"hello over TLS"
         certificate, key = make_pair("second")
@@ -251,3 +259,53 @@ def test_a_pair_that_cannot_be_used_is_told_by_check(make_pair, monkeypatch, cer
     result = CliRunner().invoke(main, ["check"])
     assert result.exit_code == 78
     assert message in result.stderr
+
+
+def look(settings, *words):
+    """Return what ``top --once`` says with these settings, and its exit code."""
+    done = subprocess.run(
+        [sys.executable, "-m", "assetserver", "top", "--once", "--config", settings, *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.stdout + done.stderr, done.returncode
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_admin_listener_that_others_reach_speaks_tls_as_well(serve, free_port, pair, tmp_path, make_pair, workers):
+    admin = free_port()
+    _, program = serve(ASSETSERVER_ADMIN__LISTEN=f"0.0.0.0:{admin}", ASSETSERVER_SERVER__WORKERS=workers)
+    program.wait_log(f"admin on https://0.0.0.0:{admin}")
+    assert name_of(admin) == "first"
+    with connect(admin) as connection:
+        assert b"assetserver_http_connections" in ask(connection, "/-/metrics")[1]
+    with socket.create_connection(("127.0.0.1", admin), timeout=20) as plain:
+        plain.sendall(b"GET /-/metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert b"HTTP" not in plain.recv(65536)
+    settings = tmp_path / "top.toml"
+    text = '[admin]\nlisten = "0.0.0.0:{}"\n[server]\ntls_certificate = "{}"\ntls_key = "{}"\n'
+    settings.write_text(text.format(admin, *pair))
+    said, code = look(settings)
+    assert (f"https://127.0.0.1:{admin}" in said, code) == (True, 0), said
+    settings.write_text(text.format(admin, *make_pair("another")))
+    said, code = look(settings)
+    assert code == 1
+    assert "certificate verify failed" in said
+    for source, target in zip(make_pair("second"), pair, strict=True):
+        target.write_bytes(source.read_bytes())
+    program.wait_log("a new certificate is in use")
+    assert name_of(admin) == "second"
+
+
+def test_an_admin_listener_of_this_machine_alone_stays_plain(serve, free_port, pair, tmp_path):
+    admin = free_port()
+    _, program = serve(ASSETSERVER_ADMIN__LISTEN=f"127.0.0.1:{admin}")
+    program.wait_log(f"admin on http://127.0.0.1:{admin}")
+    settings = tmp_path / "top.toml"
+    settings.write_text(
+        f'[admin]\nlisten = "127.0.0.1:{admin}"\n[server]\ntls_certificate = "{pair[0]}"\ntls_key = "{pair[1]}"\n'
+    )
+    said, code = look(settings)
+    assert (f"http://127.0.0.1:{admin}" in said, code) == (True, 0), said

@@ -235,6 +235,12 @@ def test_admin_listener_may_be_a_unix_socket_that_goes_with_the_server(start_pro
     assert not path.exists()
 
 
+def test_admin_listener_wants_no_header_of_a_proxy(origin, folder, free_port, fetch):
+    admin = free_port()
+    origin(folder, config=admin_of(admin) + '[server]\nproxy_protocol = "any"\ntrusted_proxies = ["127.0.0.1"]\n')
+    assert fetch(f"http://127.0.0.1:{admin}/-/healthy").content == b"ok\n"
+
+
 def test_address_of_the_admin_listener_that_is_taken_is_told(folder, tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
