@@ -24,16 +24,16 @@ ANYWHERE = {
     "DeviceAllow": "char-rtc, which ProtectClock itself allows; without that more counts",
 }
 """What counts in every unit, and why it has to."""
+_UMASK = {"UMask": "a proxy in the group may read files"}
 REMAINING = {
     "assetserver-purge.service": {
         "PrivateNetwork": "it tells caches and webhooks",
         "RestrictAddressFamilies_AF_INET_INET6": "by TCP, and asks for names",
         "IPAddressDeny": "wherever the settings say; the addresses of CDNs change",
     },
-    **dict.fromkeys(
-        ("assetserver.service", "assetserver-worker.service", "assetserver-gc.service"),
-        {"UMask": "a proxy in the group may read files"},
-    ),
+    "assetserver.service": _UMASK,
+    "assetserver-worker.service": _UMASK,
+    "assetserver-gc.service": _UMASK,
 }
 
 
