@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import importlib
 import importlib.util
 import os
 import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +18,7 @@ from starlette.applications import Starlette
 
 from .app import ADMIN, create_app
 from .certificates import Certificates, open_certificates
-from .data import check_data_folder, load_engine, open_library, served_sites
+from .data import check_data_folder, open_library, served_sites
 from .descriptors import raise_limit
 from .endings import tell_stopped, told_kindly, with_options
 from .errors import SettingsError
@@ -40,6 +36,7 @@ from .listening import (
     mark_listeners,
     take_sockets,
 )
+from .loading import load_all, load_later, tune_memory
 from .metrics.board import Role, adopt_board, create_board
 from .metrics.work import MasterCounts
 from .observe import log_as_json
@@ -55,11 +52,6 @@ from .supervision.notices import Notifier
 from .tomllines import format_bytes
 from .wording import in_units, plural
 
-GC_THRESHOLD = (20_000, 20, 20)
-HEAP_KEPT_BYTES = 8 << 20
-HEAP_PIECE_BYTES = 4 << 20
-"""What is larger than this goes back to the kernel at once."""
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 PLACES_EACH = 2
 """How many places to count there are for each worker: one that ends is replaced before it has."""
 
@@ -71,8 +63,6 @@ _PROTOCOL = "assetserver.delivery.protocol:AssetProtocol"
 _PREAMBLE = "assetserver.delivery.preamble:PreambleProtocol"
 _EITHER = "assetserver.delivery.http2:EitherProtocol"
 _WEBSOCKETS = "assetserver.delivery.upgrades:make_live_socket"
-_NEEDED_LATER = ("anyio._backends._asyncio",)
-"""What would be imported by the first request, in every worker."""
 _NO_MASTER = "not reloaded: a single process that does no jobs reads its settings once; restart it, or serve with --workers 2"
 
 
@@ -94,7 +84,7 @@ def prepare_server(
     check_data_folder(settings)
     certificates = open_certificates(settings)
     if handover is not None:  # what cannot be loaded must not end who serves; and nobody waits
-        _load_later(settings)
+        load_later(settings, count_job_workers(settings))
     is_first = handover is None and is_first_start(settings)
     by_role = take_sockets(settings, os.environ, known)
     listeners = [one for group in by_role.values() for one in group]
@@ -210,28 +200,6 @@ def _describe_site(settings: Settings, site: SiteSettings) -> str:
     return f"{what}  (site {site.name}, in {_shorten(library.folder)})"
 
 
-def _tune_memory() -> None:
-    """Have the interpreter look for cycles rarely, and never at what was loaded at the start.
-
-    What the access log holds for half a second was looked through again and again (measured 2026-11-27: 3 µs a request).
-    """
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLD)
-    _keep_heap()
-
-
-def _keep_heap() -> None:
-    """Have glibc keep a little of what is freed, where it is glibc.
-
-    The pieces of an upload, 256 KB each, were given back to the kernel and asked for again: 100,000 page faults for each GiB,
-    a tenth of its processor time (measured 2026-11-27).
-    """
-    with suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_THRESHOLD, HEAP_PIECE_BYTES)
-        mallopt(_M_TRIM_THRESHOLD, HEAP_KEPT_BYTES)
-
-
 def _apart(app: Starlette, settings: Settings, listeners: Sequence[Listener]) -> Apart | None:
     """Return what ``app`` serves on the admin listeners, if there are any."""
     own = [one.socket for one in listeners if one.role == ADMIN_ROLE]
@@ -249,7 +217,7 @@ def _run(config: uvicorn.Config, listeners: Sequence[Listener], certificates: Ce
         signal.signal(signal.SIGHUP, lambda *_: click.echo(_NO_MASTER, err=True))
     server = OriginServer(config, certificates=certificates, admin=admin)
     sockets = _public(listeners)
-    _tune_memory()
+    tune_memory()
     try:
         if config.should_reload:
             from uvicorn.supervisors import ChangeReload  # noqa: PLC0415 - for development alone
@@ -283,15 +251,15 @@ def _run_workers(app: Starlette, settings: Settings, listeners: Sequence[Listene
         with told_kindly():
             sys.exit(work(settings, channel, board=board))
 
-    _load_all(_config(app, settings, None))
-    _tune_memory()  # which forks inherit
+    load_all(_config(app, settings, None))
+    tune_memory()  # which forks inherit
     control = handover.control if handover else _open_control(control_folder(lambda: settings))
     plan = Plan(
         serve=serve,
         count=settings.server.workers,
         work=do_jobs,
         jobs=count_job_workers(settings),
-        load_later=partial(_load_later, settings),
+        load_later=partial(load_later, settings, count_job_workers(settings)),
         grace_s=settings.server.graceful_shutdown_s,
         stuck_s=settings.server.stuck_s,
         check=check_command("serve"),
@@ -315,25 +283,6 @@ def _open_control(folder: str) -> Control | None:
         reason = (error.strerror or str(error)).lower()
         click.echo(f"assetserver reload will not find this server ({folder}: {reason}); send it SIGHUP instead", err=True)
         return None
-
-
-def _load_all(config: uvicorn.Config) -> None:
-    """Import what a worker will need, once for all of them."""
-    config.load()
-    config.get_loop_factory()
-    for name in _NEEDED_LATER:
-        importlib.import_module(name)
-
-
-def _load_later(settings: Settings) -> None:
-    """Import what no answer of a file needs, once for all workers but the first, which serves by then."""
-    names = ["assetserver.delivery.livesockets"] if settings.uploads.enabled else []
-    names += ["assetserver.remote.endpoint"] if settings.publish.remote else []
-    names += ["assetserver.working"] if count_job_workers(settings) else []
-    for name in names:
-        importlib.import_module(name)
-    if settings.uploads.enabled or count_job_workers(settings):
-        load_engine(settings)
 
 
 def _config(

@@ -41,6 +41,7 @@ ROWS = (
         "mediaroutes",
         "uploading",
         "listening",
+        "loading",
         "origin",
         "reloading",
         "servicecli",
