@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import ssl
 from urllib.parse import urlsplit
 
 from .baseurl import admin_url, base_url
@@ -35,11 +36,15 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class AdminClient:
-    """Asks the server at ``address``: a URL, or the path of a Unix socket. ``token`` is shown if there is one."""
+    """Asks the server at ``address``: a URL, or the path of a Unix socket. ``token`` is shown if there is one.
 
-    def __init__(self, address: str, token: str = "") -> None:
+    ``certificate``: the file of the one that the server must show, whatever names are in it; without, as browsers judge.
+    """
+
+    def __init__(self, address: str, token: str = "", certificate: str = "") -> None:
         self.address = address
         self._token = token
+        self._certificate = certificate
 
     def fetch(self, path: str, *allowed: int) -> bytes:
         """Return what is at ``path``; with another status than 200 if that is ``allowed``. Blocks, for seconds at most.
@@ -67,8 +72,23 @@ class AdminClient:
         if not self.address.startswith("http"):
             return _UnixConnection(self.address)
         parts = urlsplit(self.address)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        return kind(parts.hostname or "", parts.port, timeout=PATIENCE_S)
+        host = parts.hostname or ""
+        if parts.scheme != "https":
+            return http.client.HTTPConnection(host, parts.port, timeout=PATIENCE_S)
+        return http.client.HTTPSConnection(host, parts.port, timeout=PATIENCE_S, context=_trust(self._certificate))
+
+
+def _trust(certificate: str) -> ssl.SSLContext:
+    """Return what believes a server: whoever has the key of ``certificate``, or as browsers do."""
+    if not certificate:
+        return ssl.create_default_context()
+    try:
+        context = ssl.create_default_context(cafile=certificate)
+    except OSError as error:
+        raise AssetServerError(f"{certificate} cannot be read, by which the server is known: {error.strerror}") from error
+    context.check_hostname = False  # it is asked at an address, and its certificate has the names that visitors use
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
 
 
 def find_server(settings: Settings, url: str = "", token: str = "") -> AdminClient:
@@ -76,7 +96,11 @@ def find_server(settings: Settings, url: str = "", token: str = "") -> AdminClie
 
     Raises ``AssetServerError`` if the settings do not tell where it is.
     """
-    url = url.rstrip("/") or admin_url(settings) or settings.admin.listen or base_url(settings) or settings.server.uds
+    if url:
+        return AdminClient(url.rstrip("/"), token)
+    own = admin_url(settings) or settings.admin.listen
+    url = own or base_url(settings) or settings.server.uds
     if not url:
         raise AssetServerError("the settings do not tell where the server is; name it with --url")
-    return AdminClient(url, token)
+    is_known = own or not settings.server.public_url
+    return AdminClient(url, token, settings.server.tls_certificate if is_known else "")

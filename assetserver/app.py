@@ -41,10 +41,10 @@ from .routes import cache_table, console_routes, introduce, preview_routes, site
 from .settings import Settings, load_settings
 from .settingtables import ServerSettings
 from .storage.pools import FilePool
-from .uploading import Uploading
 
 if TYPE_CHECKING:
     from .ondemandroutes import OnDemand
+    from .uploading import Uploading
 
 CONFIG_FILE = "assetserver.toml"
 """Read from the working directory if nothing else names a file."""
@@ -113,11 +113,17 @@ class _Parts(NamedTuple):
 def _open_parts(settings: Settings, board: Board) -> _Parts:
     resources = _resources(settings)
     entrance = Entrance(settings)
-    counts = UploadCounts(board.claim())
-    takes_bytes = settings.uploads.enabled or settings.publish.remote
-    uploading = Uploading(settings, resources, lambda upload: counts.note(upload.offset)) if takes_bytes else None
+    uploading = _open_uploading(settings, resources, UploadCounts(board.claim()))
     records, authority = (uploading.records, uploading.authority) if uploading else (None, None)
     return _Parts(resources, uploading, Monitoring(settings, board, records, authority, entrance.writer), entrance)
+
+
+def _open_uploading(settings: Settings, resources: Resources, counts: UploadCounts) -> Uploading | None:
+    if not (settings.uploads.enabled or settings.publish.remote):
+        return None
+    from .uploading import Uploading  # noqa: PLC0415 - who takes no bytes starts without
+
+    return Uploading(settings, resources, lambda upload: counts.note(upload.offset))
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import importlib.util
 import os
 import stat
@@ -16,13 +17,9 @@ from .access.keyfile import KEY_FILE, load_keys
 from .access.keys import KeyRing
 from .access.records import AccessRecords
 from .errors import PublishError, ReleaseMissingError, SettingsError, SignatureError, StorageError
-from .releases.checks import CheckPolicy
 from .releases.library import Library
 from .releases.manifest import SHORT, ReleaseId
-from .releases.publish import PublishOptions
-from .releases.signing import SUFFIX, parse_public_key, verify_signature
 from .releases.sites import Site
-from .releases.updating import DeltaPolicy
 from .settings import Settings
 from .settingtables import SiteSettings
 from .storage.durable import make_durable_folder
@@ -34,7 +31,8 @@ if TYPE_CHECKING:
     from .database.connections import Database
     from .database.jobs import SqlJobs
     from .database.pictures import Announce, SqlPictures
-    from .uploads.depot import FollowUp, PictureOf
+    from .releases.publish import PublishOptions
+    from .uploads.depot import AfterRemoval, FollowUp, PictureOf
     from .uploads.records import Upload, UploadRecords
     from .uploads.service import UploadService
 
@@ -108,6 +106,17 @@ class Records:
         except OSError:
             return None
         return status.st_dev, status.st_ino
+
+    def has_tokens(self) -> bool:
+        """Tell whether there are any tokens. A file is only looked at, for that without what opens it: see ``drivers``.
+
+        Raises ``StorageError``, and what opening does.
+        """
+        if not self._path:
+            return bool(self.access().tokens.list_all())
+        from .database.drivers import has_tokens  # noqa: PLC0415 - who keeps no records starts without
+
+        return has_tokens(self._path)
 
     def uploads(self) -> UploadRecords:
         """Return the records of uploads."""
@@ -189,6 +198,13 @@ def open_records(settings: Settings, announce: Announce | None = None) -> Record
     return Records(_SQLITE + path if path else url, announce)
 
 
+def load_engine(settings: Settings) -> None:
+    """Import what keeps the records of ``settings``, and open nothing: for a process that forks others who will."""
+    kind = "sqlite" if records_path(settings) else "postgres"
+    for name in (kind, "jobs", "pictures", "tokens", "uploads"):
+        importlib.import_module(f"assetserver.database.{name}")
+
+
 def records_path(settings: Settings) -> str:
     """Return the file of the records, or "" where they are in PostgreSQL."""
     url = settings.database.url
@@ -214,7 +230,7 @@ def warn_of_records(settings: Settings) -> str:
     """Return what is wrong with the SQLite that would keep the records, or ""."""
     if settings.database.url.startswith("postgresql"):
         return ""
-    from .database.sqlite import choose_driver, is_affected  # noqa: PLC0415 - SQLAlchemy takes 0.2 s
+    from .database.drivers import choose_driver, is_affected  # noqa: PLC0415 - who keeps no records starts without
 
     driver = choose_driver()
     if not is_affected(driver.sqlite_version_info):
@@ -246,6 +262,7 @@ def open_uploads(
     follow_up: FollowUp,
     picture_of: PictureOf,
     on_complete: Callable[[Upload], None] = lambda _: None,
+    after_removal: AfterRemoval = lambda _, __: (),
 ) -> UploadService:
     """Return the service of uploads, whose records are ``records``; nothing is opened yet."""
     from .storage.staging import FileStaging  # noqa: PLC0415 - commands that receive nothing start without
@@ -263,6 +280,7 @@ def open_uploads(
         follow_up=follow_up,
         picture_of=picture_of,
         on_complete=on_complete,
+        after_removal=after_removal,
     )
 
 
@@ -337,6 +355,10 @@ def served_sites(settings: Settings) -> tuple[SiteSettings, ...]:
 
 def publish_options(settings: Settings, site_name: str) -> PublishOptions:
     """Return how the site called ``site_name`` is published; one that is not served is published with the defaults."""
+    from .releases.checks import CheckPolicy  # noqa: PLC0415 - who only serves starts without
+    from .releases.publish import PublishOptions  # noqa: PLC0415 - as above
+    from .releases.updating import DeltaPolicy  # noqa: PLC0415 - as above
+
     site = next((one for one in served_sites(settings) if one.name == site_name), SiteSettings(name=site_name))
     wanted = settings.publish
     policy = CheckPolicy(wanted.secrets, wanted.source_maps, wanted.missing_references, huge_file_bytes=wanted.huge_file_bytes)
@@ -349,6 +371,8 @@ def check_signature(settings: Settings, library: Library) -> Callable[[ReleaseId
     """Return what raises ``SignatureError`` unless a trusted key has signed a release, or None if no key is configured."""
     if not settings.data.trusted_keys:
         return None
+    from .releases.signing import SUFFIX, parse_public_key, verify_signature  # noqa: PLC0415 - who signs nothing starts without
+
     keys = [parse_public_key(text) for text in settings.data.trusted_keys]
 
     def check(release: ReleaseId) -> None:

@@ -32,7 +32,7 @@ def is_first_start(settings: Settings) -> bool:
     if not records.are_there():
         return True
     try:
-        return not records.access().tokens.list_all()
+        return not records.has_tokens()
     except (AssetServerError, OSError):
         return False
     finally:

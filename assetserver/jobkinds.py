@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .delivery.variantstore import VariantStore
     from .images.studio import Studio
     from .picturejobs import PictureMaker
-    from .uploads.depot import FollowUp, PictureOf
+    from .uploads.depot import AfterRemoval, FollowUp, PictureOf
 
 UPLOAD_COMPLETED = "upload.completed"
 
@@ -83,12 +83,31 @@ def follow_ups(settings: Settings) -> FollowUp:
     """Return what tells the jobs that a complete upload causes; they are recorded with it, in one transaction."""
 
     def follow_up(upload: Upload) -> Sequence[NewJob]:
-        if not settings.webhooks.url or upload.kind == "tus-partial":  # a part is told of with the whole
+        if upload.kind == "tus-partial":  # a part is told of with the whole
             return ()
-        return (tell_event(UPLOAD_COMPLETED, describe_upload(upload, origin), time.time()),)
+        told = [tell_event(UPLOAD_COMPLETED, describe_upload(upload, origin), time.time())] if settings.webhooks.url else []
+        return [*told, *purges(upload)]
 
     origin = settings.uploads.media_url or base_url(settings)
+    purges = _purges(settings)
     return follow_up
+
+
+def _purges(settings: Settings) -> FollowUp:
+    if not settings.purge:
+        return lambda _: ()
+    from .purgeuploads import purges_of_upload  # noqa: PLC0415 - who has no cache in front starts without
+
+    return purges_of_upload(settings)
+
+
+def removal_follow_ups(settings: Settings) -> AfterRemoval:
+    """Return what tells the jobs that the removal of an upload causes; they are recorded with it, in one transaction."""
+    if not settings.purge:
+        return lambda _, __: ()
+    from .purgeuploads import purges_of_removal  # noqa: PLC0415 - as above
+
+    return purges_of_removal(settings)
 
 
 def pictures_of(settings: Settings) -> PictureOf:

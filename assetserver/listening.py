@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import socket
 import stat
@@ -126,6 +127,18 @@ def address_of(listener: socket.socket, scheme: str = "http") -> str:
         return f"unix:{name}"
     host = f"[{name[0]}]" if ":" in name[0] else name[0]
     return f"{scheme}://{host}:{name[1]}"
+
+
+def leaves_machine(listener: socket.socket) -> bool:
+    """Tell whether what a listener sends may travel further than this machine: not from a Unix socket, nor from loopback."""
+    return listener.family != socket.AF_UNIX and not is_loopback(listener.getsockname()[0])
+
+
+def is_loopback(address: str) -> bool:
+    """Tell whether an IP address is this machine's own for itself."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    mapped = found.ipv4_mapped if found.version == 6 else None  # noqa: PLR2004 - IPv6
+    return (mapped or found).is_loopback
 
 
 def _place(settings: Settings) -> str:

@@ -116,7 +116,7 @@ class _Uploads:
 
 
 def _open_media(settings: Settings, resources: Resources, records: Records, authority: Authority) -> MediaFiles:
-    public = _public_collections(settings)
+    public = public_collections(settings)
     table = cache_table(settings)
     blobs = open_media_blobs(settings)
     return MediaFiles(
@@ -132,7 +132,7 @@ def _open_media(settings: Settings, resources: Resources, records: Records, auth
     )
 
 
-def _public_collections(settings: Settings) -> frozenset[str]:
+def public_collections(settings: Settings) -> frozenset[str]:
     """Return the collections that everybody may read: those that the settings name so, and the default one if not named.
 
     What was uploaded into a collection that the settings name no more, or by another name, stays where it was: closed.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from importlib.metadata import version
+from functools import lru_cache
 from itertools import count
 from typing import Any
 
@@ -21,6 +21,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Host, Mount, Route
 from starlette.types import Scope
 
+from .counters import counters_path
 from .data import Records, data_folder, served_sites
 from .delivery.assetfiles import AssetFiles
 from .delivery.gate import Gate
@@ -30,7 +31,8 @@ from .delivery.previews import Previews
 from .delivery.releasefiles import ReleaseFiles
 from .errors import AssetServerError
 from .jobs.job import STATES
-from .metrics.board import Block, Board
+from .metrics.apart import read_board_file
+from .metrics.board import Block, Board, Reading
 from .metrics.connections import CONNECTIONS, ConnectionCounts
 from .metrics.exposition import CONTENT_TYPE, Sample, render
 from .metrics.families import family
@@ -172,8 +174,8 @@ class Monitoring:
 
     async def _show_metrics(self, request: Request) -> Response:
         request.scope[QUIET] = True
-        samples = await wait_future(self._pool.submit(lambda: list(self._samples())))
-        text = render(self._board, version("assetserver"), samples)
+        samples, apart = await wait_future(self._pool.submit(self._look))
+        text = render(self._board, _version(), samples, apart)
         return Response(text, headers={"Cache-Control": ERROR, "Content-Type": CONTENT_TYPE})
 
     async def _show_popular(self, request: Request) -> Response:
@@ -189,8 +191,11 @@ class Monitoring:
         _write(taken, self._folder)
         return read_days(self._folder, 1, time.time()) if os.path.isdir(self._folder) else own
 
+    def _look(self) -> tuple[list[Sample], list[Reading]]:
+        """Return what is looked at rather than counted, and what workers counted that run apart; blocks."""
+        return list(self._samples()), read_board_file(counters_path(self._settings)) if self._folder else []
+
     def _samples(self) -> Iterator[Sample]:
-        """Yield what is looked at rather than counted; blocks."""
         free = free_bytes(data_folder(self._settings))
         if free is not None:
             yield Sample("assetserver_disk_free_bytes", "gauge", "Free space under the data folder.", {}, free)
@@ -221,6 +226,13 @@ class Monitoring:
     async def _find(self, request: Request) -> dict[str, str]:
         request.scope[QUIET] = True
         return await self._readiness.find()
+
+
+@lru_cache(maxsize=1)
+def _version() -> str:
+    from importlib.metadata import version  # noqa: PLC0415 - a start need not wait for it
+
+    return version("assetserver")
 
 
 def report_folder(settings: Settings) -> str:

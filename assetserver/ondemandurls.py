@@ -9,11 +9,12 @@ Laws:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
+from typing import NamedTuple, get_args
 
 from .errors import SettingsError, TransformError
-from .images.transform import Transform, check_ladder, parse_transform, snap_width
+from .images.transform import Format, Metadata, Transform, check_ladder, parse_transform, snap_width
 from .settings import Settings
 from .studios import common_plan
 
@@ -65,6 +66,13 @@ class PictureUrls:
         transform = parse_transform(",".join(filter(None, (_without_format(preset), more))))
         return Wanted(f"{name},{changed.canonical or _AS_IT_IS}", transform, is_free=True)
 
+    def list_free(self) -> Iterator[str]:
+        """Yield all options that need no signature, each in its one spelling: what caches may have of a source."""
+        yield from _free_options(self.ladder)
+        for name in self._presets:
+            yield name
+            yield from (f"{name},{_FORMAT}{one}" for one in get_args(Format))
+
     def admit(self, wanted: Wanted) -> Wanted:
         """Return what is given to somebody without a signature: another width, perhaps. Raises ``TransformError``."""
         if wanted.is_free:
@@ -77,6 +85,13 @@ class PictureUrls:
                 f"{error}; `assetserver sign {MOUNT}/…` makes one, or images.presets names what is usual"
             ) from error
         return Wanted(transform.canonical, transform)
+
+
+def _free_options(ladder: Iterable[int]) -> Iterator[str]:
+    """Yield what ``check_ladder`` lets everybody ask for, as it is spelled."""
+    choices = (ladder, get_args(Format), get_args(Metadata), (True, False), ("", "redirect"))
+    for width, form, metadata, anim, onerror in product(*choices):
+        yield Transform(width=width, format=form, metadata=metadata, anim=anim, onerror=onerror).canonical
 
 
 def _read_presets(settings: Settings) -> Mapping[str, Transform]:

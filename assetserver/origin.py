@@ -21,14 +21,14 @@ from typing import Any, NamedTuple
 import uvicorn
 
 from .certificates import Certificates
-from .delivery.draining import close_after_answers
+from .delivery.draining import ON_STOP, close_after_answers
 from .delivery.gate import GATE, Gate
 from .delivery.hotcache import HOT, HotCache
 from .descriptors import Descriptors
+from .listening import leaves_machine
 from .monitoring import READINESS
 from .observe import LOG, LogWriter
 from .supervision.words import DRAIN, READY, beat
-from .uploading import ON_STOP
 
 logger = logging.getLogger(__name__)
 
@@ -143,12 +143,17 @@ class OriginServer(uvicorn.Server):
             log.reopen()
 
     async def _open_admin(self, admin: Apart) -> None:
-        """Accept on listeners whose connections are none of the gate's, and get no answers of the hot path."""
+        """Accept on listeners whose connections are none of the gate's, and get no answers of the hot path.
+
+        Where there is a certificate, what leaves the machine is encrypted: tokens travel here.
+        """
         admin.config.load()
         loop = asyncio.get_running_loop()
         for listener in admin.listeners:
             make = partial(self._make_protocol, admin.config, {})
-            self._admin_servers.append(await loop.create_server(make, sock=listener.dup(), backlog=self.config.backlog))
+            context = self.config.ssl if leaves_machine(listener) else None
+            server = await loop.create_server(make, sock=listener.dup(), ssl=context, backlog=self.config.backlog)
+            self._admin_servers.append(server)
 
     def _say(self, word: bytes) -> None:
         assert self._channel is not None  # noqa: S101 - asked by the caller

@@ -17,12 +17,16 @@ from .errors import AssetServerError, PublishError, ReleaseMissingError
 from .jobs.job import NewJob
 from .purgejobs import open_connector
 from .purging.changes import find_changes
+from .purging.connectors import split_url
 from .purging.orders import order_purge
 from .purging.places import Place
 from .releases.library import Library
 from .releases.manifest import Manifest, ReleaseId
 from .releases.sites import MOST_UNPURGED, Site, SiteState, settle_purge
 from .routes import cache_table
+from .semantics.caching import CacheTable
+from .semantics.mediatypes import media_type_of
+from .semantics.targets import format_target
 from .settings import Settings
 from .settingtables import PurgeSettings, SiteSettings
 from .storage.durable import locked
@@ -46,19 +50,60 @@ class Wanted:
         self.roots: list[str] = []
 
     def add_paths(self, settings: Settings, site: SiteSettings, place: Place, paths: Iterable[str]) -> None:
-        """Add the files at ``paths``: by their tags, where that is wanted and they have any, else by their URLs."""
+        """Add the files at ``paths``: by their tags, where that is wanted and they have any, else by their URLs.
+
+        With pictures that are made of them on demand: those have the tags of their source.
+        """
         table = cache_table(settings, site)
         urls: dict[str, None] = {}
+        pictures: list[str] = []
         for path in paths:
-            rule = table.find_rule(path) if self.one.by == "tag" else None
-            if rule is not None and rule.tags:
-                self.tags.extend(rule.tags)
-            else:
-                urls |= dict.fromkeys(place.urls_of(path))
+            if self._add_tags(table, path):
+                continue
+            found = list(place.urls_of(path))
+            urls |= dict.fromkeys(found)
+            pictures.append(split_url(found[0])[1])
         if len(urls) > self.one.everything_above:
             self.roots.append(place.root)
         else:
             self.urls.extend(urls)
+        self.add_pictures(settings, [place.origin], pictures)
+
+    def add_elsewhere(self, settings: Settings, shown: Iterable[str], pictured: Iterable[str], paths: Iterable[str]) -> None:
+        """Add what is at ``paths`` of no site, decoded and without a slash in front: by tags or URLs, as above.
+
+        ``shown``: the origins where it is; ``pictured``: where pictures are made of it.
+        """
+        table = cache_table(settings)
+        targets = [format_target(path) for path in paths if not self._add_tags(table, path)]
+        self.urls.extend(origin + target for origin in shown for target in targets)
+        self.add_pictures(settings, pictured, targets)
+
+    def add_pictures(self, settings: Settings, origins: Iterable[str], targets: Iterable[str]) -> None:
+        """Add all pictures that everybody may have made on demand of what is at ``targets``, paths of URLs as they are spelled.
+
+        Those that want a signature are too many to be named, but by their tags.
+        """
+        images = settings.images
+        sources = [one for one in targets if media_type_of(one).startswith("image/") and not one.endswith(".svg")]
+        if not sources or not images.on_demand or images.signed:
+            return
+        from .ondemandurls import MOUNT, PictureUrls  # noqa: PLC0415 - who makes no pictures does without
+
+        options = list(PictureUrls(settings).list_free())
+        for origin in origins:
+            if len(options) * len(sources) > self.one.everything_above:
+                self.roots.append(f"{origin}{MOUNT}/")
+            else:
+                self.urls.extend(f"{origin}{MOUNT}/{option}{target}" for option in options for target in sources)
+
+    def _add_tags(self, table: CacheTable, path: str) -> bool:
+        """Add the tags of what is at ``path``, if that is wanted and it has any; return whether."""
+        rule = table.find_rule(path) if self.one.by == "tag" else None
+        if rule is None or not rule.tags:
+            return False
+        self.tags.extend(rule.tags)
+        return True
 
     def list_jobs(self, cause: str, delay_s: float = 0.0) -> Iterator[NewJob]:
         """Yield the jobs that do it; ``cause`` and ``delay_s`` as in ``order_purge``."""

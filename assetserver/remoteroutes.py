@@ -1,24 +1,31 @@
-"""The API of releases joined: what the settings say, and who lets pass."""
+"""The API of releases joined: what the settings say, who lets pass, and that it is there once somebody asks for it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .addresses import live_url, preview_url
 from .baseurl import base_url
 from .data import check_signature, choose_site, open_library, publish_options
 from .releases.library import Library
 from .releases.manifest import ReleaseId
-from .releases.signing import SUFFIX, parse_public_key, parse_signature, verify_signature
-from .remote.endpoint import Authorise, ReleasesApi
-from .remote.home import Home
 from .settings import Settings
 from .storage.durable import replace_durably
+from .storage.pools import FilePool, wait_future
 from .uploads.authorising import Authority, Guarded, authorise
+
+if TYPE_CHECKING:
+    from .remote.endpoint import Authorise, ReleasesApi
+
+PATHS = ("releases", "releases/{id}/manifest", "releases/{id}/signature", "blobs/{digest}", "activate")
+"""Below ``/-/api/``: those of ``ReleasesApi.resources``, without importing what publishes."""
 
 
 def open_releases_api(settings: Settings, let_pass: Authorise | None = None) -> ReleasesApi:
@@ -26,6 +33,9 @@ def open_releases_api(settings: Settings, let_pass: Authorise | None = None) -> 
 
     ``let_pass``: who may; without, ``authorise_publishing``.
     """
+    from .remote.endpoint import ReleasesApi  # noqa: PLC0415 - what publishes is not loaded before somebody does
+    from .remote.home import Home  # noqa: PLC0415 - as above
+
     library = open_library(settings)
     home = Home(
         library,
@@ -43,9 +53,53 @@ def open_releases_api(settings: Settings, let_pass: Authorise | None = None) -> 
     return ReleasesApi(home, let_pass or authorise_publishing)
 
 
-def release_routes(api: ReleasesApi, authority: Authority) -> list[BaseRoute]:
-    """Return the routes of ``api``, for who has a token that ``authority`` knows; pages of other origins are not let in."""
-    return api.routes([Middleware(Guarded, authority, ())])
+class LateReleases:
+    """The API of releases for the data folder of ``settings``, opened by the first request: a start does not wait for it.
+
+    Raises ``SignatureError`` for trusted keys that are none.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        check_signature(settings, open_library(settings))  # keys are told of at the start
+        self._settings = settings
+        self._pool = FilePool("assetserver-remote-open", 1)
+        self._api: ReleasesApi | None = None
+        self._resources: Mapping[str, ASGIApp] = {}
+
+    def routes(self, authority: Authority) -> list[BaseRoute]:
+        """Return its routes, for who has a token that ``authority`` knows; pages of other origins are not let in."""
+        guard = Middleware(Guarded, authority, ())
+        return [Route(f"/-/api/{path}", _LateResource(self, path), middleware=[guard]) for path in PATHS]
+
+    async def find(self, path: str) -> ASGIApp:
+        """Return what answers at one of ``PATHS``."""
+        if not self._resources:
+            await wait_future(self._pool.submit(self._open))
+        return self._resources[path]
+
+    def close(self) -> None:
+        """End what goes on."""
+        self._pool.close()
+        if self._api is not None:
+            self._api.close()
+
+    def _open(self) -> None:
+        if self._api is None:  # on the one thread: nobody else opens it meanwhile
+            self._api = open_releases_api(self._settings)
+            self._resources = self._api.resources()
+
+
+class _LateResource:
+    """What is at one path: an ASGI application."""
+
+    def __init__(self, releases: LateReleases, path: str) -> None:
+        self._releases = releases
+        self._path = path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        resource = await self._releases.find(self._path)
+        await resource(scope, receive, send)
 
 
 async def authorise_publishing(request: Request) -> None:
@@ -63,6 +117,8 @@ def _keep_signature(settings: Settings, library: Library, release: ReleaseId, co
 
     Raises ``SignatureError`` for what is none, or, where ``data.trusted_keys`` are configured, by none of these.
     """
+    from .releases.signing import SUFFIX, parse_public_key, parse_signature, verify_signature  # noqa: PLC0415 - as above
+
     manifest = library.load_manifest(release).encode()
     text = content.decode(errors="surrogateescape")
     if settings.data.trusted_keys:

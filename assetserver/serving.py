@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import importlib
 import importlib.util
 import os
 import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +25,18 @@ from .errors import SettingsError
 from .firststart import is_first_start, welcome
 from .jobkinds import kind_names
 from .listening import ADMIN as ADMIN_ROLE
-from .listening import BACKLOG, HTTP, PASSED, address_of, close_listeners, has_admin, mark_listeners, take_sockets
+from .listening import (
+    BACKLOG,
+    HTTP,
+    PASSED,
+    address_of,
+    close_listeners,
+    has_admin,
+    leaves_machine,
+    mark_listeners,
+    take_sockets,
+)
+from .loading import load_all, load_later, tune_memory
 from .metrics.board import Role, adopt_board, create_board
 from .metrics.work import MasterCounts
 from .observe import log_as_json
@@ -43,13 +51,7 @@ from .supervision.master import Plan, run_master
 from .supervision.notices import Notifier
 from .tomllines import format_bytes
 from .wording import in_units, plural
-from .working import work
 
-GC_THRESHOLD = (20_000, 20, 20)
-HEAP_KEPT_BYTES = 8 << 20
-HEAP_PIECE_BYTES = 4 << 20
-"""What is larger than this goes back to the kernel at once."""
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 PLACES_EACH = 2
 """How many places to count there are for each worker: one that ends is replaced before it has."""
 
@@ -60,9 +62,7 @@ _APP = "assetserver.app:app"
 _PROTOCOL = "assetserver.delivery.protocol:AssetProtocol"
 _PREAMBLE = "assetserver.delivery.preamble:PreambleProtocol"
 _EITHER = "assetserver.delivery.http2:EitherProtocol"
-_WEBSOCKETS = "assetserver.delivery.livesockets:LiveSocket"
-_NEEDED_LATER = ("anyio._backends._asyncio",)
-"""What would be imported by the first request, in every worker."""
+_WEBSOCKETS = "assetserver.delivery.upgrades:make_live_socket"
 _NO_MASTER = "not reloaded: a single process that does no jobs reads its settings once; restart it, or serve with --workers 2"
 
 
@@ -83,6 +83,8 @@ def prepare_server(
     app = create_app(settings, has_admin=has_tools)
     check_data_folder(settings)
     certificates = open_certificates(settings)
+    if handover is not None:  # what cannot be loaded must not end who serves; and nobody waits
+        load_later(settings, count_job_workers(settings))
     is_first = handover is None and is_first_start(settings)
     by_role = take_sockets(settings, os.environ, known)
     listeners = [one for group in by_role.values() for one in group]
@@ -122,7 +124,11 @@ def _introduce(settings: Settings, listeners: Sequence[Listener], *, reload: boo
         *describe_mounts(settings),
         *describe_jobs(settings, reload=reload),
         f"on {', '.join(addresses)} ({_describe_workers(settings, reload=reload)}stop with Ctrl+C)",
-        *(f"admin on {address_of(one.socket)}" for one in listeners if one.role == ADMIN_ROLE),
+        *(
+            f"admin on {address_of(one.socket, scheme if leaves_machine(one.socket) else 'http')}"
+            for one in listeners
+            if one.role == ADMIN_ROLE
+        ),
         *(welcome(settings, addresses[0]) if is_first else ()),
     ):
         click.echo(line, err=True)
@@ -194,32 +200,10 @@ def _describe_site(settings: Settings, site: SiteSettings) -> str:
     return f"{what}  (site {site.name}, in {_shorten(library.folder)})"
 
 
-def _tune_memory() -> None:
-    """Have the interpreter look for cycles rarely, and never at what was loaded at the start.
-
-    What the access log holds for half a second was looked through again and again (measured 2026-11-27: 3 µs a request).
-    """
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLD)
-    _keep_heap()
-
-
-def _keep_heap() -> None:
-    """Have glibc keep a little of what is freed, where it is glibc.
-
-    The pieces of an upload, 256 KB each, were given back to the kernel and asked for again: 100,000 page faults for each GiB,
-    a tenth of its processor time (measured 2026-11-27).
-    """
-    with suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_THRESHOLD, HEAP_PIECE_BYTES)
-        mallopt(_M_TRIM_THRESHOLD, HEAP_KEPT_BYTES)
-
-
 def _apart(app: Starlette, settings: Settings, listeners: Sequence[Listener]) -> Apart | None:
     """Return what ``app`` serves on the admin listeners, if there are any."""
     own = [one.socket for one in listeners if one.role == ADMIN_ROLE]
-    return Apart(_config(getattr(app.state, ADMIN), settings, None), own) if own else None
+    return Apart(_config(getattr(app.state, ADMIN), settings, None, is_apart=True), own) if own else None
 
 
 def _public(listeners: Sequence[Listener]) -> list[socket.socket]:
@@ -233,7 +217,7 @@ def _run(config: uvicorn.Config, listeners: Sequence[Listener], certificates: Ce
         signal.signal(signal.SIGHUP, lambda *_: click.echo(_NO_MASTER, err=True))
     server = OriginServer(config, certificates=certificates, admin=admin)
     sockets = _public(listeners)
-    _tune_memory()
+    tune_memory()
     try:
         if config.should_reload:
             from uvicorn.supervisors import ChangeReload  # noqa: PLC0415 - for development alone
@@ -262,17 +246,20 @@ def _run_workers(app: Starlette, settings: Settings, listeners: Sequence[Listene
 
     def do_jobs(channel: socket.socket) -> None:
         close_listeners(listeners, {})
+        from .working import work  # noqa: PLC0415 - see load_later
+
         with told_kindly():
             sys.exit(work(settings, channel, board=board))
 
-    _load_all(_config(app, settings, None))
-    _tune_memory()  # which forks inherit
+    load_all(_config(app, settings, None))
+    tune_memory()  # which forks inherit
     control = handover.control if handover else _open_control(control_folder(lambda: settings))
     plan = Plan(
         serve=serve,
         count=settings.server.workers,
         work=do_jobs,
         jobs=count_job_workers(settings),
+        load_later=partial(load_later, settings, count_job_workers(settings)),
         grace_s=settings.server.graceful_shutdown_s,
         stuck_s=settings.server.stuck_s,
         check=check_command("serve"),
@@ -298,19 +285,18 @@ def _open_control(folder: str) -> Control | None:
         return None
 
 
-def _load_all(config: uvicorn.Config) -> None:
-    """Import what a worker will need, once for all of them."""
-    config.load()
-    config.get_loop_factory()
-    for name in _NEEDED_LATER:
-        importlib.import_module(name)
-
-
 def _config(
-    app: Starlette | str, settings: Settings, certificates: Certificates | None, *, reload: bool = False
+    app: Starlette | str,
+    settings: Settings,
+    certificates: Certificates | None,
+    *,
+    reload: bool = False,
+    is_apart: bool = False,
 ) -> uvicorn.Config:
     server = settings.server
     protocol = _http_protocol(settings)
+    if is_apart and protocol == _PREAMBLE:  # proxies speak for visitors; who looks after a server comes without
+        protocol = _PROTOCOL
     return uvicorn.Config(
         app,
         http=protocol,

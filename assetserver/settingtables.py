@@ -299,7 +299,7 @@ class WebhookSettings(Table, frozen=True, kw_only=True):
 
 
 class PurgeSettings(Table, frozen=True, kw_only=True):
-    """``[[purge]]``: a cache in front, told of what changes when another release goes live."""
+    """``[[purge]]``: a cache in front, told of what another release changes, or an upload that takes a name or is removed."""
 
     name: Annotated[str, about("Name of it; its token may be the systemd credential purge-NAME.", SITE)]
     service: Annotated[Literal["cloudflare", "fastly", "varnish", "webhook"], about("Whose requests to make.")]
@@ -318,7 +318,7 @@ class PurgeSettings(Table, frozen=True, kw_only=True):
     ] = "url"
     soft: Annotated[bool, about("Mark as stale instead of removing, where that is offered.")] = False
     everything_above: Annotated[int, about("If more URLs changed, purge all of the site.", ge=0, le=100_000)] = 1000
-    delay_s: Annotated[int, about("How long to wait after an activation, until every server has seen it.", ge=0, le=3600)] = 2
+    delay_s: Annotated[int, about("How long to wait after a change, until every server has seen it.", ge=0, le=3600)] = 2
     timeout_s: Annotated[int, about("How long a request may take.", ge=1, le=300)] = 15
 
 

@@ -121,6 +121,9 @@ def _work(rates: Rates) -> Table:
         table.add_row("queue", f"{jobs.get('queued', 0):.0f} waiting{waits}, {jobs.get('running', 0):.0f} running")
     if dead := jobs.get("dead"):
         table.add_row("", Text(f"{dead:.0f} failed for good", style="yellow"))
+    attempts = now.by("job_attempts_total", "result")
+    if attempts:
+        table.add_row("jobs", ", ".join(f"{count:.0f} {result}" for result, count in attempts.items() if count))
     uploads = now.by("uploads_total", "result")
     if uploads:
         told = ", ".join(f"{count:.0f} {result}" for result, count in uploads.items())

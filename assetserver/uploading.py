@@ -9,6 +9,7 @@ import logging
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import lru_cache, partial
 from typing import Any
 
 import anyio
@@ -25,14 +26,14 @@ from .announcing import announcements
 from .bodies import Pace
 from .complaints import explain
 from .data import open_records, open_uploads
+from .delivery.draining import ON_STOP
 from .delivery.mediafolder import parse_media_path
 from .delivery.resources import Resources
 from .delivery.upgrades import UPGRADES
 from .errors import AssetServerError, BadRequestError, ForbiddenError
-from .jobkinds import follow_ups, pictures_of
+from .jobkinds import follow_ups, pictures_of, removal_follow_ups
 from .mediaroutes import media_routes
-from .remote.openapi import describe_releases
-from .remoteroutes import open_releases_api, release_routes
+from .remoteroutes import LateReleases
 from .settings import Settings
 from .uploads.answers import Handler, Places, render_json
 from .uploads.authorising import DEFAULT_COLLECTION, Guarded, authorise
@@ -40,7 +41,6 @@ from .uploads.desk import Desk
 from .uploads.endpoint import UploadEndpoint
 from .uploads.grantendpoint import GrantEndpoint
 from .uploads.live import LiveEndpoint
-from .uploads.openapi import describe_api
 from .uploads.protocols import UploadProtocols
 from .uploads.records import Upload
 from .uploads.resource import Resource, answer_missing
@@ -50,9 +50,8 @@ logger = logging.getLogger(__name__)
 
 SWEEP_S = 3600.0
 """How often what nothing refers to is looked for."""
-
-ON_STOP = "assetserver.on_stop"
-"""Under this name the application's state has what ends those who wait for news, called when the server begins to stop."""
+FIRST_SWEEP_S = 5.0
+"""When for the first time, after the start: it opens the records, and the first answers need not wait for that."""
 
 _LIVE = re.compile(rb"/uploads/[A-Za-z0-9_-]{16,64}/live(?:\?.*)?")
 _ITEM_METHODS = ("OPTIONS", "HEAD", "PATCH", "POST", "DELETE")
@@ -72,12 +71,14 @@ class Uploading:
         """The records of uploads, tokens and jobs."""
         self.authority = open_authority(settings, self.records)
         """Who knows its tokens."""
-        self._service = open_uploads(settings, self.records, follow_ups(settings), pictures_of(settings), on_complete)
+        self._service = open_uploads(
+            settings, self.records, follow_ups(settings), pictures_of(settings), on_complete, removal_follow_ups(settings)
+        )
         self._desk = self._open_desk()
         self._plain = UploadEndpoint(self._desk, settings.uploads.files_per_request)
         self._watching = Watching(self._desk)
         self._live = LiveEndpoint(self._service.find, self._watching)
-        self._releases = open_releases_api(settings) if settings.publish.remote else None
+        self._releases = LateReleases(settings) if settings.publish.remote else None
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes of ``/uploads`` and ``/-/api``: those that the settings do not switch off."""
@@ -87,7 +88,7 @@ class Uploading:
         if resources:
             routes.append(WebSocketRoute("/uploads/{id}/live", self._live.socket, middleware=[guard]))
         if self._releases is not None:
-            routes += release_routes(self._releases, self.authority)
+            routes += self._releases.routes(self.authority)
         return routes
 
     def media_routes(self) -> list[BaseRoute]:
@@ -118,7 +119,8 @@ class Uploading:
             self.records.close()
 
     async def _sweep_forever(self) -> None:
-        """Sweep at the start and every hour; where nothing was ever uploaded, the service opens nothing."""
+        """Sweep soon after the start and every hour; where nothing was ever uploaded, the service opens nothing."""
+        await anyio.sleep(FIRST_SWEEP_S)
         while True:
             try:
                 await self._service.sweep()
@@ -205,15 +207,23 @@ def _in_our_words(handler: Handler, shape: type) -> Handler:
 
 
 def _description(settings: Settings) -> Handler:
+    """Return the handler that tells programs of all of this; made when somebody asks for it."""
+    describe = lru_cache(maxsize=1)(partial(_describe, settings))
+
+    async def answer(_: Request) -> Response:
+        return render_json(describe())
+
+    return answer
+
+
+def _describe(settings: Settings) -> dict[str, Any]:
+    from .ondemandapi import describe_pictures  # noqa: PLC0415 - seldom asked for
+    from .remote.openapi import describe_releases  # noqa: PLC0415 - as above
+    from .uploads.openapi import describe_api  # noqa: PLC0415 - as above
+
     described = describe_api(settings.server.public_url)
     if settings.publish.remote:
         described["paths"] |= describe_releases()
     if settings.images.on_demand:
-        from .ondemandapi import describe_pictures  # noqa: PLC0415 - who makes no pictures starts without
-
         described["paths"] |= describe_pictures()
-
-    async def answer(_: Request) -> Response:
-        return render_json(described)
-
-    return answer
+    return described

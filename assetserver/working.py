@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 
 from .announcing import announcements
+from .counters import open_counters
 from .data import Records, open_library, open_media_blobs, open_records, studio_folder
 from .delivery.variantstore import VariantStore
 from .endings import EX_FAILURE
@@ -46,15 +47,17 @@ def work(settings: Settings, channel: socket.socket | None = None, kinds: str = 
     """Work until SIGTERM, SIGINT, or the end of the master behind ``channel``; return the exit code.
 
     Without a master, the service manager is told, and SIGHUP has it read its settings anew. ``kinds``: see ``choose_kinds``.
-    ``board`` is where the processes of its server count. To be called in the main thread.
+    ``board`` is where the processes of its server count; without, it counts for itself, where servers find it. To be called in
+    the main thread.
     """
     chosen = choose_kinds(settings, kinds)
     notifier = Notifier(os.environ if channel is None else {})
-    process = _Process(settings, channel, chosen, notifier, JobCounts((board or Board()).claim(Role.JOBS)))
+    process = _Process(settings, channel, chosen, notifier, JobCounts((board or open_counters(settings)).claim(Role.JOBS)))
     signal.signal(signal.SIGTERM, process.on_signal)
     if channel is None:
         signal.signal(signal.SIGINT, process.on_signal)
         signal.signal(signal.SIGHUP, process.renewal.on_signal)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # "reopen the log", of which it has none
         notifier.ready(f"doing jobs ({', '.join(chosen)})")
     else:
         with suppress(OSError):  # a sandbox may forbid it

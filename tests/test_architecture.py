@@ -41,6 +41,7 @@ ROWS = (
         "mediaroutes",
         "uploading",
         "listening",
+        "loading",
         "origin",
         "reloading",
         "servicecli",
@@ -49,8 +50,8 @@ ROWS = (
     }
     | {"jobcli", "jobcommands", "jobkinds", "kindnames", "picturejobs", "studios", "working"}
     | {"backup", "backupcli", "certificates", "manual", "restoring", "shellcli"}
-    | {"adminclient", "lookcli", "monitoring", "readiness", "reporting", "topcommand", "topscreen"}
-    | {"purgecli", "purgecommands", "purgejobs", "purgeorders"}
+    | {"adminclient", "counters", "lookcli", "monitoring", "readiness", "reporting", "topcommand", "topscreen"}
+    | {"purgecli", "purgecommands", "purgejobs", "purgeorders", "purgeuploads"}
     | {
         "ondemand",
         "ondemandapi",

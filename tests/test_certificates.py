@@ -11,6 +11,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -200,6 +201,30 @@ def test_http_2_outlives_streams_that_are_reset_and_what_is_no_frame(serve, requ
     assert "Traceback" not in program.read_log()
 
 
+def test_http_2_ends_who_asks_for_nothing_whatever_it_sends(serve):
+    """Over TLS nothing at all; pings; a header that never ends."""
+    port, _ = serve(ASSETSERVER_SERVER__HTTP2="true", ASSETSERVER_SERVER__KEEP_ALIVE_S="1")
+    begin = PREFACE + frame(4, 0, 0)
+    for first, again in ((b"", b""), (begin, frame(6, 0, 0, b"pingpong")), (begin + b"\0\1\0\1\5\0\0\0\1", b"\0")):
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.set_alpn_protocols(["h2"])
+        with context.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=0.2)) as connection:
+            assert connection.selected_alpn_protocol() == "h2"
+            connection.sendall(first)
+            deadline_s, is_open = time.monotonic() + 20, True
+            while is_open and time.monotonic() < deadline_s:
+                try:
+                    connection.sendall(again)
+                    is_open = connection.recv(1000) != b""
+                    time.sleep(0.1)
+                except TimeoutError:
+                    continue
+                except OSError:
+                    is_open = False
+            assert not is_open, f"{first!r} and {again!r} keep a connection open"
+
+
 def test_http_2_takes_uploads(serve, require, tmp_path):
     curl = require("curl")
     made = CliRunner().invoke(main, ["token", "create", "--scope", "upload", "--data", str(tmp_path / "data")])
@@ -251,3 +276,53 @@ def test_a_pair_that_cannot_be_used_is_told_by_check(make_pair, monkeypatch, cer
     result = CliRunner().invoke(main, ["check"])
     assert result.exit_code == 78
     assert message in result.stderr
+
+
+def look(settings, *words):
+    """Return what ``top --once`` says with these settings, and its exit code."""
+    done = subprocess.run(
+        [sys.executable, "-m", "assetserver", "top", "--once", "--config", settings, *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.stdout + done.stderr, done.returncode
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_admin_listener_that_others_reach_speaks_tls_as_well(serve, free_port, pair, tmp_path, make_pair, workers):
+    admin = free_port()
+    _, program = serve(ASSETSERVER_ADMIN__LISTEN=f"0.0.0.0:{admin}", ASSETSERVER_SERVER__WORKERS=workers)
+    program.wait_log(f"admin on https://0.0.0.0:{admin}")
+    assert name_of(admin) == "first"
+    with connect(admin) as connection:
+        assert b"assetserver_http_connections" in ask(connection, "/-/metrics")[1]
+    with socket.create_connection(("127.0.0.1", admin), timeout=20) as plain:
+        plain.sendall(b"GET /-/metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert b"HTTP" not in plain.recv(65536)
+    settings = tmp_path / "top.toml"
+    text = '[admin]\nlisten = "0.0.0.0:{}"\n[server]\ntls_certificate = "{}"\ntls_key = "{}"\n'
+    settings.write_text(text.format(admin, *pair))
+    said, code = look(settings)
+    assert (f"https://127.0.0.1:{admin}" in said, code) == (True, 0), said
+    settings.write_text(text.format(admin, *make_pair("another")))
+    said, code = look(settings)
+    assert code == 1
+    assert "certificate verify failed" in said
+    for source, target in zip(make_pair("second"), pair, strict=True):
+        target.write_bytes(source.read_bytes())
+    program.wait_log("a new certificate is in use")
+    assert name_of(admin) == "second"
+
+
+def test_an_admin_listener_of_this_machine_alone_stays_plain(serve, free_port, pair, tmp_path):
+    admin = free_port()
+    _, program = serve(ASSETSERVER_ADMIN__LISTEN=f"127.0.0.1:{admin}")
+    program.wait_log(f"admin on http://127.0.0.1:{admin}")
+    settings = tmp_path / "top.toml"
+    settings.write_text(
+        f'[admin]\nlisten = "127.0.0.1:{admin}"\n[server]\ntls_certificate = "{pair[0]}"\ntls_key = "{pair[1]}"\n'
+    )
+    said, code = look(settings)
+    assert (f"http://127.0.0.1:{admin}" in said, code) == (True, 0), said

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 import subprocess
 import sys
 import urllib.error
 import urllib.request
+from contextlib import closing
 
 import pytest
 from click.testing import CliRunner
@@ -82,6 +84,34 @@ def test_a_start_without_records_does_not_wait_for_the_database(tmp_path):
         "assert is_first_start(load_settings(None, {}, {'data.path': sys.argv[1]}))\nassert 'sqlalchemy' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=30)
+
+
+def test_a_start_with_records_does_not_wait_for_what_opens_them(tmp_path):
+    created = CliRunner().invoke(main, ["token", "create", "--scope", "upload", "--data", str(tmp_path)])
+    assert created.exit_code == 0
+    code = (
+        "import sys\nimport assetserver.serving\nfrom assetserver.app import create_app\n"
+        "from assetserver.firststart import is_first_start\nfrom assetserver.settings import load_settings\n"
+        "settings = load_settings(None, {}, {'data.path': sys.argv[1]})\n"
+        "create_app(settings)\nassert not is_first_start(settings)\n"
+        "print(*(one for one in ('sqlalchemy', 'wsproto', 'assetserver.releases.publish') if one in sys.modules))"
+    )
+    found = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=60, capture_output=True, text=True)
+    assert found.stdout.strip() == ""
+
+
+def test_a_file_that_nobody_has_filled_is_a_first_start(tmp_path):
+    (tmp_path / "records.sqlite3").touch()
+    assert is_first_start(settings_of(data__path=str(tmp_path)))
+
+
+def test_another_programs_database_is_no_first_start_and_stays_as_it_is(tmp_path):
+    path = tmp_path / "records.sqlite3"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE theirs (id)")
+    before = path.read_bytes()
+    assert not is_first_start(settings_of(data__path=str(tmp_path)))
+    assert path.read_bytes() == before
 
 
 def test_it_is_a_first_start_until_there_is_a_token(tmp_path):

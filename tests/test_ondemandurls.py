@@ -24,6 +24,13 @@ def test_the_spelling_of_options_is_that_of_their_meaning():
         assert known.read(wanted.options) == wanted
 
 
+def test_what_needs_no_signature_is_listed_once_and_as_it_is_spelled():
+    known = urls(widths=[320, 640], presets={"thumb": "width=99,height=99,fit=cover"})
+    options = list(known.list_free())
+    assert len(options) == len(set(options)) == 2 * 5 * 2 * 2 * 2 + 6
+    assert [known.admit(known.read(one)).options for one in options] == options
+
+
 def test_other_widths_are_snapped_or_refused():
     assert urls(widths=[100, 400]).admit(urls().read("width=101")).options == "width=400"
     strict = urls(widths=[400, 100, 400], off_ladder="refuse")

@@ -17,6 +17,8 @@ from click.testing import CliRunner, Result
 
 from assetserver.cli import main
 from assetserver.releases.signing import SUFFIX
+from assetserver.remoteroutes import PATHS, open_releases_api
+from assetserver.settings import load_settings
 
 STATIC = Path(__file__).parent.parent / "static"
 DEADLINE_S = 10
@@ -242,3 +244,11 @@ def test_options_of_this_machine_do_not_go_with_a_url(call, option):
 def test_without_a_token_it_is_told_how_to_make_one(call):
     refused = call("publish", STATIC / "v1", "--url", "https://example.com")
     assert "assetserver token create --scope publish" in refused.stderr
+
+
+def test_every_path_of_the_api_is_there_before_it_is_opened(tmp_path):
+    api = open_releases_api(load_settings(None, {}, {"data.path": str(tmp_path)}))
+    try:
+        assert tuple(api.resources()) == PATHS
+    finally:
+        api.close()

@@ -171,6 +171,38 @@ def test_workers_may_be_apart_and_take_what_waits(master, receiver, run, start_p
     assert os.listdir(tmp_path / "data" / "records.sqlite3-workers") == []
 
 
+def test_what_a_worker_apart_does_is_told_by_its_server_and_a_signal_for_logs_does_not_end_it(
+    master, receiver, run, start_program, tmp_path, free_port
+):
+    admin = f"127.0.0.1:{free_port()}"
+    env = hooks(receiver, ASSETSERVER_JOBS__WORKERS="0", ASSETSERVER_ADMIN__LISTEN=admin)
+    _, url = master(env)
+    token = make_token(run)
+    command = [sys.executable, "-m", "assetserver", "worker"]
+    worker = start_program("worker", command, env={**os.environ, **env}, cwd=tmp_path)
+    upload(url, token)
+
+    def read() -> str:
+        connection = http.client.HTTPConnection(admin, timeout=LIMIT_S)
+        connection.request("GET", "/-/metrics")
+        text = connection.getresponse().read().decode()
+        connection.close()
+        return text
+
+    one, two = (f'assetserver_job_attempts_total{{kind="webhook",result="done"}} {count}' for count in (1, 2))
+    wait_for(lambda: one in read(), "the first webhook in the metrics")
+    assert re.search(r'process_start_time_seconds\{process="\d+",role="jobs"\}', read())
+    worker.process.send_signal(signal.SIGUSR1)
+    upload(url, token)
+    wait_for(lambda: two in read(), "the second webhook, by the same worker")
+    shown = run("top", "--once", "--url", f"http://{admin}")[0]
+    assert "1 at jobs" in shown
+    assert "2 done" in shown
+    worker.process.send_signal(signal.SIGKILL)
+    worker.process.wait(LIMIT_S)
+    assert two in read(), "what it did stays told"
+
+
 def test_a_worker_waits_for_records_that_are_not_there_yet(receiver, run, start_program, tmp_path, master):
     env = hooks(receiver, ASSETSERVER_JOBS__WORKERS="0")
     worker = start_program("worker", [sys.executable, "-m", "assetserver", "worker"], env={**os.environ, **env}, cwd=tmp_path)

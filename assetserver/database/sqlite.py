@@ -5,17 +5,14 @@ the last ones: 0.6 ms against 0.2 ms, measured 2026-11-22); every writing transa
 (``BEGIN IMMEDIATE``): one that turns from reading to writing can only fail. The file must lie on a local disk.
 
 SQLite 3.7.0 to 3.51.2 can, rarely, corrupt a WAL database when a commit resets the WAL during a second checkpoint (fixed in
-3.51.3). ``pysqlite3`` brings a fixed one where it has a wheel. Elsewhere no connection checkpoints by itself: ``write`` does,
-under a lock that one process of all holds. One process must not open a file through two libraries, since closing
-one's descriptor drops the locks of the other's: this module is the only one that chooses.
+3.51.3). ``pysqlite3`` brings a fixed one where it has a wheel (``drivers``). Elsewhere no connection checkpoints by itself:
+``write`` does, under a lock that one process of all holds.
 """
 
 from __future__ import annotations
 
 import errno
-import importlib
 import os
-import sqlite3
 import threading
 import time
 from collections.abc import Collection, Iterator
@@ -31,31 +28,13 @@ from assetserver.errors import BusyError, NoSpaceError, SchemaError, StorageErro
 from assetserver.jobs.bells import Bell, Bells
 from assetserver.storage.durable import make_durable_folder, sync_folder, try_locked
 
+from .drivers import PATIENCE_S, choose_driver, is_affected
 from .schema import migrate
-
-FIXED = (3, 51, 3)
-AFFECTED_SINCE = (3, 7, 0)
-PATIENCE_S = 5.0
-"""How long a transaction waits for another one's end; requests are then told to come again."""
 
 WAL_LIMIT_BYTES = 4 << 20
 _CONNECTIONS = 8
 _PAUSE_S = 0.01
 _WRITES = "assetserver_writes"
-
-
-def choose_driver() -> ModuleType:
-    """Return the module that brings the newer SQLite: ``pysqlite3`` where it is installed, or Python's own."""
-    with suppress(ImportError):
-        bundled = importlib.import_module("pysqlite3.dbapi2")
-        if bundled.sqlite_version_info > sqlite3.sqlite_version_info:
-            return bundled
-    return sqlite3
-
-
-def is_affected(version: tuple[int, ...]) -> bool:
-    """Tell whether this version of SQLite has the WAL-reset bug."""
-    return AFFECTED_SINCE <= version < FIXED
 
 
 class SqliteDatabase:

@@ -270,6 +270,7 @@ class _Changes:
         )
         if upload.picture:
             drop_within(self._connection, upload.picture, change.now)
+        self.new_jobs += change.jobs
 
     def _free_name(self, upload: Upload) -> None:
         """If ``upload`` is what its name shows, take the name from what its owner stored under it before, too."""

@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+ON_STOP = "assetserver.on_stop"
+"""Under this name the application's state has what ends those who wait for news, called when the server begins to stop."""
+
 
 def close_after_answers(connections: Iterable[Any]) -> None:
     """Have the newest answer that is on its way say ``Connection: close``, if it says nothing yet, and be the last."""

@@ -1,13 +1,15 @@
 """HTTP/2, as an experiment: Uvicorn's own protocol for connections that begin so, ``AssetProtocol`` for all others.
 
 Over TLS the client chooses by ALPN; in clear it begins with the preface of HTTP/2 ("prior knowledge"). Such connections know
-neither the hot path nor files that the kernel sends, nor our deadlines and limits: Uvicorn's apply.
+neither the hot path nor files that the kernel sends. Of our deadlines two hold: for who asks for nothing, whatever frames it
+sends, and for who takes nothing from the socket. Who lets a stream's window stand at zero is not ended; limits are Uvicorn's.
 
 Source: RFC 9113 §3.3, §3.4.
 """
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from typing import Any
 
@@ -16,7 +18,9 @@ from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.auto_zttp_impl import AutoZttpProtocol
 from uvicorn.protocols.http.zttp_h2_impl import ZttpH2Protocol
 
+from . import limits
 from .protocol import AssetProtocol
+from .sweep import watch
 
 
 class Http2Protocol(ZttpH2Protocol):
@@ -26,6 +30,33 @@ class Http2Protocol(ZttpH2Protocol):
         super().__init__(*args, **keywords)
         self._own_app = self.app
         self.app = self._serve
+        self._active_s = self._taken_s = self.loop.time()
+        self._unsent = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin, and be looked at by the sweep."""
+        super().connection_made(transport)
+        watch(self.server_state, self.loop)
+
+    def handle_request(self, event: zttp.Request) -> None:
+        """Begin to answer a stream."""
+        self._active_s = self.loop.time()
+        super().handle_request(event)
+
+    def check_deadline(self, now_s: float) -> None:
+        """End the connection if its client takes nothing, or has asked for nothing in a while; called by the sweep.
+
+        Uvicorn's own timer begins anew with every frame, and not at all before the first.
+        """
+        waiting = self.transport.get_write_buffer_size()
+        if not waiting or waiting != self._unsent:
+            self._unsent, self._taken_s = waiting, now_s
+        elif now_s - self._taken_s > limits.SEND_IDLE_S:
+            self.transport.abort()
+        if self.cycles:
+            self._active_s = now_s
+        elif now_s - self._active_s > self.timeout_keep_alive:
+            self._close_connection()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         cycle = getattr(send, "__self__")  # noqa: B009 - a Send is a function to mypy

@@ -99,6 +99,7 @@ class PreambleProtocol(AssetProtocol):
             self._close("late")
 
     def _close(self, reason: str) -> None:
+        self._counts.refuse_proxy_header(reason)
         self._preambles.note_refused(reason, self.client, self.loop.time())
         self._is_over, self._head = True, None
         self.transport.abort()

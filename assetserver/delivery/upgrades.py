@@ -1,4 +1,4 @@
-"""``Upgrade`` fields of requests, which a server may ignore (RFC 9110 §7.8), and this one does, but where WebSockets are. Pure.
+"""``Upgrade`` fields of requests, which a server may ignore (RFC 9110 §7.8), and this one does, but where WebSockets are.
 
 The parser stops after the header of a request that asks for an upgrade; its body, if it has one, would be read as a request.
 """
@@ -6,6 +6,7 @@ The parser stops after the header of a request that asks for an upgrade; its bod
 from __future__ import annotations
 
 import re
+from typing import Any
 
 UPGRADES = "assetserver.upgrades"
 """Under this name the application's state has the pattern of the targets that are WebSockets, if there are any."""
@@ -32,3 +33,10 @@ def leads_to_websocket(data: bytes, targets: re.Pattern[bytes] | None) -> bool:
     """Tell whether a request that begins with ``data`` is a GET of one of ``targets``."""
     found = _TARGET.match(data)
     return targets is not None and found is not None and targets.fullmatch(found[1]) is not None
+
+
+def make_live_socket(**keywords: Any) -> Any:
+    """Return the protocol of a connection that becomes a WebSocket, a ``LiveSocket``; what it takes is loaded by the first."""
+    from .livesockets import LiveSocket  # noqa: PLC0415 - wsproto and h11 take 20 ms, and most servers never meet one
+
+    return LiveSocket(**keywords)

@@ -4,8 +4,8 @@ Laws:
 - A block is written by one process at a time: whoever holds its lock, which the kernel takes back from one that dies.
 - Counters only grow: a block is never cleared, whoever has it. Gauges are those of who has it, and nobody's count as 0.
 - A slot is written by one thread, or through ``Block.add``.
-- Nothing lies on disk. The memory is a descriptor (``memfd_create``), which forks inherit, and a master that executes itself
-  anew hands over by number.
+- Nothing lies on disk, but for workers that run apart (``apart``). The memory is a descriptor (``memfd_create``), which forks
+  inherit, and a master that executes itself anew hands over by number.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import os
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -77,8 +77,7 @@ class Block:
 
     def read(self, pid: int) -> Reading:
         """Return what it holds now; ``pid`` is who has it."""
-        role = self._title[_ROLE] or Role.SERVER
-        return Reading(self.place, pid, Role(role), self._title[_STARTED] / NANOSECONDS, self.slots.tolist())
+        return _to_reading(self.place, pid, [*self._title.tolist(), *self.slots.tolist()])
 
 
 class Board:
@@ -121,12 +120,7 @@ class Board:
 
     def total(self) -> list[int]:
         """Return all slots, added up; gauges only of processes that live."""
-        readings = list(self.read())
-        totals = list(map(sum, zip(*(one.slots for one in readings), strict=True)))
-        living = [one.slots for one in readings if one.pid]
-        for slot in GAUGES:
-            totals[slot] = sum(one[slot] for one in living)
-        return totals
+        return add_up(list(self.read()))
 
     def _lock(self, block: Block) -> bool:
         if self.descriptor < 0:
@@ -143,9 +137,29 @@ class Board:
             return self._owner
         if self.descriptor < 0:
             return 0
-        asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _PAGE + block.place * _BLOCK_BYTES, 1, 0)
-        kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(self.descriptor, fcntl.F_GETLK, asked))
-        return pid if kind != fcntl.F_UNLCK else 0
+        return _holder(self.descriptor, block.place)
+
+
+def add_up(readings: Sequence[Reading]) -> list[int]:
+    """Return all slots of at least one reading, added up; gauges only of processes that live."""
+    totals = list(map(sum, zip(*(one.slots for one in readings), strict=True)))
+    living = [one.slots for one in readings if one.pid]
+    for slot in GAUGES:
+        totals[slot] = sum(one[slot] for one in living)
+    return totals
+
+
+def _holder(descriptor: int, place: int) -> int:
+    """Return the id of the process that holds the lock of a block, or 0."""
+    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _PAGE + place * _BLOCK_BYTES, 1, 0)
+    kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))
+    return pid if kind != fcntl.F_UNLCK else 0
+
+
+def _to_reading(place: int, pid: int, words: Sequence[int]) -> Reading:
+    """Return a block as it is in its ``words``, title and slots."""
+    role = Role(words[_ROLE] or Role.SERVER)
+    return Reading(place, pid, role, words[_STARTED] / NANOSECONDS, list(words[_TITLE_SLOTS : _TITLE_SLOTS + SLOTS]))
 
 
 def create_board(places: int) -> Board:
@@ -160,8 +174,8 @@ def adopt_board(descriptor: int, places: int) -> Board:
     One of another version's layout means something else: then a new one, and the descriptor is closed. Raises ``OSError`` for
     what is no board.
     """
-    layout, had = _HEADER.unpack(os.pread(descriptor, _HEADER.size, 0).ljust(_HEADER.size, b"\0"))
-    if layout != LAYOUT or os.fstat(descriptor).st_size != _PAGE + had * _BLOCK_BYTES:
+    had = places_in(descriptor)
+    if not had:
         os.close(descriptor)
         return create_board(places)
     os.set_inheritable(descriptor, False)  # noqa: FBT003 - its only argument
@@ -169,6 +183,32 @@ def adopt_board(descriptor: int, places: int) -> Board:
 
 
 def _grow(descriptor: int, places: int) -> Board:
-    os.ftruncate(descriptor, _PAGE + places * _BLOCK_BYTES)
-    os.pwrite(descriptor, _HEADER.pack(LAYOUT, places), 0)
+    os.ftruncate(descriptor, file_bytes(places))
+    write_header(descriptor, places)
     return Board(places, descriptor)
+
+
+# What lies behind a descriptor
+
+
+def file_bytes(places: int) -> int:
+    """Return how much memory a board takes."""
+    return _PAGE + places * _BLOCK_BYTES
+
+
+def write_header(descriptor: int, places: int) -> None:
+    """Say of ``file_bytes(places)`` of memory that it is a board."""
+    os.pwrite(descriptor, _HEADER.pack(LAYOUT, places), 0)
+
+
+def places_in(descriptor: int) -> int:
+    """Return how many blocks a board has; 0 for one of another layout, and for what is none. Raises ``OSError``."""
+    layout, places = _HEADER.unpack(os.pread(descriptor, _HEADER.size, 0).ljust(_HEADER.size, b"\0"))
+    return places if layout == LAYOUT and os.fstat(descriptor).st_size == file_bytes(places) else 0
+
+
+def read_blocks(descriptor: int, places: int) -> Iterator[Reading]:
+    """Yield what ``places`` blocks hold, without mapping them; none of them may be one's own. Raises ``OSError``."""
+    for place in range(places):
+        words = memoryview(os.pread(descriptor, _BLOCK_BYTES, _PAGE + place * _BLOCK_BYTES).ljust(_BLOCK_BYTES, b"\0"))
+        yield _to_reading(place, _holder(descriptor, place), words.cast("Q"))

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import NamedTuple
 
-from .board import Board, Reading, Role
+from .board import Board, Reading, Role, add_up
 from .families import FAMILIES, Family, Kind, Labels
 from .processes import look_at
 
@@ -28,10 +28,13 @@ class Sample(NamedTuple):
     value: float
 
 
-def render(board: Board, version: str, more: Iterable[Sample] = ()) -> str:
-    """Return all metrics of ``board``, its processes, this ``version`` of the program, and ``more``."""
-    readings = list(board.read())
-    total = board.total()
+def render(board: Board, version: str, more: Iterable[Sample] = (), apart: Iterable[Reading] = ()) -> str:
+    """Return all metrics of ``board``, its processes, this ``version`` of the program, and ``more``.
+
+    ``apart``: blocks of processes that are not among those of the board; they are numbered behind these.
+    """
+    readings = [*board.read(), *(one._replace(place=board.places + one.place) for one in apart)]
+    total = add_up(readings)
     lines: list[str] = []
     for one in FAMILIES.values():
         lines += _render_each(one, readings) if one.by_worker else _render(one, total)
@@ -72,12 +75,12 @@ def _render_each(one: Family, readings: list[Reading]) -> Iterator[str]:
 
 def _processes(readings: list[Reading]) -> Iterator[Sample]:
     for reading in readings:
-        figures = look_at(reading.pid) if reading.pid else None
-        if figures is None:
+        if not reading.pid:
             continue
+        figures = look_at(reading.pid)
         labels = {"process": str(reading.place), "role": reading.role.name.lower()}
         for name, kind, text in _FIGURES:
-            if (value := getattr(figures, name)) is not None:
+            if (value := getattr(figures, name, None)) is not None:
                 yield Sample(f"process_{name}", kind, text, labels, value)
         yield Sample("process_start_time_seconds", "gauge", "When it began, since 1970.", labels, reading.started)
 

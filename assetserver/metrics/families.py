@@ -113,6 +113,12 @@ _ROWS = (
         (("reason", ("malformed", "target-too-long", "fields-too-large")),),
     ),
     Family(
+        "assetserver_proxy_headers_refused_total",
+        "counter",
+        "Connections that were closed for want of the PROXY protocol's header.",
+        (("reason", ("untrusted", "malformed", "late")),),
+    ),
+    Family(
         "assetserver_http_timeouts_total",
         "counter",
         "Connections that were ended because the client was too slow.",

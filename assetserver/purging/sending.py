@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from http import HTTPStatus
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import anyio
@@ -48,6 +47,8 @@ def purge_kind(connectors: Mapping[str, tuple[Connector, float]]) -> Kind:
 
 
 async def _send_all(attempt: Attempt, requests: list[PurgeRequest], timeout_s: float) -> None:
+    from importlib.metadata import version  # noqa: PLC0415 - as below
+
     import httpx  # noqa: PLC0415 - it takes 0.1 s, and a worker may never send
 
     own = {"User-Agent": f"assetserver/{version('assetserver')}"}

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
@@ -24,11 +24,9 @@ from typing import Annotated, Any, TypeVar
 import anyio
 import msgspec
 from msgspec import Meta
-from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import BaseRoute, Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from assetserver.bodies import DEFAULT_PACE, Pace, body_of
 from assetserver.complaints import explain
@@ -98,7 +96,7 @@ class Activation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ReleasesApi:
-    """The API of releases. ``routes`` are for the application; ``close`` ends what goes on, at shutdown.
+    """The API of releases. ``resources`` are for the application; ``close`` ends what goes on, at shutdown.
 
     ``pace``: how slowly bodies may come.
     """
@@ -114,8 +112,8 @@ class ReleasesApi:
         self._with_dictionary = _Limit(DICTIONARY_ARRIVALS)
         self._submissions = _Limit(SUBMISSIONS)
 
-    def routes(self, middleware: Sequence[Middleware] = ()) -> list[BaseRoute]:
-        """Return the routes, all below ``/-/api/``, each behind ``middleware``."""
+    def resources(self) -> dict[str, ASGIApp]:
+        """Return what answers, by paths below ``/-/api/`` as Starlette's routes have them."""
         table: dict[str, dict[str, Handler]] = {
             "releases": {"GET": self._list, "POST": self._submit},
             "releases/{id}/manifest": {"GET": self._manifest},
@@ -123,10 +121,7 @@ class ReleasesApi:
             "blobs/{digest}": {"PUT": self._receive},
             "activate": {"POST": self._activate},
         }
-        return [
-            Route(f"/-/api/{path}", _Resource(self._guarded, handlers), middleware=middleware)
-            for path, handlers in table.items()
-        ]
+        return {path: _Resource(self._guarded, handlers) for path, handlers in table.items()}
 
     def close(self) -> None:
         """End what goes on: children are killed, threads waited for."""

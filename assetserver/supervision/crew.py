@@ -69,8 +69,9 @@ class Crew:
     # Beginnings
 
     def startable(self) -> list[Worker]:
-        """Return the places that are to be filled; those of jobs when it is decided who serves."""
-        return [one for one in self.kept if not one.pid and one.run and (one.serves or not self.old)]
+        """Return the places that are to be filled; those of jobs when somebody serves, and it is decided who."""
+        may_work = self.is_served and not self.old
+        return [one for one in self.kept if not one.pid and one.run and (one.serves or may_work)]
 
     def start_due(self, now_s: float, not_theirs: Sequence[Closable]) -> None:
         """Fill the places that are due. The processes in them have nothing of what is ``not_theirs``, nor of each other."""

@@ -44,16 +44,18 @@ EX_FAILURE = 1
 class Plan:
     """What a master is to do: have ``count`` processes ``serve``, and ``jobs`` others ``work``.
 
-    They get ``grace_s`` to end. One of which nothing is heard for ``stuck_s`` is replaced; 0 for never. ``check`` is the
-    command that looks at the settings before a reload. ``control``: where commands come in. ``memory``: the descriptor of what
-    all workers share. ``on_replace`` hears that one is replaced that ``ended``, was ``killed``, or ``stuck``; ``on_reload``,
-    whether the newest settings are in force.
+    ``load_later`` is called once when somebody serves: all who are forked after that have what it loads, and no answer waited
+    for it. They get ``grace_s`` to end. One of which nothing is heard for ``stuck_s`` is replaced; 0 for never. ``check`` is
+    the command that looks at the settings before a reload. ``control``: where commands come in. ``memory``: the descriptor of
+    what all workers share. ``on_replace`` hears that one is replaced that ``ended``, was ``killed``, or ``stuck``;
+    ``on_reload``, whether the newest settings are in force.
     """
 
     serve: Serve | None
     count: int = 1
     work: Serve | None = None
     jobs: int = 0
+    load_later: Callable[[], object] = lambda: None
     grace_s: float = 30.0
     stuck_s: float = 0.0
     check: Sequence[str] = ()
@@ -110,6 +112,7 @@ class _Master:
             self._client = handover.client
             self._before = handover.listeners
         self._is_told_ready = handover is not None
+        self._is_loaded = False
         self._problem = problem
         self._check: Check | None = None
         self._reloads_again = False
@@ -139,6 +142,7 @@ class _Master:
     def _turn(self) -> None:
         now_s = time.monotonic()
         if self._code is None:
+            self._load_later()
             self._crew.start_due(now_s, self._sockets())
         self._crew.look_after(now_s)
         self._notifier.beat(now_s)
@@ -150,6 +154,15 @@ class _Master:
         if self._code is None:
             self._tell_ready()
             self._go_on_reloading()
+
+    def _load_later(self) -> None:
+        if self._crew.is_served and not self._is_loaded:
+            self._is_loaded = True
+            try:
+                self._plan.load_later()
+            except Exception as error:  # noqa: BLE001 - whoever needs it will tell; who serves goes on
+                say(f"cannot load what later requests need: {error}")
+            gc.freeze()
 
     def _sockets(self) -> list[socket.socket]:
         """Return what is open here and no worker's."""

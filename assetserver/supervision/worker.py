@@ -90,14 +90,22 @@ class Worker:
         return os.waitstatus_to_exitcode(status)
 
     def _become(self, channel: socket.socket, not_ours: Iterable[Closable]) -> NoReturn:
-        """Go on as a worker, and never return into what the master was doing."""
+        """Go on as a worker, and never return into what the master was doing, whenever it is told to end."""
+        code = 1
+        try:
+            code = self._work(channel, not_ours)
+        finally:
+            os._exit(code)
+
+    def _work(self, channel: socket.socket, not_ours: Iterable[Closable]) -> int:
+        """Do what this place is for, and return the exit code."""
         code = 1
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):  # a terminal sends them to all; the master decides
                 signal.signal(number, signal.SIG_IGN)
-            signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+            signal.signal(signal.SIGTERM, _leave)
             for one in not_ours:
                 one.close()
             faulthandler.enable()  # who is stuck is ended by SIGABRT: then the log says where
@@ -113,7 +121,13 @@ class Worker:
             with suppress(OSError, ValueError):
                 sys.stdout.flush()
                 sys.stderr.flush()
-            os._exit(code)
+        return code
+
+
+def _leave(*_: object) -> NoReturn:
+    """End, once: what raises again while that goes on would end elsewhere."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(0)
 
 
 def name_end(code: int) -> str:

@@ -17,6 +17,7 @@ import msgspec
 
 from assetserver.errors import AssetServerError, BlobMissingError, BusyError, ChecksumMismatchError, UnsupportedTypeError
 from assetserver.jobs.job import NewJob
+from assetserver.pictures.records import PictureRecord
 from assetserver.settingtables import UploadSettings
 from assetserver.storage.blobs import BlobStore, Digest, StagedUpload, Staging
 from assetserver.storage.pools import FilePool, FileQueue, Gathering, Work, raise_if_stopping, wait_future
@@ -46,6 +47,9 @@ P = ParamSpec("P")
 
 FollowUp = Callable[[Upload], Sequence[NewJob]]
 """The jobs that a complete upload causes. They are recorded with it, in one transaction."""
+
+AfterRemoval = Callable[[Upload, PictureRecord | None], Sequence[NewJob]]
+"""The jobs that the removal of an upload causes, of which this was made; as above."""
 
 PictureOf = Callable[[Upload], NewPicture | None]
 """What is to be made of a complete upload, if it is a picture; as above."""

@@ -156,11 +156,12 @@ class Remove(msgspec.Struct, frozen=True):
     """The upload is removed; its id is remembered as gone since ``now``. ``UploadMissingError`` if there is none.
 
     If it is what a name shows, the name is also taken from what the same owner stored under it before. If no other upload has
-    its picture, that goes, too, and who works on it stops.
+    its picture, that goes, too, and who works on it stops. ``jobs`` are queued in the same transaction.
     """
 
     id: str
     now: float
+    jobs: tuple[NewJob, ...] = ()
 
 
 Change = Add | Advance | Complete | Fail | Remove

@@ -24,7 +24,7 @@ from assetserver.storage.blobs import BlobStore, StagedUpload, Staging
 from . import session
 from .allowance import Allowance
 from .appending import Appending, complete_new
-from .depot import Depot, FollowUp, PictureOf
+from .depot import AfterRemoval, Depot, FollowUp, PictureOf
 from .digests import HashMemory
 from .identifiers import new_id
 from .records import Add, NewUpload, Remove, Upload, UploadRecords
@@ -42,7 +42,7 @@ class UploadService:
     Nothing is opened before it is used. ``open_records`` is called on a thread, at the first touch. ``changed`` is called
     there after what is shown of complete uploads changed otherwise than by one more id. ``follow_up`` tells the jobs that a
     complete upload causes, ``picture_of`` what is to be made of one that is a picture. ``on_complete`` hears of each that is
-    durable, on a thread.
+    durable, on a thread. ``after_removal`` tells the jobs that a removal causes.
     """
 
     def __init__(  # noqa: PLR0913 - by name; each is one part that it joins
@@ -56,11 +56,13 @@ class UploadService:
         follow_up: FollowUp = lambda _: (),
         picture_of: PictureOf = lambda _: None,
         on_complete: Callable[[Upload], None] = lambda _: None,
+        after_removal: AfterRemoval = lambda _, __: (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._staging = staging
         self._clock = clock
+        self._after_removal = after_removal
         self._turns = Turns()
         self._allowance = Allowance(settings)
         self._depot = Depot(
@@ -301,8 +303,9 @@ class UploadService:
 
     async def _remove(self, upload: Upload) -> None:
         pictures = await self.find_pictures([upload])
-        await self._depot.commits.commit(Remove(upload.id, self._clock()))
-        await self._depot.forget(upload, list_digests(upload, pictures.get(upload.picture)))
+        picture = pictures.get(upload.picture)
+        await self._depot.commits.commit(Remove(upload.id, self._clock(), tuple(self._after_removal(upload, picture))))
+        await self._depot.forget(upload, list_digests(upload, picture))
 
 
 async def _expect_end(chunks: AsyncIterable[bytes], stop: int) -> None:

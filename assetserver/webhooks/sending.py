@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from importlib.metadata import version
 
 import anyio
 import msgspec
@@ -57,6 +56,8 @@ def check_status(status: int, retry_after: str) -> None:
 
 async def _post(url: str, body: bytes, fields: dict[str, str], timeout_s: float) -> tuple[int, str]:
     """Send, and return the status and ``Retry-After``."""
+    from importlib.metadata import version  # noqa: PLC0415 - as below
+
     import httpx  # noqa: PLC0415 - it takes 0.1 s, and a worker may never send
 
     sent = {"Content-Type": "application/json", "User-Agent": f"assetserver/{version('assetserver')}", **fields}

@@ -12,6 +12,8 @@ import pytest
 
 from assetserver.delivery import preamble
 from assetserver.delivery.preamble import PREAMBLE, PreambleProtocol
+from assetserver.metrics.connections import CONNECTIONS
+from assetserver.metrics.families import family
 
 from .wires import Server, get, running, wait_for
 
@@ -33,7 +35,12 @@ def run(root: Path, version: str = "any", trusted: str = "127.0.0.1", **settings
 
 
 def refused(server: Server) -> dict[str, int]:
-    return server.uvicorn.lifespan.state[PREAMBLE].refused
+    """Return how many were refused, by reason: as the log says it, and as the metrics do."""
+    state = server.uvicorn.lifespan.state
+    told = state[PREAMBLE].refused
+    metric = family("proxy_headers_refused_total")
+    assert {reason: state[CONNECTIONS]._slots[metric.slot(reason)] for reason in told} == told
+    return told
 
 
 def test_who_the_proxy_tells_of_is_the_client_on_either_way(root, monkeypatch):

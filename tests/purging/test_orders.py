@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from assetserver.cli import main
 from assetserver.data import open_library, open_records
+from assetserver.ondemandurls import PictureUrls
 from assetserver.purgeorders import PurgeDebts, plan_purges
 from assetserver.purging.orders import PurgeOrder
 from assetserver.releases.activation import activate_release, keep_release
@@ -54,6 +55,15 @@ def publish(tmp_path):
 def orders(settings, site):
     jobs = plan_purges(settings, open_library(settings), site.name, site.read())
     return [msgspec.json.decode(job.payload, type=PurgeOrder) for job in jobs]
+
+
+def test_a_changed_picture_is_purged_as_pictures_on_demand_too(settings, publish):
+    found = settings(**{"images.on_demand": True, "images.widths": [320]})
+    publish(found, "default", {"my pics/a.png": "1", "b.txt": "1"})
+    site = publish(found, "default", {"my pics/a.png": "2", "b.txt": "2"})
+    urls = {url for order in orders(found, site) for url in order.urls}
+    made = {f"http://a.example/image/{one}/my%20pics/a.png" for one in PictureUrls(found).list_free()}
+    assert urls == {"http://a.example/my%20pics/a.png", "http://a.example/b.txt"} | made
 
 
 def test_what_changed_since_the_last_purge_is_purged_and_no_more(settings, publish):

@@ -18,7 +18,7 @@ from functools import partial
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.routing import Mount
+from starlette.routing import Mount, Route
 
 from assetserver.data import open_library
 from assetserver.delivery.releasefiles import ReleaseFiles
@@ -54,7 +54,7 @@ def open_app(settings: Settings) -> Starlette:
     library = open_library(settings)
     site = ReleaseFiles(ActiveIndex(library, library.site("default")), library.blobs.path_of)
     api = open_releases_api(settings, let_pass)
-    return Starlette(routes=[*api.routes(), Mount("/", site)])
+    return Starlette(routes=[*(Route(f"/-/api/{path}", one) for path, one in api.resources().items()), Mount("/", site)])
 
 
 def count_steps(last: int) -> None:

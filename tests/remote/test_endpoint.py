@@ -13,6 +13,7 @@ import anyio
 import httpx
 import pytest
 from starlette.applications import Starlette
+from starlette.routing import Route
 
 from assetserver.bodies import Pace
 from assetserver.data import open_empty
@@ -200,9 +201,10 @@ class TestBlobs:
                 statuses.append(message.get("status"))
 
             fields = [(b"content-length", b"1000")]
+            routes = [Route(f"/-/api/{path}", one) for path, one in api.resources().items()]
             scope = {"type": "http", "method": method, "path": path, "headers": fields, "query_string": b""}
             with anyio.fail_after(10):
-                await Starlette(routes=api.routes())(scope, anyio.sleep_forever, send_status)
+                await Starlette(routes=routes)(scope, anyio.sleep_forever, send_status)
             return statuses[0]
 
         settings = load_settings(None, {}, {"data.path": str(tmp_path), "uploads.reserve_bytes": 0})

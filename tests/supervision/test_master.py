@@ -54,6 +54,64 @@ def serve(channel):
     assert "Traceback" not in program.read_log()
 
 
+def test_who_does_jobs_comes_when_somebody_serves_with_what_was_loaded_then(master):
+    program = master(
+        """
+loaded = []
+def serve(channel):
+    channel.send(READY)
+    say("worker %d" % os.getpid())
+    say("served with %d" % len(loaded))
+    until_master_is_gone(channel)
+def work(channel):
+    channel.send(READY)
+    say("worked with %d" % len(loaded))
+    until_master_is_gone(channel)
+""",
+        count=3,
+        more="jobs=1, work=work, load_later=lambda: (say('loading'), loaded.append(1))",
+    )
+    first = wait_pids(program, 3)[0]
+    wait_for(lambda: "worked with 1" in program.read_log(), "the start of all")
+    assert program.read_log().count("loading") == 1
+    assert program.read_log().count("served with 0") == 3
+    os.kill(first, signal.SIGKILL)
+    wait_for(lambda: "served with 1" in program.read_log(), "a worker in its place")
+
+
+def test_who_is_told_to_end_while_it_ends_does_not_go_on_as_a_master(master, tmp_path):
+    program = master(
+        f"once = {str(tmp_path / 'once')!r}"
+        """
+class Late:
+    def flush(self):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.05)
+def serve(channel):
+    channel.send(READY)
+    say("worker %d" % os.getpid())
+    if not os.path.exists(once):
+        open(once, "w").close()
+        sys.stdout = Late()
+        sys.exit(7)
+    until_master_is_gone(channel)
+"""
+    )
+    workers = wait_pids(program, 3)
+    program.wait_log("ended with exit code")
+    assert "Traceback" not in program.read_log()
+    assert is_alive(program.process.pid)
+    wait_for(lambda: sum(map(is_alive, workers)) == 2, "a worker in the place of the one that ended")
+
+
+def test_what_cannot_be_loaded_later_ends_nobody(master):
+    program = master(count=2, more="load_later=lambda: 1 / 0")
+    workers = wait_pids(program, 2)
+    assert "cannot load what later requests need: division by zero" in program.read_log()
+    assert all(map(is_alive, workers))
+
+
 def test_a_worker_that_dies_is_replaced_and_the_others_go_on(master):
     program = master()
     first, second = wait_pids(program, 2)

@@ -19,8 +19,8 @@ from .conftest import LIMIT_S, is_alive, pids, wait_for, wait_pids
 
 DRAINS = """
 def serve(channel):
-    channel.send(READY)
     say("worker %d" % os.getpid())
+    channel.send(READY)
     while word := channel.recv(1):
         if word == DRAIN:
             say("drains %d" % os.getpid())
