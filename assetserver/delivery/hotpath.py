@@ -17,7 +17,7 @@ from starlette.types import Message
 
 from assetserver.errors import FileChangedError
 from assetserver.metrics.requests import SERVER_TIMING, TALLY
-from assetserver.observe import REQUEST_ID, Asked, Remembered, tell
+from assetserver.observe import REQUEST_ID, Asked, Peer, Remembered, tell
 from assetserver.semantics.ranges import ByteRange
 from assetserver.semantics.representation import Field
 
@@ -90,7 +90,7 @@ class HotConnection:
         """Begin: the connection is there. May be repeated, once it is known whose it is."""
         self._transport = transport
         self._write = transport.write
-        self._client = client
+        self._peer = self._hot.writer.meet(client) if self._hot.writer is not None else _NOBODY
         self._is_proxied = self._hot.proxies.trusted.trusts(client)
         self._reader = LeanReader(self._hot.proxied_shapes if self._is_proxied else self._hot.shapes)
         self._patience = 0 if self._is_proxied else PATIENCE  # a proxy sends no two requests of the same bytes
@@ -152,7 +152,7 @@ class HotConnection:
             self._transport.writelines((hot.render(answer, self._state.default_headers, self._given), answer.body))
         self.active_s = self._clock_s()
         if hot.writer is not None:
-            hot.writer.append((time(), self._client, answer.told, describe, asked, answer.number))
+            hot.writer.repeat(time(), self._peer, answer.told, describe, asked, answer.number)
         return True
 
     def keep(self, claim: Claim, data: bytes, start: Message, body: bytes, file: FileBody | None, line: bytes) -> None:
@@ -254,7 +254,7 @@ class HotConnection:
         self._hot.count_bytes(answer, sent)
         if self._hot.writer is not None:
             told = answer.told if sent == answer.told.sent else tell(answer.status, sent, answer.told.fields)
-            self._hot.writer.append((time(), self._client, told, *asked))
+            self._hot.writer.repeat(time(), self._peer, told, *asked)
 
     def _end_file(self, sender: FileSender, answer: Answer, asked: _Asked) -> None:
         """Go on after a file was sent, or could not be."""
@@ -296,6 +296,9 @@ def _fits(key: Key, fields: list[Field], *, is_delta: bool) -> bool:
         return not is_delta
     return not (key[-1] or b"").startswith(BY_CORS) or (b"access-control-allow-origin", b"*") in fields
 
+
+_NOBODY = Peer(None, b"")
+"""Whose connection it is where nobody logs it."""
 
 _PARTIAL = 206
 _MORE = socket.MSG_MORE
