@@ -25,7 +25,7 @@ from starlette.types import Scope
 from .access.keys import KeyRing
 from .access.signedurls import IMAGE, Admission, is_signed, verify_url
 from .delivery.assetfiles import AssetFiles
-from .delivery.hotcache import OFFER, Claim
+from .delivery.claims import OFFER, Claim
 from .delivery.livefolder import Entry
 from .delivery.mediafiles import ADMITTED
 from .delivery.requests import encoded_prefix, query_suffix, raw_path, read_request

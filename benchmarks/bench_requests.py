@@ -15,6 +15,9 @@ from question import run
 from rows import BROWSER, EQUAL, FEW, SMALL, Row
 from sites import CSS, NEW_STYLE, OLD_STYLE, make_trace, name_style
 
+COUNTED, LOGGED = 1.03, 1.10
+"""Goals of what is told of requests: at most so many times what the same server takes that does not tell it."""
+
 HASHED_404 = "assets/app.0123abcd.js"
 PLAIN_404 = "none.bin"
 
@@ -30,7 +33,7 @@ def list_small() -> Iterator[Row]:
         Row("404", "404 of a plain name", SMALL, (PLAIN_404,), status=404, length=None),
         Row("404-hashed", "404 of a hashed name", SMALL, (HASHED_404,), status=404, length=None),
     )
-    logging = {"base": nginx(log=True), "ours": assetserver(log=True)}
+    logging = {"base": nginx(log=True), "ours": assetserver(log="combined")}
     for row in kinds:
         few = {**FEW, **row.fields}
         browser = {**BROWSER, "Accept-Encoding": coding} if row.coding else BROWSER
@@ -39,6 +42,17 @@ def list_small() -> Iterator[Row]:
         yield replace(row, key=f"{row.key}-2", title=f"{row.title}, {count} fields", fields=few)
         yield replace(row, key=f"{row.key}-15", title=f"{row.title}, {full}", fields=browser)
         yield replace(row, key=f"{row.key}-log", title=f"{row.title}, {full}, access log", fields=browser, **logging)
+
+
+def list_telling() -> Iterator[Row]:
+    """Yield what metrics and an access log cost: the same request and 20,000 that differ, against itself without."""
+    for key, title, differing in (("same", "the same request", False), ("differing", "no two alike", True)):
+        common = {"fields": BROWSER, "differing": differing}
+        counted = {"base": assetserver(counts=False), "ours": assetserver()}
+        yield Row(f"metrics-{key}", f"1 KiB, {title}: metrics", COUNTED, **common, **counted)
+        for form in ("combined", "json"):
+            logging = {"base": assetserver(), "ours": assetserver(log=form)}
+            yield Row(f"{form}-{key}", f"1 KiB, {title}: {form} log", LOGGED, **common, **logging)
 
 
 def list_rows() -> list[Row]:
@@ -72,9 +86,10 @@ def list_rows() -> list[Row]:
             SMALL,
             differing=True,
             base=nginx(log=True),
-            ours=assetserver(log=True),
+            ours=assetserver(log="combined"),
             **browser,
         ),
+        *list_telling(),
         Row("404-differing", "404 of 20,000 names in turn", EQUAL, missing, BROWSER, 404, None),
         Row("1k-bare", "1 KiB, 15 fields; nginx sends no added fields", EQUAL, base=nginx(fields=False), **browser),
         Row("1k-read", "1 KiB, 15 fields; nginx without sendfile", EQUAL, **read),

@@ -26,6 +26,9 @@ VENV = os.path.join(os.path.dirname(os.path.abspath(__file__)), ".venv")
 NODE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "node_modules", ".assetserver")
 """Where peers written in JavaScript may be."""
 
+UNCOUNTED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "uncounted.py")
+"""``assetserver`` without metrics."""
+
 PHOTOGRAPH = "/usr/share/backgrounds/mate/abstract/Elephants_5640x3172.jpg"
 
 BROTLI_MODULE = "/usr/lib/nginx/modules/ngx_http_brotli_static_module.so"
@@ -223,28 +226,39 @@ def nginx(*, workers: int = 1, log: bool = False, fields: bool = True, sendfile:
     return Peer(", ".join(["nginx", *marks]), command, "nginx", workers, 1.3 if log else 0.2)
 
 
-def assetserver(*, workers: int = 1, log: bool = False, live: bool = False, holds: bool = True, deltas: bool = True) -> Peer:
+def assetserver(
+    *,
+    workers: int = 1,
+    log: str = "off",
+    live: bool = False,
+    holds: bool = True,
+    deltas: bool = True,
+    counts: bool = True,
+) -> Peer:
     """Return ``assetserver serve`` with a release, or ``live`` with a folder; unless it ``holds``, it keeps no content.
 
-    ``deltas``: it sends what changed to who has the version before.
+    ``log`` is the form of its access log, ``deltas``: it sends what changed to who has the version before, ``counts``: it has
+    metrics, which all have but the one that tells what they cost.
 
     Nothing is uploaded, so no process does jobs beside it: with one worker, the process that was started is the one that
     serves, and that profilers look at.
     """
+    program = ("-m", "assetserver") if counts else (UNCOUNTED,)
 
     def command(site: Site, place: Place) -> Sequence[str]:
         source = [site.root] if live else ["--data", site.data]
-        options = f"--port {place.port} --workers {workers} --access-log {'combined' if log else 'off'}"
-        return sys.executable, "-m", "assetserver", "serve", *source, *options.split()
+        options = f"--port {place.port} --workers {workers} --access-log {log}"
+        return sys.executable, *program, "serve", *source, *options.split()
 
-    marks = [f"{workers} workers"] * (workers > 1) + ["access log"] * log + ["live folder"] * live
+    marks = [f"{workers} workers"] * (workers > 1) + ["access log"] * (log == "combined") + ["JSON log"] * (log == "json")
+    marks += ["live folder"] * live + ["no metrics"] * (not counts)
     marks += ["content not held"] * (not holds) + ["no deltas"] * (not deltas)
     environment = {"ASSETSERVER_JOBS__WORKERS": "0"}
     if not deltas:
         environment["ASSETSERVER_DELTAS__MODE"] = "off"
     if not holds:
         environment |= {"ASSETSERVER_MEMORY__LIMIT_BYTES": "0", "ASSETSERVER_MEMORY__HOT_LIMIT_BYTES": "0"}
-    return Peer(", ".join(["assetserver", *marks]), command, "", workers, 1.3 if log else 0.2, environment=environment)
+    return Peer(", ".join(["assetserver", *marks]), command, "", workers, 0.2 if log == "off" else 1.3, environment=environment)
 
 
 def asset_files() -> Peer:

@@ -27,8 +27,8 @@ from assetserver.semantics.targets import AssetPath, RefusedTarget, format_targe
 from assetserver.storage.pools import wait_done, wait_future
 
 from .body import AssetResponse
+from .claims import OFFER, TRUST_S, Claim
 from .files import read_whole
-from .hotcache import OFFER, TRUST_S, Claim
 from .hotpaths import AssetFolder, HotPaths
 from .listing import Listings
 from .livefolder import FRESH_S, Entry, LiveFolder

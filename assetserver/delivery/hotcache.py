@@ -7,23 +7,20 @@ holds: that the asset which gave it is still what its folder serves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from assetserver.errors import AssetServerError
 from assetserver.metrics.requests import RequestCounts, Tally
 from assetserver.observe import LogWriter, Remembered, RequestIds, tell
 from assetserver.semantics.representation import Field
 
+from .claims import Claim, KindOf, Standing
 from .forwarding import Proxies
 from .leanrequest import OF_HOSTS, WITH_RANGE, Key, LeanReader, Shapes
 from .openfiles import Find
 
 HOT = "assetserver.hot"
 """Under this name the lifespan state of an application holds its ``HotCache``."""
-
-OFFER = "assetserver.offer"
-"""Under this name a scope may hold a function that takes a ``Claim``: the answer to come may be repeated."""
 
 LIMIT_ANSWERS = 65_536
 LIMIT_OTHERS = 4096
@@ -38,51 +35,9 @@ LIMIT_BODY_BYTES = 1 << 20
 SHORT_BYTES = 4 << 10
 """Longer bodies are written as they are, and not copied behind their heads."""
 
-TRUST_S = 0.1
-"""How long a claim is taken to hold once it was asked. Asking costs 0.5 µs; a tenth of a second later, nobody is wronged."""
-
 _LINE = b"%b: %b\r\n"
 _OVERHEAD_BYTES = 1024
 _SHARE_OF_OTHERS = 8
-_NEVER = float("-inf")
-
-
-class Standing:
-    """Until when claims are taken to hold without being asked, by their clock. Claims that fall together share one."""
-
-    __slots__ = ("until_s",)
-
-    def __init__(self) -> None:
-        self.until_s = _NEVER
-
-
-KindOf = Callable[[bytes], object]
-"""Returns what of a target decides the answer, None for one that has an answer of its own."""
-
-
-class Claim(NamedTuple):
-    """Why an answer may be repeated: ``get(path)`` is still ``entry``, and ``clock_s()`` before ``deadline_s``.
-
-    Once asked, it is taken to hold for ``trust_s``, 0 where a change must be seen at once; ``standing`` says so to all that
-    share it: nobody is given an old answer after a new one. ``kind_of`` tells of other targets for which the answer is the
-    same: those for which it returns the same, and not None, as for this one. It must hold for all that have this Host.
-    """
-
-    get: Callable[[Any], object]
-    path: str
-    entry: object
-    clock_s: Callable[[], float]
-    deadline_s: float
-    trust_s: float = TRUST_S
-    standing: Standing | None = None
-    kind_of: KindOf | None = None
-
-    def holds(self) -> bool:
-        """Tell whether the answer would be the same now."""
-        try:
-            return self.get(self.path) is self.entry and self.clock_s() < self.deadline_s
-        except AssetServerError:  # the slow path says what is wrong
-            return False
 
 
 class FileBody(NamedTuple):
@@ -103,7 +58,8 @@ class Answer:
     """One rendered answer: ``head`` is all before the date, ``fields`` all after it, but for the request's id.
 
     ``stamped`` holds both, and between them the ``common`` fields; ``standing`` is how long its claim need not be asked again;
-    ``is_used`` since eviction last passed by. ``repeats`` are those that ``tally`` does not count yet.
+    ``is_used`` since eviction last passed by. ``number`` is that of its latest identifier; each time it is repeated takes one
+    more, so that those since ``counted``, and ``uncounted`` earlier ones, are what ``tally`` does not count yet.
     """
 
     __slots__ = (
@@ -112,17 +68,19 @@ class Answer:
         "clock_s",
         "common",
         "cost_bytes",
+        "counted",
         "fields",
         "file",
         "head",
         "is_used",
-        "repeats",
+        "number",
         "short_body",
         "stamped",
         "standing",
         "status",
         "tally",
         "told",
+        "uncounted",
     )
 
     def __init__(
@@ -150,7 +108,7 @@ class Answer:
         self.is_used = False
         self.cost_bytes = 0
         self.tally = tally
-        self.repeats = 0
+        self.number = self.counted = self.uncounted = 0
 
     @property
     def size(self) -> int:
@@ -164,6 +122,17 @@ class Answer:
             return False
         self.standing.until_s = min(self.claim.deadline_s, self.clock_s() + self.claim.trust_s)
         return True
+
+    def renumber(self, number: int) -> None:
+        """Give identifiers behind ``number`` from now on."""
+        self.uncounted += self.number - self.counted
+        self.number = self.counted = number
+
+    def take_repeats(self) -> int:
+        """Return how often it was repeated since the last time."""
+        repeats = self.uncounted + self.number - self.counted
+        self.counted, self.uncounted = self.number, 0
+        return repeats
 
     def drop(self) -> None:
         """Let go of what it takes; whoever still knows it may not repeat it."""
@@ -236,9 +205,7 @@ class HotCache:
         self._requests: dict[bytes, Known] = {}
         self._seen: set[int] = set()
         self._counts = counts
-        self._repeated: list[Answer] = []
-        self._common: list[Field] = []
-        self._counted = 0
+        self._repeated: set[Answer] = set()
         self._is_closed = False
 
     def close(self) -> None:
@@ -353,32 +320,31 @@ class HotCache:
         ``common`` are the fields of all answers, as ``Date``; ``given`` is the identifier that the request came with.
         """
         if answer.common is not common:  # a new list every second
-            answer.common = self._common = common
-            if self._counts is not None and answer.tally is not None:
-                self._repeated.append(answer)
-            answer.stamped = b"".join((answer.head, *map(_LINE.__mod__, common), answer.fields, self._id_field))
-        answer.repeats += 1
-        ids = self.ids
-        ids.last_number = number = ids.last_number + 1
+            self._stamp(answer, common)
+        answer.number = number = answer.number + 1
         if self._id_field:
             if given is not None:
                 return b"%b%b\r\n\r\n%b" % (answer.stamped[: -len(self.ids.prefix) - 1], given, answer.short_body)
             return b"%b%x\r\n\r\n%b" % (answer.stamped, number, answer.short_body)
         return b"%b\r\n%b" % (answer.stamped, answer.short_body)
 
+    def _stamp(self, answer: Answer, common: list[Field]) -> None:
+        answer.common = common
+        answer.renumber(self.ids.take_block())
+        if self._counts is not None and answer.tally is not None:
+            self._repeated.add(answer)
+        answer.stamped = b"".join((answer.head, *map(_LINE.__mod__, common), answer.fields, self._id_field))
+
     def count_repeats(self) -> None:
-        """Count what was repeated since the last time; to be called each second, which all answers of it share."""
-        if self._counted == self.ids.last_number:  # nothing was
-            return
-        self._counted = self.ids.last_number
-        repeated, self._repeated = self._repeated, []
-        for answer in repeated:
-            if self._counts is not None and answer.tally is not None and answer.repeats:
-                sent = 0 if answer.file is not None else answer.repeats * answer.told.sent
-                self._counts.repeat(answer.tally, answer.repeats, sent)
-                answer.repeats = 0
-            if answer.common is self._common:  # it may be repeated again without being rendered
-                self._repeated.append(answer)
+        """Count what was repeated since the last time; to be called each second, and once more at the end."""
+        for answer in tuple(self._repeated):
+            repeats = answer.take_repeats()
+            if not repeats or answer.tally is None or self._counts is None:  # it is looked at again when it is stamped anew
+                self._repeated.discard(answer)
+                answer.common = []
+                continue
+            sent = 0 if answer.file is not None else repeats * answer.told.sent
+            self._counts.repeat(answer.tally, repeats, sent)
 
     def count_bytes(self, answer: Answer, sent: int) -> None:
         """Count bytes of a file that was sent as the content of ``answer``."""

@@ -17,11 +17,12 @@ from starlette.types import Message
 
 from assetserver.errors import FileChangedError
 from assetserver.metrics.requests import SERVER_TIMING, TALLY
-from assetserver.observe import REQUEST_ID, Asked, Remembered, tell
+from assetserver.observe import REQUEST_ID, Asked, Peer, Remembered, tell
 from assetserver.semantics.ranges import ByteRange
 from assetserver.semantics.representation import Field
 
-from .hotcache import LIMIT_BODY_BYTES, Answer, Claim, FileBody, HotCache
+from .claims import Claim
+from .hotcache import LIMIT_BODY_BYTES, Answer, FileBody, HotCache
 from .hotranges import Template, find_range, tell_range, template_key
 from .leanrequest import BY_CORS, WITH_DICTIONARY, WITH_RANGE, Key, LeanReader
 from .openfiles import OpenedFile
@@ -89,7 +90,7 @@ class HotConnection:
         """Begin: the connection is there. May be repeated, once it is known whose it is."""
         self._transport = transport
         self._write = transport.write
-        self._client = client
+        self._peer = self._hot.writer.meet(client) if self._hot.writer is not None else _NOBODY
         self._is_proxied = self._hot.proxies.trusted.trusts(client)
         self._reader = LeanReader(self._hot.proxied_shapes if self._is_proxied else self._hot.shapes)
         self._patience = 0 if self._is_proxied else PATIENCE  # a proxy sends no two requests of the same bytes
@@ -151,7 +152,7 @@ class HotConnection:
             self._transport.writelines((hot.render(answer, self._state.default_headers, self._given), answer.body))
         self.active_s = self._clock_s()
         if hot.writer is not None:
-            hot.writer.append((time(), self._client, answer.told, describe, asked, hot.ids.last_number))
+            hot.writer.repeat(time(), self._peer, answer.told, describe, asked, answer.number)
         return True
 
     def keep(self, claim: Claim, data: bytes, start: Message, body: bytes, file: FileBody | None, line: bytes) -> None:
@@ -197,7 +198,7 @@ class HotConnection:
             hot.admit(key, answer)
             return self._repeat(answer, self._reader.shape.describe, self._reader.match)
         self._write(tell_range(found, hot.render(template, self._state.default_headers, self._given)) + content)
-        self._note_sent(template, len(content), (self._reader.shape.describe, self._reader.match, hot.ids.last_number))
+        self._note_sent(template, len(content), (self._reader.shape.describe, self._reader.match, template.number))
         return True
 
     def _repeat_long_range(self, template: Template, found: ByteRange, key: Key) -> bool:
@@ -217,13 +218,13 @@ class HotConnection:
         """Send ``head`` and what of a file is its content; return whether that was possible. The rest is for the log."""
         transport, now_s = self._transport, self._clock_s()
         if transport.get_write_buffer_size() or transport.is_closing() or (opened := file.find(now_s)) is None:
-            answer.repeats -= 1
+            answer.number -= 1  # it was not sent
             return False
-        connection, noted = self._direct or self._open_direct(), (describe, asked, self._hot.ids.last_number)
+        connection, noted = self._direct or self._open_direct(), (describe, asked, answer.number)
         try:
             sent = connection.send(head, _MORE)
         except OSError:  # nothing was sent: the slow path finds out why
-            answer.repeats -= 1
+            answer.number -= 1  # it was not sent
             return False
         if sent < len(head):
             transport.abort()
@@ -253,7 +254,7 @@ class HotConnection:
         self._hot.count_bytes(answer, sent)
         if self._hot.writer is not None:
             told = answer.told if sent == answer.told.sent else tell(answer.status, sent, answer.told.fields)
-            self._hot.writer.append((time(), self._client, told, *asked))
+            self._hot.writer.repeat(time(), self._peer, told, *asked)
 
     def _end_file(self, sender: FileSender, answer: Answer, asked: _Asked) -> None:
         """Go on after a file was sent, or could not be."""
@@ -295,6 +296,9 @@ def _fits(key: Key, fields: list[Field], *, is_delta: bool) -> bool:
         return not is_delta
     return not (key[-1] or b"").startswith(BY_CORS) or (b"access-control-allow-origin", b"*") in fields
 
+
+_NOBODY = Peer(None, b"")
+"""Whose connection it is where nobody logs it."""
 
 _PARTIAL = 206
 _MORE = socket.MSG_MORE

@@ -14,7 +14,7 @@ from assetserver.semantics.representation import ContentCoding, Field
 from assetserver.semantics.respond import AssetResponses
 from assetserver.semantics.targets import AssetPath
 
-from .hotcache import OFFER, Claim
+from .claims import OFFER, Claim
 from .livefolder import LIMIT_PATH_BYTES, Entry
 from .memory import MemoryCache
 from .probe import Roots

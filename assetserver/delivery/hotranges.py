@@ -13,7 +13,8 @@ from assetserver.metrics.requests import Tally
 from assetserver.semantics.ranges import ByteRange, select_ranges
 from assetserver.semantics.representation import Field
 
-from .hotcache import Answer, Claim, FileBody
+from .claims import Claim
+from .hotcache import Answer, FileBody
 from .leanrequest import Key
 
 _RANGE, _LENGTH = b"content-range", b"content-length"

@@ -24,7 +24,7 @@ from assetserver.semantics.targets import AssetPath
 from assetserver.semantics.untrusted import select_serving
 
 from .assetfiles import AssetFiles
-from .hotcache import OFFER, Claim
+from .claims import OFFER, Claim
 from .livefolder import FRESH_S, Entry
 from .mediafolder import Media, MediaEntry, MediaFolder, Medium, parse_media_path
 

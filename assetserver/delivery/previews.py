@@ -17,7 +17,7 @@ from starlette.websockets import WebSocketClose
 from assetserver.errors import PublishError, ReleaseMissingError
 from assetserver.semantics.caching import ERROR, PAGE, CachePolicy, CacheRule, CacheTable
 
-from .hotcache import OFFER
+from .claims import OFFER
 from .releasefiles import ReleaseFiles
 from .requests import host_of
 

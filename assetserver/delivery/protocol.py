@@ -25,8 +25,9 @@ from assetserver.semantics.framing import find_refusal
 
 from . import limits
 from .arriving import give_piece, offer_body
+from .claims import OFFER, Claim
 from .gate import GATE
-from .hotcache import HOT, OFFER, Claim, FileBody, HotCache
+from .hotcache import HOT, FileBody, HotCache
 from .hotpath import HotConnection
 from .interim import offer_interim
 from .lastbytes import receive_rest

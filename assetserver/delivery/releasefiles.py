@@ -32,9 +32,9 @@ from assetserver.semantics.targets import AssetPath, RefusedTarget, parse_target
 
 from .assetfiles import AssetFiles
 from .body import AssetResponse
+from .claims import OFFER, Claim
 from .deltas import DICTIONARY_QUERY, FoundDelta, Lack, SiteDeltas
 from .errorpages import NOTHING_YET
-from .hotcache import OFFER, Claim
 from .hotpaths import HotPaths
 from .livefolder import FRESH_S, Entry
 from .misses import asks_for_a_file, policy_of_miss

@@ -25,7 +25,7 @@ from assetserver.semantics.targets import AssetPath
 from assetserver.storage.pools import FilePool, wait_future
 
 from .blobsources import BlobSources
-from .hotcache import Standing
+from .claims import Standing
 from .livefolder import Entry, MakeAsset, Source
 from .probe import MISSING, Kind, Probe, Roots
 

@@ -3,7 +3,7 @@
 from .accesslog import PEER, TRACE, AccessLog, find_trace
 from .errorlog import log_as_json
 from .identifiers import GIVEN, REQUEST_ID, RequestIds
-from .records import ASKED, Asked, Brief, Record, Remembered, tell
+from .records import ASKED, Asked, Peer, Record, Remembered, tell
 from .sinks import FileSink, JournalSink, StreamSink
 from .writing import LOG, LogWriter
 
@@ -16,10 +16,10 @@ __all__ = [
     "TRACE",
     "AccessLog",
     "Asked",
-    "Brief",
     "FileSink",
     "JournalSink",
     "LogWriter",
+    "Peer",
     "Record",
     "Remembered",
     "RequestIds",

@@ -9,18 +9,25 @@ GIVEN = "assetserver.request_id"
 """Under this name a scope holds the identifier of its request, as text: first the one that a trusted proxy gave, if it did."""
 
 
+BLOCK = 1 << 24
+"""How many numbers are taken at once: more than one process can answer requests in the second that it uses them."""
+
+
 class RequestIds:
-    """Identifiers of requests: a random prefix for the process, and a number."""
+    """Identifiers of requests: a random prefix for the process, and a number.
+
+    Who repeats an answer takes numbers by the block: how many of it are used tells how often that was.
+    """
 
     def __init__(self) -> None:
         self.prefix = os.urandom(5).hex().encode()
-        self.last_number = 0
+        self._last = 0
 
-    def next_number(self) -> int:
-        """Return the number of the next identifier."""
-        self.last_number += 1
-        return self.last_number
+    def take_block(self) -> int:
+        """Return a number; it and the ``BLOCK`` - 1 behind it are nobody else's."""
+        self._last += BLOCK
+        return self._last
 
     def take(self) -> bytes:
         """Return the next identifier."""
-        return b"%b-%x" % (self.prefix, self.next_number())
+        return b"%b-%x" % (self.prefix, self.take_block())

@@ -71,13 +71,22 @@ class Remembered:
         self.describe_match = describe_match
         self.match = match
         self.told: Told | None = None
-        self.said = ""
+        self.said = b""
 
     def describe(self) -> Asked:
         """Return what the log tells of it."""
         return self.describe_match(self.match)
 
 
-Brief = tuple[float, Address | None, Told, Callable[[Any], Asked], Any, int]
-"""A request whose answer was repeated: when (seconds since 1970), peer, answer, what describes the request when it is given
-the next, and the number of its identifier. A plain tuple: a named one takes as long as all the rest (measured 2026-11-27)."""
+class Peer:
+    """Who has a connection: its address, and how lines about it begin where it asks for itself (see ``BriefFormatter``)."""
+
+    __slots__ = ("address", "opening")
+
+    def __init__(self, address: Address | None, opening: bytes) -> None:
+        self.address = address
+        self.opening = opening
+
+
+Line = tuple[bytes, ...]
+"""A record as it is written, in pieces: those that many lines share are not copied for each."""

@@ -25,7 +25,7 @@ _FULL = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.EMSGSIZE})
 
 
 class Sink(Protocol):
-    """Takes records as text: each ends with a line break, and between two of several lines stands an empty one."""
+    """Takes records as UTF-8: each ends with a line break, and between two of several lines stands an empty one."""
 
     name: str
 
@@ -33,7 +33,7 @@ class Sink(Protocol):
         """Find out whether anything can be written."""
         ...
 
-    def write(self, text: str) -> int:
+    def write(self, data: bytes) -> int:
         """Write records; return how many of them were dropped because nobody takes them fast enough."""
         ...
 
@@ -55,14 +55,14 @@ class StreamSink:
     def open(self) -> None:
         """Do nothing: it is open."""
 
-    def write(self, text: str) -> int:
+    def write(self, data: bytes) -> int:
         """Write lines."""
         try:
             descriptor = self._stream.fileno()
         except (OSError, ValueError):  # in memory
             descriptor = -1
         with _alone(descriptor):
-            self._stream.write(text)
+            self._stream.write(data.decode())
             self._stream.flush()
         return 0
 
@@ -83,10 +83,10 @@ class FileSink:
         if self._descriptor < 0:
             self._descriptor = os.open(self.name, _FLAGS, MODE)
 
-    def write(self, text: str) -> int:
+    def write(self, data: bytes) -> int:
         """Append lines: all of them, or none of another process stands behind the half of one."""
         self.open()
-        left = memoryview((("\n" if self._is_torn else "") + text).encode("utf-8", "backslashreplace"))
+        left = memoryview(b"\n" + data if self._is_torn else data)
         with _alone(self._descriptor):
             try:
                 while left:
@@ -127,12 +127,12 @@ class JournalSink:
                 raise
             self._socket = made
 
-    def write(self, text: str) -> int:
+    def write(self, data: bytes) -> int:
         """Send entries; those that the journal has no room for are dropped."""
         self.open()
         assert self._socket is not None  # noqa: S101 - opened
         dropped = 0
-        for entry in text.encode("utf-8", "backslashreplace").removesuffix(b"\n\n").split(b"\n\n"):
+        for entry in data.removesuffix(b"\n\n").split(b"\n\n"):
             try:
                 self._socket.send(entry + b"\n")
             except OSError as error:

@@ -1,8 +1,8 @@
 """Writes records in the background, so that no request waits for a slow pipe or disk.
 
-The serving thread appends a record, and formats every few of them at once, while what they hold is still in the processor's
-caches: two threads that take turns at the interpreter cost each line as much as the line itself. A thread of its own writes,
-and formats what is left twice a second.
+The serving thread formats a record at once, while what it holds is still in the processor's caches: two threads that take
+turns at the interpreter cost each line as much as the line itself. Every few lines are joined; a thread of its own writes
+them, and joins what is left twice a second.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import logging
 import threading
 import time
 from collections import deque
-from contextlib import suppress
+from collections.abc import Callable
+from itertools import chain
+from typing import Any
 
-from .formats import FORMATS, BriefFormatter, FindClient
+from .formats import FORMATS, BriefFormatter, FindClient, encode_line
 from .identifiers import RequestIds
-from .records import Brief, Record
+from .records import Asked, Line, Peer, Record, Told
 from .sinks import Sink, StreamSink
 
 logger = logging.getLogger(__name__)
@@ -32,20 +34,20 @@ AGAIN_S = 5.0
 TELL_EVERY_S = 10.0
 
 LIMIT_TURNS, LIMIT_WAITING = 2048, 32 << 20
-"""Most batches of lines that wait to be written, and characters in them: clients may send 64 KiB of what is logged with each
+"""Most batches of lines that wait to be written, and bytes in them: clients may send 64 KiB of what is logged with each
 request. Those beyond are dropped and counted, for the log must not eat the memory."""
 
 _MANY_TURNS = LIMIT_TURNS // 8
 """So many batches are not kept waiting for the next time to write."""
 
-_Turn = tuple[str, int]
-"""Records as text, and how many they are."""
+_Turn = tuple[bytes, int]
+"""Records as they are written, and how many they are."""
 
 
 class LogWriter:
     """Writes records to ``sink`` in the background, in one of ``FORMATS``; ``close`` writes what is left.
 
-    ``ids`` are those whose numbers briefs have; ``find_client`` finds the client of a brief that came through a proxy. What
+    ``ids`` are those whose numbers repeated answers have; ``find_client`` finds the client of what came through a proxy. What
     cannot be written is dropped, told once, and counted in ``dropped``: serving goes on.
     """
 
@@ -54,11 +56,12 @@ class LogWriter:
     ) -> None:
         self.dropped = 0
         self._format = FORMATS[form]
-        self._format_brief = BriefFormatter(form, ids.prefix.decode() if ids else "", find_client).format
+        briefs = BriefFormatter(form, ids.prefix.decode() if ids else "", find_client)
+        self.meet, self._format_brief = briefs.meet, briefs.format
         self._sink = sink or StreamSink()
-        self._records: deque[Record | Brief] = deque()
+        self._records: list[Line] = []  # the thread that writes only takes from its beginning
         self._turns: deque[_Turn] = deque()
-        self._formatted = self._written = 0  # characters so far, each counted by one thread at a time
+        self._joined = self._written = 0  # bytes so far, each counted by one thread at a time
         self._told = 0
         self._told_s = self._broken_s = float("-inf")
         self._is_broken = False
@@ -66,17 +69,24 @@ class LogWriter:
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
-        self._formatting = threading.Lock()
+        self._joining = threading.Lock()
         self._writing = threading.Lock()
 
-    def append(self, record: Record | Brief) -> None:
+    def append(self, record: Record) -> None:
         """Take a record; never waits. To be called by one thread."""
+        self._take((encode_line(self._format(record)),))
+
+    def repeat(self, started: float, peer: Peer, told: Told, describe: Callable[[Any], Asked], asked: Any, number: int) -> None:
+        """Take a request whose answer was repeated: what ``BriefFormatter.format`` is given; ``meet`` makes its peer."""
         records = self._records
-        records.append(record)
-        if len(records) >= TURN_LINES:
+        records.append(self._format_brief(started, peer, told, describe, asked, number))
+        if len(records) >= TURN_LINES or self._thread is None:
             self._take_turn()
-        if self._thread is None:
-            self.start()
+
+    def _take(self, line: Line) -> None:
+        self._records.append(line)
+        if len(self._records) >= TURN_LINES or self._thread is None:
+            self._take_turn()
 
     @property
     def trouble(self) -> str:
@@ -91,24 +101,24 @@ class LogWriter:
     def flush(self) -> None:
         """Write what has been taken so far."""
         with self._writing:
-            with self._formatting:
-                self._format_records()
+            with self._joining:
+                self._join_records()
             if self._is_to_reopen:
                 self._is_to_reopen = False
                 self._broken_s = float("-inf")
                 self._sink.close()
             while self._turns:
-                text, count = self._take_turns()
-                self._write(text, count)
-                self._written += len(text)
+                data, count = self._take_turns()
+                self._write(data, count)
+                self._written += len(data)
             self._tell_dropped()
 
-    def _write(self, text: str, count: int) -> None:
+    def _write(self, data: bytes, count: int) -> None:
         if self._is_broken and time.monotonic() - self._broken_s < AGAIN_S:
             self.dropped += count
             return
         try:
-            self.dropped += self._sink.write(text)
+            self.dropped += self._sink.write(data)
         except (OSError, ValueError) as error:  # the reader of a pipe is gone, the disk is full: serving goes on
             self.dropped += count
             self._note_broken(error)
@@ -131,34 +141,33 @@ class LogWriter:
             logger.warning("access log: %d records dropped; it is not read fast enough", dropped)
 
     def _take_turn(self) -> None:
-        """Format what has been taken, unless the writing thread is at it."""
-        if len(self._turns) >= LIMIT_TURNS or self._formatted - self._written >= LIMIT_WAITING:
-            self.dropped += len(self._records)
-            self._records.clear()
-        elif self._formatting.acquire(blocking=False):
-            try:
-                self._format_records()
-            finally:
-                self._formatting.release()
+        """Join what has been taken if there is enough of it, unless the writing thread is at it; see that one is there."""
+        if self._thread is None:
+            self.start()
+        if len(self._records) < TURN_LINES or not self._joining.acquire(blocking=False):
+            return
+        try:
+            if len(self._turns) >= LIMIT_TURNS or self._joined - self._written >= LIMIT_WAITING:
+                self.dropped += len(self._records)
+                self._records.clear()
+            else:
+                self._join_records()
+        finally:
+            self._joining.release()
         if len(self._turns) >= _MANY_TURNS:
             self._wake.set()
 
-    def _format_records(self) -> None:
-        lines: list[str] = []
-        records = self._records
-        with suppress(IndexError):
-            while True:
-                record = records.popleft()
-                lines.append(self._format(record) if isinstance(record, Record) else self._format_brief(record))
-        if lines:
-            turn = "\n".join(lines) + "\n"
-            self._formatted += len(turn)
-            self._turns.append((turn, len(lines)))
+    def _join_records(self) -> None:
+        if taken := self._records[:]:
+            del self._records[: len(taken)]
+            turn = b"".join(chain.from_iterable(taken))
+            self._joined += len(turn)
+            self._turns.append((turn, len(taken)))
 
     def _take_turns(self) -> _Turn:
         """Return the next records to write, not too many: other processes wait meanwhile."""
         turns = [self._turns.popleft() for _ in range(min(len(self._turns), TURN_LINES))]
-        return "".join(text for text, _ in turns), sum(count for _, count in turns)
+        return b"".join(data for data, _ in turns), sum(count for _, count in turns)
 
     def close(self) -> None:
         """Write what is left and end the thread. The writer starts anew if it is used again.

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from copy import copy
 
 import pytest
 
 from assetserver.delivery import hotcache
-from assetserver.delivery.hotcache import SHORT_BYTES, TRUST_S, Answer, Claim, FileBody, HotCache
+from assetserver.delivery.claims import TRUST_S, Claim
+from assetserver.delivery.hotcache import SHORT_BYTES, Answer, FileBody, HotCache
 from assetserver.delivery.leanrequest import Key, LeanReader
 from assetserver.delivery.repeatable import is_repeatable
 from assetserver.errors import OverloadedError
+from assetserver.metrics.board import Board
+from assetserver.metrics.families import family
+from assetserver.metrics.requests import RequestCounts, Tally
 from assetserver.observe import RequestIds
+
+_REQUESTS, _BYTES = family("http_requests_total"), family("http_response_bytes_total")
 
 DATE = b"Mon, 01 Jan 2001 00:00:00 GMT"
 COMMON = [(b"date", DATE)]
@@ -490,6 +497,41 @@ def test_ids_are_unique(folder):
     hot = HotCache(RequestIds())
     answer = folder.answer()
     assert len({hot.render(answer, COMMON) for _ in range(10_000)}) == 10_000
+
+
+def test_every_repetition_is_counted_once_whenever_the_date_changes(folder):
+    """And what nobody repeats any more is not looked at, nor is anything looked at twice."""
+    block = Board().claim()
+    hot = HotCache(RequestIds(), counts=RequestCounts(block))
+    tally = Tally(_REQUESTS.slot("GET", "200", "site"), _BYTES.slot("site"), -1, -1, -1, "", is_missing=False)
+    answers = [Answer(folder.claim(), 200, b"HTTP/1.1 200 X\r\n", FIELDS, b"body", None, tally) for _ in range(3)]
+    repeated = 0
+    for second in range(20):
+        for common in ([(b"date", b"%d" % second)], [(b"date", b"%d+" % second)]):
+            for answer in answers[: 1 + second % 3]:
+                for _ in range(second):
+                    hot.render(answer, common)
+                    repeated += 1
+        hot.count_repeats()
+        assert (block.slots[tally.request], block.slots[tally.sent]) == (repeated, 4 * repeated)
+        assert len(hot._repeated) == (1 + second % 3 if second else 0)
+    hot.count_repeats()
+    assert not hot._repeated
+    hot.render(answers[0], common)
+    hot.count_repeats()
+    assert block.slots[tally.request] == repeated + 1
+
+
+def test_ids_of_several_answers_and_of_requests_that_go_the_slow_way_are_unique(folder):
+    hot = HotCache(RequestIds())
+    answers = [folder.answer() for _ in range(3)]
+    heads = []
+    for second in range(50):
+        common = [(b"date", b"%d" % second)]
+        heads += [hot.render(answer, common) for _ in range(5) for answer in answers]
+        heads.append(b"x-request-id: " + hot.ids.take() + b"\r\n")
+    found = [re.search(rb"x-request-id: (\S+)\r\n", head)[1] for head in heads]
+    assert len(set(found)) == len(heads) == 50 * 16
 
 
 def test_an_answer_whose_body_is_a_file_is_rendered_without_it(folder):

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from assetserver.delivery.hotcache import Claim, FileBody
+from assetserver.delivery.claims import Claim
+from assetserver.delivery.hotcache import FileBody
 from assetserver.delivery.hotranges import Template, find_range
 from assetserver.semantics.ranges import select_ranges
 

@@ -214,10 +214,11 @@ def write_both(form: str, record: Record, told_fields: list[tuple[bytes, bytes]]
     whole = {**scope, "query_string": scope["query_string"] or b""}
     writer.append(record._replace(scope=whole, request_id=f"{ids.prefix.decode()}-2a"))
     told = tell(record.status, record.sent, told_fields)
-    writer.append((record.started, record.client, told, lambda values: values, (line, *asked), 42))
+    peer = writer.meet(record.client)
+    writer.repeat(record.started, peer, told, lambda values: values, (line, *asked), 42)
     again = Remembered(lambda values: values, (line, *asked))
     for _ in range(2):
-        writer.append((record.started, record.client, told, Remembered.describe, again, 42))
+        writer.repeat(record.started, peer, told, Remembered.describe, again, 42)
     writer.close()
     return stream.getvalue().split("\n\n" if form == "journald" else "\n")
 

@@ -114,10 +114,10 @@ def test_lines_stand_whole_after_half_of_one_was_written(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "write", write_some)
     with pytest.raises(OSError, match="No space"):
-        sink.write("a whole line\n")
+        sink.write(b"a whole line\n")
     room = 1000
-    sink.write("another one\n")
-    sink.write("and one more\n")
+    sink.write(b"another one\n")
+    sink.write(b"and one more\n")
     assert path.read_text() == "a whole li\nanother one\nand one more\n"
 
 
