@@ -27,7 +27,7 @@ import values
 from load import Load, prepare
 from machine import MIB, BenchError, InvalidMeasurementError, choose_cores, clean_environment, pinned, say
 from pairs import Bench, measure_patiently, warm_up
-from peers import NODE, VENV, assetserver, launched
+from peers import NODE, PLAIN_PHOTOGRAPH, VENV, assetserver, launched
 from photographs import make_photograph
 from PIL import Image
 from values import Row
@@ -140,10 +140,10 @@ def measure_ladder(studio: Studio, source: str, extent: Extent) -> Iterator[Row]
             yield Row(f"{what}: assetserver ÷ {name} ({spread})", ratio, "", f"≤ {goal:g}", ratio <= goal)
 
 
-def measure_phases(studio: Studio, source: str, pace_of: str, extent: Extent) -> Iterator[Row]:
+def measure_phases(studio: Studio, source: str, kind: str, pace_of: str, extent: Extent) -> Iterator[Row]:
     """What makes a picture ready, and what comes later; the pace is that of encoding another one."""
     first, later = split_plan(Plan())
-    what = f"{extent.usual[0]} × {extent.usual[1]}"  # noqa: RUF001 - as above
+    what = f"{extent.usual[0]} × {extent.usual[1]}, {kind}"  # noqa: RUF001 - as above
     for name, plan, goal in (("first phase", first, 0.9), ("second phase, AVIF", later, None)):
         say(name)
         if plan is not None:
@@ -195,8 +195,10 @@ def measure(folder: str, extent: Extent) -> Iterator[Row]:
     with Studio() as studio, pinned({choose_cores().server}):
         large = make_photograph(os.path.join(folder, "large.jpg"), extent.large)
         usual = make_photograph(os.path.join(folder, "usual.jpg"), extent.usual)
+        plain = make_photograph(os.path.join(folder, "plain.jpg"), extent.usual, PLAIN_PHOTOGRAPH)
         yield from measure_ladder(studio, large, extent)
-        yield from measure_phases(studio, usual, large, extent)
+        yield from measure_phases(studio, usual, "all texture", large, extent)
+        yield from measure_phases(studio, plain, "mostly plain", large, extent)
         yield from measure_quality(studio, large)
     yield from measure_visitors(folder, extent)
 

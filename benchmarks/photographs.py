@@ -12,10 +12,10 @@ NOISE = 2
 QUALITY = 92
 
 
-def make_photograph(path: str, size: tuple[int, int]) -> str:
+def make_photograph(path: str, size: tuple[int, int], source: str = PHOTOGRAPH) -> str:
     """Write a photograph of ``size``, noisy as a camera's; of an artificial picture where there is none. Return its path."""
-    if os.path.exists(PHOTOGRAPH):
-        image = Image.open(PHOTOGRAPH).convert("RGB")
+    if os.path.exists(source):
+        image = Image.open(source).convert("RGB")
     else:
         say("no photograph is installed (Debian package mate-backgrounds): an artificial picture stands in for it")
         image = Image.effect_mandelbrot((3000, 2000), (-2, -1.2, 1, 1.2), 90).convert("RGB")
