@@ -38,16 +38,13 @@ from .metrics.requests import Measured
 from .metrics.work import UploadCounts
 from .monitoring import Monitoring
 from .routes import cache_table, console_routes, introduce, preview_routes, site_routes
-from .settings import Settings, load_settings
+from .settings import Settings, default_config, load_settings
 from .settingtables import ServerSettings
 from .storage.pools import FilePool
 
 if TYPE_CHECKING:
     from .ondemandroutes import OnDemand
     from .uploading import Uploading
-
-CONFIG_FILE = "assetserver.toml"
-"""Read from the working directory if nothing else names a file."""
 
 IDLE_FILES_S = 10.0
 """A file that nobody asks for is closed after once or twice this long."""
@@ -162,11 +159,6 @@ def _is_for_visitors(route: BaseRoute) -> bool:
 def find_settings() -> Settings:
     """Return the settings of the environment, and of ``assetserver.toml`` in the working directory if it is there."""
     return load_settings(default_config(), os.environ)
-
-
-def default_config() -> str | None:
-    """Return the file to read where none is named: ``assetserver.toml`` if it is there and the environment names no other."""
-    return CONFIG_FILE if os.path.isfile(CONFIG_FILE) and "ASSETSERVER_CONFIG" not in os.environ else None
 
 
 def _resources(settings: Settings) -> Resources:

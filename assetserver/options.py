@@ -101,7 +101,6 @@ def check_directory(path: str) -> None:
 
 def load(config: str | None, overrides: dict[str, Any]) -> Any:
     """Return the settings: those of ``config`` or the file that is there by default, the environment's, and ``overrides``."""
-    from .app import default_config  # noqa: PLC0415 - `version` and `--help` must not wait for Uvicorn
-    from .settings import load_settings  # noqa: PLC0415
+    from .settings import default_config, load_settings  # noqa: PLC0415 - `version` and `--help` must not wait for them
 
     return load_settings(config or default_config(), os.environ, overrides)

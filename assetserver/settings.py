@@ -59,6 +59,9 @@ from assetserver.tomllines import (
     suggest,
 )
 
+CONFIG_FILE = "assetserver.toml"
+"""Read from the working directory if nothing else names a file."""
+
 _VARIABLE = "ASSETSERVER_"
 _CONFIG_VARIABLE = "ASSETSERVER_CONFIG"  # names the file; not itself a setting
 _NO_SETTINGS = frozenset((_CONFIG_VARIABLE, "ASSETSERVER_TOKEN", "ASSETSERVER_SIGN_PASSWORD"))  # the last two: of `publish`
@@ -238,6 +241,11 @@ def load_settings(
     settings = Settings(**tables, sources=sources)
     check_together(settings)
     return settings
+
+
+def default_config() -> str | None:
+    """Return the file to read where none is named: ``assetserver.toml`` if it is there and the environment names no other."""
+    return CONFIG_FILE if os.path.isfile(CONFIG_FILE) and _CONFIG_VARIABLE not in os.environ else None
 
 
 def _read_file(path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Layer:
