@@ -5,10 +5,10 @@ Arguments: data folder, where to, number (0 to live and print how many steps the
 
 import sys
 
-if __name__ == "__main__":
-    import killed
-else:
+if __package__:
     from . import killed
+else:
+    import killed
 
 from assetserver.backup import back_up
 from assetserver.settings import load_settings

@@ -5,10 +5,10 @@ Arguments: data folder, the id of a release, number (0 to live and print how man
 
 import sys
 
-if __name__ == "__main__":
-    import killed
-else:
+if __package__:
     from . import killed
+else:
+    import killed
 
 from contextlib import closing
 

@@ -6,10 +6,10 @@ Arguments: data folder, "collect" or the id of a release, number (0 to live and 
 import os
 import sys
 
-if __name__ == "__main__":
-    import killed
-else:
+if __package__:
     from . import killed
+else:
+    import killed
 
 from assetserver.releases.activation import activate_release
 from assetserver.releases.collect import Retention, collect

@@ -1,8 +1,6 @@
 """``kill -9`` between durable steps of a backup: it is the one before, or says that there is none; it can be continued."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,14 +13,13 @@ from assetserver.settings import load_settings
 from .killed import publish_and_activate
 from .test_publish_killed import V1, V2, check_store, fetch, write
 
-PROGRAM = str(Path(__file__).with_name("killed_backup.py"))
 EVERY = 11
 """Steps are alike: each of so many is tried, beginning with another one in each run."""
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, PROGRAM, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+@pytest.fixture(scope="module")
+def run(forked):
+    return forked("killed_backup")
 
 
 def settings_of(data: Path):
@@ -42,7 +39,7 @@ def read_back(copy: Path, to: Path) -> dict[str, bytes] | None:
 
 
 @pytest.mark.timeout(120)
-def test_killed_anywhere_a_backup_is_whole_or_tells_that_it_is_not(tmp_path):
+def test_killed_anywhere_a_backup_is_whole_or_tells_that_it_is_not(run, tmp_path):
     data = tmp_path / "data"
     publish_and_activate(str(data), write(tmp_path / "v1", V1))
     steps = int(run(data, tmp_path / "whole", 0).stdout)

@@ -34,10 +34,9 @@ def version(number: int) -> dict[str, bytes]:
     }
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
-    )
+@pytest.fixture(scope="module")
+def run(forked):
+    return forked("killed_upkeep")
 
 
 def deltas_kept(data: str) -> tuple[Delta, ...]:
@@ -62,7 +61,7 @@ def data(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(data) -> tuple[int, set[str]]:
+def finished(data, run) -> tuple[int, set[str]]:
     """The number of durable steps of a collection that nobody kills, and the files that stay."""
     copy = data.with_name("finished")
     shutil.copytree(data, copy)
@@ -89,7 +88,7 @@ def check(data: str) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_killed_before_any_durable_step_what_is_live_stays_and_the_next_removes_the_rest(data, finished, tmp_path):
+def test_killed_before_any_durable_step_what_is_live_stays_and_the_next_removes_the_rest(data, finished, run, tmp_path):
     steps, stay = finished
     assert steps > 12
     dropped = []
@@ -118,7 +117,7 @@ def test_killed_before_any_durable_step_what_is_live_stays_and_the_next_removes_
 
 
 @pytest.mark.timeout(300)
-def test_publishing_goes_on_after_a_killed_collection(data, finished, tmp_path):
+def test_publishing_goes_on_after_a_killed_collection(data, finished, run, tmp_path):
     steps, _ = finished
     for step in range(2, steps + 1, 4):
         copy = str(tmp_path / f"data-{step}")

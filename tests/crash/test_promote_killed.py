@@ -12,8 +12,13 @@ from assetserver.releases.sites import add_release
 
 from .killed import publish_and_activate
 from .killed_upkeep import open_library, run_upkeep
-from .test_collect_killed import PROGRAM, files_of, run
+from .test_collect_killed import PROGRAM, files_of
 from .test_publish_killed import V1, V2, check_store, fetch, write
+
+
+@pytest.fixture(scope="module")
+def run(forked):
+    return forked("killed_upkeep")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +34,7 @@ def kept(tmp_path_factory) -> tuple[Path, str]:
 
 
 @pytest.mark.timeout(120)
-def test_killed_before_any_durable_step_the_switch_is_whole_or_not_made(kept, tmp_path):
+def test_killed_before_any_durable_step_the_switch_is_whole_or_not_made(kept, run, tmp_path):
     data, release = kept
     shutil.copytree(data, tmp_path / "finished")
     steps = int(run(tmp_path / "finished", release, 0).stdout)

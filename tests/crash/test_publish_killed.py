@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,7 +17,6 @@ from assetserver.storage.files import FileBlobs
 
 from .killed import publish_and_activate
 
-PROGRAM = str(Path(__file__).with_name("killed.py"))
 SHARED = b"the same in both"
 RULES = b"".join(b".c%d { order: %d }\n" % (number, number * number) for number in range(60))
 CSS = {version: b"body { color: %s }\n" % version.encode() + RULES for version in ("one", "two")}
@@ -27,10 +24,9 @@ V1 = {"index.html": b"<p>one", "app.css": CSS["one"], "shared.txt": SHARED}
 V2 = {"index.html": b"<p>two", "app.css": CSS["two"], "shared.txt": SHARED}
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
-    )
+@pytest.fixture(scope="module")
+def run(forked):
+    return forked("killed")
 
 
 def write(folder: Path, files: dict[str, bytes]) -> str:
@@ -98,7 +94,7 @@ def live(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(live) -> tuple[int, str]:
+def finished(live, run) -> tuple[int, str]:
     """The number of durable steps of a publish that nobody kills, and the release that it makes."""
     data = live / "finished"
     shutil.copytree(live / "data", data)
@@ -113,7 +109,7 @@ def finished(live) -> tuple[int, str]:
 
 
 @pytest.mark.timeout(300)
-def test_killed_before_any_durable_step_a_site_stays_whole_and_goes_on(live, finished, tmp_path):
+def test_killed_before_any_durable_step_a_site_stays_whole_and_goes_on(live, finished, run, tmp_path):
     steps, release = finished
     assert steps > 20
     shutil.copytree(live / "data", tmp_path / "again")
@@ -140,7 +136,7 @@ def test_killed_before_any_durable_step_a_site_stays_whole_and_goes_on(live, fin
 
 
 @pytest.mark.timeout(300)
-def test_killed_before_any_durable_step_of_the_first_publish_a_site_begins_anew(live, tmp_path):
+def test_killed_before_any_durable_step_of_the_first_publish_a_site_begins_anew(live, run, tmp_path):
     steps = int(run(tmp_path / "data-0", live / "v1", 0).stdout)
     for step in range(1, steps + 1, 3):
         data = str(tmp_path / f"data-{step}")

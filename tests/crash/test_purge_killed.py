@@ -1,10 +1,7 @@
 """``kill -9`` between an activation and its purges: whoever works next orders them, and none is owed that was not activated."""
 
 import shutil
-import subprocess
-import sys
 from contextlib import closing
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -19,13 +16,12 @@ from .killed_purge import settings_of, settle
 from .killed_upkeep import open_library
 from .test_publish_killed import V1, V2, write
 
-PROGRAM = str(Path(__file__).with_name("killed_purge.py"))
 CHANGED = {"http://a.example/", "http://a.example/index.html", "http://a.example/app.css"}
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, PROGRAM, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+@pytest.fixture(scope="module")
+def run(forked):
+    return forked("killed_purge")
 
 
 def ordered(data: str) -> list[set[str]]:
@@ -38,7 +34,7 @@ def ordered(data: str) -> list[set[str]]:
 
 
 @pytest.mark.timeout(120)
-def test_killed_before_any_durable_step_what_was_activated_is_purged(tmp_path):
+def test_killed_before_any_durable_step_what_was_activated_is_purged(run, tmp_path):
     data = str(tmp_path / "data")
     publish_and_activate(data, write(tmp_path / "v1", V1))
     library = open_library(data)

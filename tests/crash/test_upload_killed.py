@@ -15,7 +15,7 @@ from assetserver.uploads.sweep import sweep_leftovers
 from .killed_upload import Store, check_everything
 
 PROGRAM = str(Path(__file__).with_name("killed_upload.py"))
-KILLS = 120
+KILLS = 102
 
 
 def run(*arguments: object) -> None:
