@@ -22,6 +22,8 @@ import pytest
 ANSWER_LIMIT_S = 30.0
 STOP_LIMIT_S = 10.0
 QUIET_S = 0.5
+BLANK_QUIET_S = 0.1
+"""An empty page asks for nothing."""
 POLL_S = 0.05
 FLAGS = (
     "--headless",
@@ -50,13 +52,20 @@ class Browser:
         self._received = b""
         self._count = 0
         self._session: str | None = None
+        self._context = ""
 
     def attach(self) -> None:
-        """Open a page and listen to what happens in it."""
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        """Open a page in a profile of its own, and listen to what happens in it."""
+        self._context = self.call("Target.createBrowserContext")["browserContextId"]
+        target = self.call("Target.createTarget", url="about:blank", browserContextId=self._context)["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Network", "Runtime", "Log"):
             self.call(f"{domain}.enable")
+
+    def leave(self) -> None:
+        """Close the page, and throw its profile away."""
+        self._session = None
+        self.call("Target.disposeBrowserContext", browserContextId=self._context)
 
     def call(self, method: str, **parameters: object) -> dict[str, Any]:
         """Call a method of the protocol and return its result."""
@@ -73,12 +82,16 @@ class Browser:
 
     def open(self, url: str) -> None:
         """Go to ``url`` from an empty page, as a visitor would; return when it is loaded and nothing is under way."""
-        self.events.clear()  # what the page before still waits for is not waited for
-        self.call("Page.navigate", url="about:blank")
-        self._settle()
-        self.events.clear()
+        self.clear()
         self.call("Page.navigate", url=url)
         self._settle()
+
+    def clear(self) -> None:
+        """Leave the page, and what it still waits for, for an empty one, and forget its events."""
+        self.events.clear()
+        self.call("Page.navigate", url="about:blank")
+        self._settle(BLANK_QUIET_S)
+        self.events.clear()
 
     def evaluate(self, expression: str) -> object:
         """Return the value, as JSON knows it, of a JavaScript expression in the page; what is thrown fails the test."""
@@ -103,10 +116,10 @@ class Browser:
         ended = {end["requestId"] for kind in ("loadingFinished", "loadingFailed") for end in self.select(f"Network.{kind}")}
         return {start["requestId"] for start in self.select("Network.requestWillBeSent")} - ended
 
-    def _settle(self) -> None:
+    def _settle(self, quiet_s: float = QUIET_S) -> None:
         deadline_s = time.monotonic() + ANSWER_LIMIT_S
         while time.monotonic() < deadline_s:
-            is_quiet = self._read(QUIET_S) is None
+            is_quiet = self._read(quiet_s) is None
             if is_quiet and not self.unanswered() and self.select("Page.loadEventFired"):
                 return
         pytest.fail(f"the page is not loaded after {ANSWER_LIMIT_S} s:\n{self._tail()}")
@@ -124,7 +137,7 @@ class Browser:
             self._received += piece
         text, _, self._received = self._received.partition(b"\0")
         message: dict[str, Any] = json.loads(text)
-        if "method" in message:
+        if "method" in message and message.get("sessionId") == self._session:
             self.events.append(message)
         return message
 
@@ -132,43 +145,45 @@ class Browser:
         return self._log.read_text(errors="replace")[-4000:]
 
 
-@pytest.fixture
-def short_folder() -> Iterator[str]:
-    """A folder for sockets, whose paths have at most 107 bytes."""
-    with tempfile.TemporaryDirectory(prefix="test-", ignore_cleanup_errors=True) as folder:
-        yield folder
-
-
-@pytest.fixture
-def browser(require: Callable[[str], str], tmp_path: Path, short_folder: str) -> Iterator[Browser]:
-    """A Chromium with an empty profile."""
+@pytest.fixture(scope="module")
+def chromium(require: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int, Path]]:
+    """A Chromium for the tests of a module: what it reads, what it writes, and its log."""
     program = require("chromium")
-    log = tmp_path / "chromium.log"
-    command = [program, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "about:blank"]
+    home = tmp_path_factory.mktemp("chromium")
+    log = home / "chromium.log"
+    command = [program, *FLAGS, f"--user-data-dir={home / 'profile'}", "about:blank"]
     (its_commands, commands), (replies, its_replies) = _pipe(), _pipe()
-    process = os.posix_spawn(
-        program,
-        command,
-        {**os.environ, "HOME": str(tmp_path), "TMPDIR": short_folder},
-        file_actions=[
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
-            (os.POSIX_SPAWN_DUP2, 1, 2),
-            (os.POSIX_SPAWN_DUP2, its_commands, _READS),
-            (os.POSIX_SPAWN_DUP2, its_replies, _WRITES),
-        ],
-        setpgroup=0,
-    )
-    os.close(its_commands)
-    os.close(its_replies)
-    try:
-        page = Browser(commands, replies, log)
-        page.attach()
-        yield page
-    finally:
-        os.close(commands)  # the end of the pipe asks it to quit
-        _stop(process)
-        os.close(replies)
+    with tempfile.TemporaryDirectory(prefix="test-", ignore_cleanup_errors=True) as short:  # sockets' paths have 107 bytes
+        process = os.posix_spawn(
+            program,
+            command,
+            {**os.environ, "HOME": str(home), "TMPDIR": short},
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+                (os.POSIX_SPAWN_DUP2, its_commands, _READS),
+                (os.POSIX_SPAWN_DUP2, its_replies, _WRITES),
+            ],
+            setpgroup=0,
+        )
+        os.close(its_commands)
+        os.close(its_replies)
+        try:
+            yield commands, replies, log
+        finally:
+            os.close(commands)  # the end of the pipe asks it to quit
+            _stop(process)
+            os.close(replies)
+
+
+@pytest.fixture
+def browser(chromium: tuple[int, int, Path]) -> Iterator[Browser]:
+    """A page of a Chromium, with an empty profile: nothing is cached, kept or known from the test before."""
+    page = Browser(*chromium)
+    page.attach()
+    yield page
+    page.leave()
 
 
 def _pipe() -> tuple[int, int]:

@@ -54,17 +54,16 @@ PAGE = "<!doctype html><title>page of the operator</title><link rel=icon href=da
 SETTLE_S = 0.5
 
 
-@pytest.fixture
-def site(origin, tmp_path):
+@pytest.fixture(scope="module")
+def site(shared_origin, tmp_path_factory):
     """Base URL of a site with a page and the hostile files as its own, and the URLs of the same files uploaded."""
-    folder, data = tmp_path / "site", tmp_path / "data"
-    folder.mkdir()
+    folder, data = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("data") / "data"
     (folder / "page.html").write_text(PAGE)
     for name, content in HOSTILE.items():
         (folder / name).write_bytes(content)
     created = CliRunner().invoke(main, ["token", "create", "--scope", "upload", "--data", str(data)])
     assert created.exit_code == 0, created.output
-    base = origin(None, config=f'[[mounts]]\nprefix = "/"\ndirectory = "{folder}"\n[data]\npath = "{data}"\n')
+    base = shared_origin(None, config=f'[[mounts]]\nprefix = "/"\ndirectory = "{folder}"\n[data]\npath = "{data}"\n')
     token = created.stdout.split()[-1]
     return base, {name: base + upload(base, token, name, content) for name, content in HOSTILE.items()}
 

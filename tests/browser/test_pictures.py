@@ -18,11 +18,12 @@ SHOWN = (
 )
 
 
-@pytest.fixture
-def photograph(tmp_path):
+@pytest.fixture(scope="module")
+def photograph(tmp_path_factory):
     """An upload whose picture is ready, and the server."""
-    (tmp_path / "pages").mkdir()
-    gallery = Gallery(tmp_path, {"ASSETSERVER_MOUNTS": '[{"prefix": "/pages", "directory": "pages"}]'})
+    folder = tmp_path_factory.mktemp("gallery")
+    (folder / "pages").mkdir()
+    gallery = Gallery(folder, {"ASSETSERVER_MOUNTS": '[{"prefix": "/pages", "directory": "pages"}]'})
     gallery.start()
     content = write(draw(2200, 1400), quality=90)
     yield gallery, gallery.settled(gallery.upload(content)["id"])
@@ -37,7 +38,7 @@ def show(browser, gallery: Gallery, html: str, width: int, density: float) -> tu
     """Show HTML in a window of ``width``; return the URL of what is shown, and how wide it is, in CSS pixels."""
     page = gallery.folder / f"pages/{uuid.uuid4()}.html"
     page.write_text(f"<!doctype html><body style='margin:0'>{html}")
-    browser.open("about:blank")  # or the page before asks for what fits the new width, and is gone before it comes
+    browser.clear()  # or the page before asks for what fits the new width, and is gone before it comes
     browser.call("Emulation.setDeviceMetricsOverride", width=width, height=2000, deviceScaleFactor=density, mobile=False)
     browser.open(f"{gallery.url}/pages/{page.name}")
     browser.wait_until(lambda: browser.evaluate(SHOWN), "the picture is shown")
