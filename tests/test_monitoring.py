@@ -25,6 +25,8 @@ from assetserver.readiness import checks_of
 from assetserver.semantics.dictionaries import format_available_dictionary
 from assetserver.settings import load_settings
 
+from .commands import run_command, try_command
+
 LIMIT_S = 20.0
 CSS = b"body { margin: 0 }\n" * 200
 
@@ -67,18 +69,6 @@ def wait_for(fetch) -> Callable[..., dict[str, dict[str, float]]]:
 
 def admin_of(port: int) -> str:
     return f'[admin]\nlisten = "127.0.0.1:{port}"\n'
-
-
-def run_command(*words: object, **options: object) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "assetserver", *map(str, words)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-        **options,
-    )
-    return done.stdout.strip()
 
 
 def test_every_request_is_counted_once_whoever_answers_it(origin, folder, free_port, fetch, wait_for):
@@ -168,8 +158,7 @@ def test_reload_goes_on_counting_and_is_told(origin, folder, free_port, fetch, w
     assert second[since][""] >= first[since][""] > 0
     config_file = next(tmp_path.glob("assetserver-*.toml"))
     config_file.write_text(config + "nonsense = 1\n")
-    with pytest.raises(subprocess.CalledProcessError):
-        run_command("reload", "--data", data)
+    assert try_command("reload", "--data", data).returncode != 0
     refused = wait_for(url, lambda told: told["assetserver_config_last_reload_success"][""] == 0)
     assert refused[since] == second[since]
 
@@ -259,8 +248,8 @@ def test_address_of_the_admin_listener_that_is_taken_is_told(folder, tmp_path):
 
 def test_metrics_beside_everything_else_are_for_who_has_a_token(origin, tmp_path, fetch):
     data = tmp_path / "data"
-    token = run_command("token", "create", "--scope", "metrics", "--data", data)
-    other = run_command("token", "create", "--scope", "upload", "--data", data)
+    token = run_command("token", "create", "--scope", "metrics", "--data", data).strip()
+    other = run_command("token", "create", "--scope", "upload", "--data", data).strip()
     site = origin(None, "--data", data)
 
     assert fetch(site + "/-/metrics").status == 401
@@ -296,7 +285,7 @@ def test_who_asks_whether_the_server_lives_is_not_in_the_log(origin, folder, fet
 
 def test_uploads_are_counted_by_what_came_of_them(origin, tmp_path, free_port, fetch, wait_for):
     data, admin = tmp_path / "data", free_port()
-    token = run_command("token", "create", "--scope", "upload", "--data", data)
+    token = run_command("token", "create", "--scope", "upload", "--data", data).strip()
     site = origin(None, "--data", data, config=admin_of(admin))
     for size in (10, 300_000):
         assert send(site, "/uploads?name=a.bin", bytes(size), authorization=f"Bearer {token}") == 201

@@ -21,6 +21,8 @@ from typing import NamedTuple
 
 import pytest
 
+from .commands import run_command
+
 LIMIT_S = 30.0
 _CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -50,7 +52,7 @@ def site(shared_origin, tmp_path_factory, free_port, fetch) -> Site:
         name = f"app.{'a1b2c3d4' if content == 'old' else 'd4c3b2a1'}.js"
         (dist / name).write_text(f"console.log({content!r})\n" * 40)
         (dist / "index.html").write_text(f'<script src="/{name}"></script>')
-        run("publish", dist, "--prod", "--data", data)
+        run_command("publish", dist, "--prod", "--data", data)
     config = folder / "a.toml"
     config.write_text(f'[admin]\nlisten = "127.0.0.1:{free_port()}"\n[data]\npath = "{data}"\n')
     url = shared_origin(None, "--config", config)
@@ -84,7 +86,7 @@ def test_without_a_token_the_remedy_is_told(origin, tmp_path):
 
     assert done.returncode == 1
     assert "assetserver token create --scope metrics" in done.stderr
-    token = run("token", "create", "--scope", "metrics", "--data", tmp_path / "data").stdout.strip()
+    token = run_command("token", "create", "--scope", "metrics", "--data", tmp_path / "data").strip()
     assert "ready" in run("top", "--once", "--url", url, ASSETSERVER_TOKEN=token).stdout
 
 

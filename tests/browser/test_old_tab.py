@@ -10,13 +10,14 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from ..commands import run_command
 
 VITE = "vite@6.4.6"  # brings esbuild along
 INSTALL_LIMIT_S = 90
@@ -126,16 +127,9 @@ def versions(bundler, build) -> dict[str, Path]:
 
 
 @pytest.fixture
-def run_command(tmp_path):
-    """``run_command("publish", ...)`` runs the program on the data folder of this test."""
-
-    def run(*arguments: object) -> str:
-        command = [sys.executable, "-m", "assetserver", *map(str, arguments), "--data", str(tmp_path / "data")]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=BUILD_LIMIT_S, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    return run
+def run(tmp_path):
+    """``run("publish", ...)`` runs a command on the data folder of this test."""
+    return lambda *arguments: run_command(*arguments, "--data", tmp_path / "data", cwd=tmp_path)
 
 
 def wait_page(url: str, folder: Path) -> None:
@@ -170,23 +164,21 @@ def wait_route(browser, version: str) -> None:
 
 
 @pytest.mark.parametrize("bundler", BUILDS)
-def test_an_open_tab_finds_its_lazy_chunks_across_an_activation_and_after_a_rollback(
-    browser, origin, run_command, versions, tmp_path
-):
-    run_command("publish", versions["v1"], "--prod")
+def test_an_open_tab_finds_its_lazy_chunks_across_an_activation_and_after_a_rollback(browser, origin, run, versions, tmp_path):
+    run("publish", versions["v1"], "--prod")
     url = origin(None, "--data", tmp_path / "data") + "/"
     wait_page(url, versions["v1"])
     browser.open(url)
     assert read_text(browser, "h1") == "page of v1"
 
-    run_command("publish", versions["v2"], "--prod")
+    run("publish", versions["v2"], "--prod")
     wait_page(url, versions["v2"])
     click(browser)
     wait_route(browser, "v1")
 
     browser.open(url)
     assert read_text(browser, "h1") == "page of v2"
-    run_command("rollback")
+    run("rollback")
     wait_page(url, versions["v1"])
     click(browser)
     wait_route(browser, "v2")

@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
+from ..commands import run_command
+
 LIMIT_S = 60.0
 SECRETS = (b"secret comment", b"secret artist", b"secret xmp", b"secret text")
 _GPS, _ARTIST, _LATITUDE = 0x8825, 0x013B, 2
@@ -86,10 +88,7 @@ class Gallery:
 
     def run(self, *words: str) -> str:
         """Run a command in the server's folder; return what it printed."""
-        command = [sys.executable, "-m", "assetserver", *words]
-        return subprocess.run(
-            command, cwd=self.folder, env=self._env, capture_output=True, text=True, check=True, timeout=60
-        ).stdout
+        return run_command(*words, cwd=self.folder, env=self._env)
 
     def stop(self) -> int:
         assert self.process is not None

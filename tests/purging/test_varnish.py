@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import io
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import httpx
 import pytest
 from PIL import Image
+
+from ..commands import run_command
 
 GUIDE = Path(__file__).parents[2] / "docs/behind-varnish.md"
 CONFIG = """
@@ -79,13 +79,7 @@ class Site:
         self.run("publish", site, "--prod", "--config", config or self.config)
 
     def run(self, *words: object) -> str:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("ASSETSERVER_")}
-        command = [sys.executable, "-m", "assetserver", *map(str, words)]
-        done = subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=60, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        return run_command(*words, cwd=self.folder)
 
 
 @pytest.fixture

@@ -24,6 +24,8 @@ from click.testing import CliRunner
 
 from assetserver.cli import main
 
+from ..commands import try_command
+
 LIMIT_S = 60
 CAFE = [unicodedata.normalize(form, "café.txt") for form in ("NFC", "NFD")]
 NAMES = [
@@ -65,7 +67,17 @@ REFUSED: dict[str, tuple[bytes, str]] = {
 
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """``run("publish", ...)`` runs the program on a data folder of this test."""
+    """``run("publish", ...)`` runs a command on a data folder of this test."""
+
+    def call(*arguments: object) -> subprocess.CompletedProcess[str]:
+        return try_command(*arguments, "--data", tmp_path / "data", cwd=tmp_path)
+
+    return call
+
+
+@pytest.fixture
+def run_apart(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """As ``run``, in a process of its own: beside others, or with fewer rights."""
 
     def call(*arguments: object, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
         command = [*before, sys.executable, "-m", "assetserver", *map(str, arguments), "--data", str(tmp_path / "data")]
@@ -189,7 +201,7 @@ def test_what_is_no_file_is_refused_without_waiting(run, folder, tmp_path, kind,
 
 
 @pytest.mark.parametrize("what", ["secret.txt", "closed"])
-def test_what_may_not_be_read_is_refused_in_a_sentence(run, folder, tmp_path, what):
+def test_what_may_not_be_read_is_refused_in_a_sentence(run_apart, folder, tmp_path, what):
     before: tuple[str, ...] = ()
     if os.geteuid() == 0:  # root reads everything, unless it gives that up
         program = shutil.which("setpriv") or pytest.skip("root reads everything, and setpriv (util-linux) is missing")
@@ -200,7 +212,7 @@ def test_what_may_not_be_read_is_refused_in_a_sentence(run, folder, tmp_path, wh
     mode = (folder / what).stat().st_mode
     (folder / what).chmod(0)
     try:
-        check_refused(run("publish", folder, "--prod", before=before), "cannot be read", tmp_path)
+        check_refused(run_apart("publish", folder, "--prod", before=before), "cannot be read", tmp_path)
     finally:
         (folder / what).chmod(mode)
 
@@ -253,7 +265,7 @@ def read_published(tmp_path: Path, release: str) -> bytes:
     return content
 
 
-def test_a_file_that_is_replaced_all_the_time_is_published_whole_or_not_at_all(run, folder, tmp_path):
+def test_a_file_that_is_replaced_all_the_time_is_published_whole_or_not_at_all(run_apart, folder, tmp_path):
     states = [b"A" * (4 << 20), b"B" * (4 << 20), b"C" * (3 << 20)]
     turns = cycle(states)
 
@@ -265,10 +277,10 @@ def test_a_file_that_is_replaced_all_the_time_is_published_whole_or_not_at_all(r
         assert content in states
 
     replace()
-    publish_while(run, folder, Writer(replace), tmp_path, check)
+    publish_while(run_apart, folder, Writer(replace), tmp_path, check)
 
 
-def test_a_file_that_grows_all_the_time_is_published_as_it_was_at_one_moment(run, folder, tmp_path):
+def test_a_file_that_grows_all_the_time_is_published_as_it_was_at_one_moment(run_apart, folder, tmp_path):
     numbers = count()
     (folder / "busy.bin").write_bytes(b"%07d\n" % next(numbers))
 
@@ -281,4 +293,4 @@ def test_a_file_that_grows_all_the_time_is_published_as_it_was_at_one_moment(run
         assert (len(lines) - 1) % 100 == 0, "half of what was written at once"
         assert lines == [b"%07d\n" % number for number in range(len(lines))]
 
-    publish_while(run, folder, Writer(append), tmp_path, check)
+    publish_while(run_apart, folder, Writer(append), tmp_path, check)
