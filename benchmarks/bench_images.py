@@ -51,7 +51,7 @@ class Extent:
     visit_s: float = 10.0
 
 
-QUICK = Extent(large=(1200, 800), usual=(800, 600), rounds=1, visit_s=1.0)
+QUICK = Extent(large=(600, 400), usual=(400, 300), rounds=1, visit_s=1.0)
 REFERENCE = {"format": "AVIF", "quality": 60, "speed": 8, "max_threads": 1}
 REFERENCE_WIDTH = 1280
 REFERENCE_S = 0.494

@@ -40,10 +40,10 @@ from machine import (
 from values import Row
 
 START_LIMIT_S = 60.0
-WATCH_S = 3.0
 POLL_S = 0.002
 MINIMAL_BYTES = 200
 HOT_FILES = 20
+PAGE_KIB = 64
 CHANGED = 20
 """One file in so many is another in each version."""
 KEEPS_NOTHING = {"ASSETSERVER_MEMORY__LIMIT_BYTES": "0", "ASSETSERVER_MEMORY__HOT_LIMIT_BYTES": "0"}
@@ -56,13 +56,14 @@ class Plan:
 
     files: int = 10_000
     release: int = 50_000
-    text_mib: int = 8
+    text_kib: int = 8192
     hashed_mib: int = 2048
     rounds: int = 5
     before: int = 3
+    watch_s: float = 3.0
 
 
-QUICK = Plan(files=200, release=400, text_mib=1, hashed_mib=16, rounds=1, before=1)
+QUICK = Plan(files=60, release=100, text_kib=256, hashed_mib=4, rounds=1, before=1, watch_s=1.5)
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,12 @@ def site_files(total: int) -> Iterator[tuple[str, bytes]]:
             yield ".html", make_text(number, KIB * (1 + number % 8))
         else:
             yield ".webp", random.Random(number).randbytes(4 * KIB * (1 + number % 8))  # noqa: S311 - as above
+
+
+def text_files(plan: Plan) -> Iterator[tuple[str, bytes]]:
+    """Nothing but large pages."""
+    for number in range(plan.text_kib // PAGE_KIB):
+        yield ".html", make_text(number, PAGE_KIB * KIB)
 
 
 def minimal_files(total: int, version: int = 1) -> Iterator[tuple[str, bytes]]:
@@ -200,8 +207,7 @@ def change(root: str, pages: list[tuple[int, bytes]], version: int) -> None:
 
 def measure_deltas(folder: str, plan: Plan) -> Iterator[Row]:
     """Releases in which one page in twenty changed, with deltas against the three before and without, in pairs."""
-    texts = ((".html", make_text(one, 64 * KIB)) for one in range(plan.text_mib * 16))
-    for name, contents in (("a site", list(site_files(plan.files))), ("pages of 64 KiB", list(texts))):
+    for name, contents in (("a site", list(site_files(plan.files))), (f"pages of {PAGE_KIB} KiB", list(text_files(plan)))):
         root = write(os.path.join(folder, f"{name} that changes"), contents)
         pages = [(number, content) for number, (suffix, content) in enumerate(contents) if suffix == ".html"]
         ratios, told = list[tuple[float, float]](), dict[str, int]()
@@ -235,17 +241,19 @@ def judge_deltas(what: str, ratios: list[tuple[float, float]], told: Mapping[str
 def measure_cores(folder: str, plan: Plan) -> Iterator[Row]:
     """The same text compressed on one core and on two."""
     cores = sorted(os.sched_getaffinity(0))[:2]
-    root = write(os.path.join(folder, "text"), ((".html", make_text(one, 64 * KIB)) for one in range(plan.text_mib * 16)))
+    root = write(
+        os.path.join(folder, "text"), ((".html", make_text(one, PAGE_KIB * KIB)) for one in range(plan.text_kib // PAGE_KIB))
+    )
     walls = {}
     for count in range(1, len(cores) + 1):
-        say(f"compressing {plan.text_mib} MiB on {count} core(s)")
+        say(f"compressing {plan.text_kib / KIB:g} MiB on {count} core(s)")
         before = os.sched_getaffinity(0)
         os.sched_setaffinity(0, cores[:count])
         try:
             walls[count] = run("publish", root, "--data", os.path.join(folder, f"text-{count}"), "--json")[1].wall_s
         finally:
             os.sched_setaffinity(0, before)
-        yield Row(f"{plan.text_mib} MiB of text, published on {count} core(s)", walls[count], "s")
+        yield Row(f"{plan.text_kib / KIB:g} MiB of text, published on {count} core(s)", walls[count], "s")
     if len(walls) == 2:
         share = walls[1] / walls[2] / 2
         yield Row("of the ideal on two cores", share, "", "≥ 0.9", share >= 0.9)
@@ -320,14 +328,14 @@ def measure_switches(what: str, data: str, ids: list[str], port: int, plan: Plan
     for number in range(plan.rounds):
         say(f"activation {number + 1} of {plan.rounds}")
         at_s = time.perf_counter()
-        time.sleep(WATCH_S)
+        time.sleep(plan.watch_s)
         quiet += watcher.select_ms(at_s, time.perf_counter())
         at_s = time.perf_counter()
         with pinned({choose_cores().load}):
             commands.append(run("promote", ids[1 - number % 2], "--data", data)[1].wall_s)
         switched_s = os.stat(os.path.join(data, "sites/default/state.json")).st_mtime - time.time() + time.perf_counter()
         wanted = b" of %d\n" % (2 - number % 2)
-        time.sleep(WATCH_S)
+        time.sleep(plan.watch_s)
         fresh = next(moment_s for moment_s, _, content in watcher.answers if moment_s > at_s and wanted in content)
         seen.append(fresh - switched_s)
         busy += watcher.select_ms(at_s, time.perf_counter())
