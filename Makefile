@@ -4,7 +4,7 @@ PORT ?= 8000
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help serve test lint bench soak clean
+.PHONY: help serve test lint semantics bench soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,13 +38,17 @@ lint: .venv/.test ## format check, lint, types
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 
-# Tests wait more than they compute: three processes per core. What is decided in semantics/ is covered by its own tests alone.
+# What is decided in semantics/ is covered by its own tests alone; while they are traced, on one core, the other one lints.
+semantics: .venv/.test
+	$(BIN)/coverage run -m pytest tests/semantics
+	$(BIN)/coverage report
+
+# Tests wait more than they compute: three processes per core.
 TESTERS ?= $(shell expr 3 \* $$(nproc))
 # They start Python a thousand times: it may keep what it compiled.
 test: export PYTHONDONTWRITEBYTECODE =
-test: .venv/.test lint ## every check and every test
-	$(BIN)/coverage run -m pytest tests/semantics
-	$(BIN)/coverage report
+test: .venv/.test ## every check and every test
+	$(MAKE) --jobs=2 --output-sync=target lint semantics
 	$(BIN)/pytest --ignore tests/semantics --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 QUESTIONS := requests latency files connections start peers static publish deltas uploads jobs images
