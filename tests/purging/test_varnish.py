@@ -123,7 +123,8 @@ def test_changed_pages_are_new_once_they_are_purged(edge, texts, poll):
     assert texts(front) == ["one"] * 4  # nobody purged yet
     worker = start_worker()
     poll(lambda: texts(front), lambda found: found == ["two"] * 4)
-    # While the worker runs, whoever activates: here by rolling back.
+    # While the worker runs, whoever activates: here by rolling back. It has to wait until the server shows what is to be kept.
+    site.config.write_text(site.config.read_text().replace("delay_s = 0", "delay_s = 3"))
     site.run("rollback", "--config", site.config)
     poll(lambda: texts(front), lambda found: found == ["one"] * 4)
     worker.stop()
@@ -131,10 +132,11 @@ def test_changed_pages_are_new_once_they_are_purged(edge, texts, poll):
 
 
 def test_soft_purges_and_tags_reach_what_has_them(edge, texts, poll):
-    site, _, front, start_worker = edge
+    site, server, front, start_worker = edge
     assert texts(front) == ["one"] * 4
     site.configure('soft = true\nby = "tag"\n')
     site.publish("two")
+    poll(lambda: texts(server), lambda found: found == ["two"] * 4)
     start_worker()
     poll(lambda: texts(front), lambda found: found == ["two"] * 4)
 
