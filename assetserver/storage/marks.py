@@ -32,9 +32,10 @@ class ChangeMark:
 
         A mark that is being written may be read in half: then it is another one than before and after, which is safe.
         """
-        if self._mapped is None:
-            self._mapped = self._map()
-        return b"" if self._mapped is None else self._mapped[:]
+        mapped = self._mapped
+        if mapped is None:
+            self._mapped = mapped = self._map()
+        return b"" if mapped is None else mapped[:]
 
     def move(self) -> None:
         """Change the mark. Blocks; nothing of it need survive a crash."""

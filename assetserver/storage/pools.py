@@ -158,19 +158,19 @@ class Gathering:
         self._queue = queue
         self._waits = waits
         self._gathered: list[Work] = []
+        self._waking: asyncio.AbstractEventLoop | None = None
 
     def submit(self, work: Work) -> None:
         """Do ``work`` on a thread, in ``GATHER_S`` at the latest; see ``FileQueue.submit``."""
         self._gathered.append(work)
-        if len(self._gathered) > 1:
-            return
-        if self._waits() and runs_on_asyncio():
-            asyncio.get_running_loop().call_later(GATHER_S, self._hand_on)
-        else:
+        if not (self._waits() and runs_on_asyncio()):
             self._hand_on()
+        elif (loop := asyncio.get_running_loop()) is not self._waking:  # one that ended before it came to that never will
+            self._waking = loop
+            loop.call_later(GATHER_S, self._hand_on)
 
     def _hand_on(self) -> None:
-        gathered, self._gathered = self._gathered, []
+        gathered, self._gathered, self._waking = self._gathered, [], None
         self._queue.submit(*gathered)
 
 

@@ -310,6 +310,25 @@ def test_an_event_loop_hands_on_all_that_it_gathered(backend, waits):
     pool.close()
 
 
+def test_work_that_an_ended_loop_gathered_is_done_with_that_of_the_next():
+    pool, begun = FilePool("gathering", 1), []
+    gathering = Gathering(FileQueue(pool, 1), lambda: True)
+
+    async def leave() -> None:
+        gathering.submit(Work(lambda: begun.append("first"), pytest.fail))
+
+    async def work() -> None:
+        done: Future[None] = Future()
+        gathering.submit(Work(lambda: (begun.append("second"), done.set_result(None)), pytest.fail))
+        with anyio.fail_after(10):
+            await wait_future(done)
+
+    asyncio.run(leave())
+    asyncio.run(work())
+    assert begun == ["first", "second"]
+    pool.close()
+
+
 def test_work_that_waits_for_more_begins_together():
     pool = FilePool("gathering", 1)
     gathering, begun = Gathering(FileQueue(pool, 1), lambda: True), []
