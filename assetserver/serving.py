@@ -91,6 +91,7 @@ def prepare_server(
     has_master = not reload and (handover is not None or _has_master(settings, listeners))
     if has_master:  # from here on it means something; until there is a master, it waits
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    control = _find_control(settings, handover) if has_master else None  # as above: who reads of us may say "reload" at once
     if handover is None:
         _introduce(settings, listeners, reload=reload, is_first=is_first)
     marks = mark_listeners(listeners)
@@ -100,7 +101,7 @@ def prepare_server(
             if reload:
                 os.environ.update(variables)
             elif has_master:
-                return _run_workers(app, settings, listeners, handover)
+                return _run_workers(app, settings, listeners, handover, control)
             config = _config(_APP if reload else app, settings, certificates, reload=reload)
             return _run(config, listeners, None if reload else certificates, _apart(app, settings, listeners))
         finally:
@@ -230,7 +231,9 @@ def _run(config: uvicorn.Config, listeners: Sequence[Listener], certificates: Ce
     return 0
 
 
-def _run_workers(app: Starlette, settings: Settings, listeners: Sequence[Listener], handover: Handover | None) -> int:
+def _run_workers(
+    app: Starlette, settings: Settings, listeners: Sequence[Listener], handover: Handover | None, control: Control | None
+) -> int:
     """Fork workers that share ``listeners``; each makes its own application: identifiers, locks and threads are its own."""
     places = PLACES_EACH * (settings.server.workers + count_job_workers(settings)) + 1
     board = create_board(places) if handover is None or handover.memory < 0 else adopt_board(handover.memory, places)
@@ -253,7 +256,6 @@ def _run_workers(app: Starlette, settings: Settings, listeners: Sequence[Listene
 
     load_all(_config(app, settings, None))
     tune_memory()  # which forks inherit
-    control = handover.control if handover else _open_control(control_folder(lambda: settings))
     plan = Plan(
         serve=serve,
         count=settings.server.workers,
@@ -273,8 +275,11 @@ def _run_workers(app: Starlette, settings: Settings, listeners: Sequence[Listene
     return run_master(plan, handover)
 
 
-def _open_control(folder: str) -> Control | None:
+def _find_control(settings: Settings, handover: Handover | None) -> Control | None:
     """Return where ``assetserver reload`` comes in; that there is no such place is no reason not to serve."""
+    if handover is not None:
+        return handover.control
+    folder = control_folder(lambda: settings)
     if not folder:
         return None
     try:

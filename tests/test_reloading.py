@@ -75,6 +75,10 @@ def ask(made: socket.socket) -> bytes:
     return receive(made)
 
 
+def test_who_says_that_it_serves_can_be_told_to_reload(server, config):
+    assert list((config.parent / "data" / "run").glob("*")), "it has not said yet where"
+
+
 def test_new_settings_count_and_the_process_and_its_address_stay(server, config):
     program, port = server
     (config.parent / "other").mkdir()
