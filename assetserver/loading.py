@@ -13,7 +13,7 @@ from contextlib import suppress
 
 import uvicorn
 
-from .data import load_engine
+from .data import load_engine, open_records
 from .settings import Settings
 
 GC_THRESHOLD = (20_000, 20, 20)
@@ -43,7 +43,7 @@ def load_later(settings: Settings, job_workers: int) -> None:
     names += ["assetserver.working"] if job_workers else []
     for name in names:
         importlib.import_module(name)
-    if settings.uploads.enabled or job_workers:
+    if settings.uploads.enabled or (job_workers and open_records(settings).are_there()):
         load_engine(settings)
 
 

@@ -638,7 +638,9 @@ def test_a_server_that_serves_files_alone_loads_neither_pillow_nor_a_database(st
     master = site.program.process.pid
     for path in ("/", "/photo.jpg", "/image/width=640/missing.jpg", "/image/width=1/photo.jpg"):
         site.get(path)
-    for one in [master, *map(int, Path(f"/proc/{master}/task/{master}/children").read_text().split())]:
+    children = Path(f"/proc/{master}/task/{master}/children")
+    wait_for(lambda: len(children.read_text().split()) > 1, "who does jobs, for whom all was loaded that ever is")
+    for one in [master, *map(int, children.read_text().split())]:
         maps = Path(f"/proc/{one}/maps").read_text()
         assert "_imaging" not in maps
         assert "sqlalchemy" not in maps
