@@ -13,7 +13,8 @@ from sqlalchemy import insert, inspect, select, text
 
 from assetserver.cli import main
 from assetserver.database import schema
-from assetserver.database.sqlite import SqliteDatabase, choose_driver, is_affected
+from assetserver.database.drivers import choose_driver, is_affected
+from assetserver.database.sqlite import SqliteDatabase
 from assetserver.errors import BusyError, SchemaError, StorageError
 
 
@@ -230,7 +231,7 @@ def test_with_an_affected_sqlite_only_one_process_at_a_time_checkpoints(path, mo
 def test_check_warns_of_a_sqlite_that_may_corrupt(version, warned, monkeypatch, tmp_path):
     numbers = tuple(map(int, version.split(".")))
     driver = SimpleNamespace(sqlite_version=version, sqlite_version_info=numbers)
-    monkeypatch.setattr("assetserver.database.sqlite.choose_driver", lambda: driver)
+    monkeypatch.setattr("assetserver.database.drivers.choose_driver", lambda: driver)
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, ["check"])
     assert result.exit_code == 0, result.output
