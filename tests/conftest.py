@@ -149,6 +149,10 @@ StartOrigin = Callable[..., str]
 Fetch = Callable[..., Answer]
 
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job, from which every program would inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files first; all else stays in its order."""
     places = {HERE / name: number for number, name in enumerate(LONGEST)}

@@ -312,7 +312,7 @@ def test_an_admin_listener_that_others_reach_speaks_tls_as_well(serve, free_port
     assert "certificate verify failed" in said
     for source, target in zip(make_pair("second"), pair, strict=True):
         target.write_bytes(source.read_bytes())
-    program.wait_log("a new certificate is in use")
+    program.wait_log("a new certificate is in use", times=int(workers))
     assert name_of(admin) == "second"
 
 

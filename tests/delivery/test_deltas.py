@@ -11,8 +11,8 @@ import anyio
 import pytest
 
 from assetserver.delivery import deltas as deltas_module
+from assetserver.delivery.claims import OFFER
 from assetserver.delivery.deltas import SiteDeltas
-from assetserver.delivery.hotcache import OFFER
 from assetserver.delivery.releasefiles import ReleaseFiles
 from assetserver.delivery.requests import url_of
 from assetserver.releases.deltas import keep_delta

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from assetserver.access.keys import KeyRing, parse_key
 from assetserver.access.signedurls import sign_url
-from assetserver.delivery.hotcache import OFFER
+from assetserver.delivery.claims import OFFER
 from assetserver.delivery.mediafiles import MediaFiles
 from assetserver.delivery.mediafolder import MediaPath, parse_media_path
 from assetserver.semantics.caching import IMMUTABLE, CachePolicy, CacheRule, CacheTable

@@ -4,7 +4,7 @@ import anyio
 import pytest
 
 from assetserver.delivery import blobsources
-from assetserver.delivery.hotcache import OFFER
+from assetserver.delivery.claims import OFFER
 from assetserver.delivery.livefolder import FRESH_S
 
 PAGE = b'<!doctype html><link rel="stylesheet" href="/app.css"><script type="module" src="/app.js"></script><p>home'

@@ -156,10 +156,10 @@ def test_a_killed_fork_server_costs_what_ran_and_is_replaced(make, picture):
                 failed.append(error.reason)
 
         thread = threading.Thread(target=hang)
-        thread.start()
         before = list_children(os.getpid())
-        wait_until(lambda: any(map(list_children, list_children(os.getpid()))))
-        server = next(one for one in list_children(os.getpid()) if list_children(one))
+        thread.start()
+        wait_until(lambda: any(map(list_children, list_children(os.getpid()) - before)))
+        server = next(one for one in list_children(os.getpid()) - before if list_children(one))
         children = list_children(server)
         os.kill(server, signal.SIGKILL)
         thread.join(20)
@@ -284,7 +284,7 @@ def test_what_nobody_wants_any_more_is_killed(hostile_studio, make, picture, tmp
     with pytest.raises(ChildFailedError, match="nobody waits"):
         hostile_studio.make(str(picture), plan_for(hostile.hang), str(folder), is_wanted=lambda: False)
     assert list(folder.iterdir()) == []
-    wait_until(lambda: not any(map(list_children, list_children(os.getpid()))))
+    wait_until(lambda: not list_children(hostile_studio.children._server.pid))
 
 
 def test_a_studio_inherits_nothing_of_its_process_and_imports_no_pillow(picture, tmp_path):
