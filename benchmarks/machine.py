@@ -154,9 +154,20 @@ def read_private_bytes(pid: int, shared: str = "") -> int:
 
 
 def read_peak_kb(pid: int) -> int:
-    """Return the highest resident memory that a process has had (VmHWM)."""
+    """Return the highest resident memory that a process and its children have had, each for itself (VmHWM), added up."""
+    return sum(map(_read_peak_kb, list_tree(pid)))
+
+
+def _read_peak_kb(pid: int) -> int:
     with open(f"/proc/{pid}/status", encoding="utf-8") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("VmHWM:"))
+
+
+def forget_peak(pid: int) -> None:
+    """Have the peaks of a process and its children begin anew."""
+    for member in list_tree(pid):
+        with open(f"/proc/{member}/clear_refs", "w", encoding="ascii") as file:
+            file.write("5")
 
 
 # --- Facts -------------------------------------------------------------------------------------------------------------------
