@@ -86,13 +86,14 @@ def tell(sections: Mapping[str, Section]) -> Iterator[str]:
 
 
 def describe_run(section: Section) -> str:
-    """Return a line about the machine and the run."""
+    """Return a line about the machine and its runs: rows that were measured again may be of a later one, with other rounds."""
     machine, settings = section["machine"], section["settings"]
     cpu = re.sub(r" Processor$|\(R\)|\(TM\)", "", str(machine["cpu"]))
     servers = ", ".join(filter(None, [machine["servers"]["nginx"], f"Python {machine['python']}"]))
-    rounds = f"{settings['rounds']} rounds of {settings['seconds']:g} s"
+    counts = [len(row["rounds"]) for row in section["rows"] if "rounds" in row] or [settings["rounds"]]
+    rounds = f"{' to '.join(map(str, sorted({min(counts), max(counts)})))} rounds of {settings['seconds']:g} s"
     where = f"{cpu}, {machine['cores']} cores, Linux {machine['kernel']}, {servers}"
-    return f"Measured {machine['date'][:10]} on {where}; {rounds} ([all of it](benchmarks/results/{FILE}))."
+    return f"Measured until {machine['date'][:10]} on {where}; {rounds} ([all of it](benchmarks/results/{FILE}))."
 
 
 def tell_values(path: str, title: str) -> Iterator[str]:
