@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 from assetserver.uploads.identifiers import new_id
 
@@ -21,3 +22,9 @@ def test_no_two_ids_are_the_same_also_in_a_process_that_was_forked():
     ids += [new_id() for _ in range(300)]
     assert len(set(ids)) == len(ids) == 700
     assert all(re.fullmatch("[A-Za-z0-9_-]{24}", one) for one in ids)
+
+
+def test_threads_are_given_no_id_twice():
+    with ThreadPoolExecutor(8) as threads:
+        ids = [one for some in threads.map(lambda _: [new_id() for _ in range(1000)], range(8)) for one in some]
+    assert len(set(ids)) == 8000
