@@ -123,8 +123,10 @@ def test_changed_pages_are_new_once_they_are_purged(edge, texts, poll):
     assert texts(front) == ["one"] * 4  # nobody purged yet
     worker = start_worker()
     poll(lambda: texts(front), lambda found: found == ["two"] * 4)
-    # While the worker runs, whoever activates: here by rolling back. It has to wait until the server shows what is to be kept.
+    worker.stop()
+    # While a worker runs, whoever activates: here by rolling back. It has to wait until the server shows what is to be kept.
     site.config.write_text(site.config.read_text().replace("delay_s = 0", "delay_s = 3"))
+    worker = start_worker()
     site.run("rollback", "--config", site.config)
     poll(lambda: texts(front), lambda found: found == ["one"] * 4)
     worker.stop()
