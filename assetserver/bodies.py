@@ -84,7 +84,8 @@ class RequestBody:
             return None
         body: bytes | None = self._take(limit_bytes)
         if body is not None:
-            self.received, self.is_complete = len(body), True
+            self.received = len(body)
+            self._end()
         return body
 
     async def drain(self) -> None:
@@ -96,7 +97,7 @@ class RequestBody:
                 if message["type"] != "http.request":
                     return
                 taken += len(message.get("body", b""))
-                self.is_complete = not message.get("more_body", False)
+                self._note_end(message)
 
     async def _next(self, patience_s: float) -> bytes:
         message = await (self._wait(patience_s) if self._wake is None else self._wait_woken(patience_s, self._wake))
@@ -106,8 +107,17 @@ class RequestBody:
             raise ClientDisconnect
         piece: bytes = message.get("body", b"")
         self.received += len(piece)
-        self.is_complete = not message.get("more_body", False)
+        self._note_end(message)
         return piece
+
+    def _note_end(self, message: Message) -> None:
+        if not message.get("more_body", False):
+            self._end()
+
+    def _end(self) -> None:
+        """Let go of whom we asked: the scope holds us, and they hold the scope."""
+        self.is_complete = True
+        self._receive, self._take, self._wake = _receive_nothing, None, None
 
     async def _wait(self, patience_s: float) -> Message | None:
         """Return the next message, or None if it does not come in time."""
@@ -158,6 +168,10 @@ class LingeringResponse(Response):
         await send({"type": "http.response.body", "body": self.body, "more_body": True})
         await body.drain()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _receive_nothing() -> Message:
+    return {"type": "http.request"}
 
 
 def _declared_length(scope: Scope) -> int | None:

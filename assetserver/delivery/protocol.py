@@ -158,6 +158,7 @@ class AssetProtocol(HttpToolsProtocol):
             await send(message)
 
         await self._slow_app(scope, receive, send_keeping)
+        getattr(send, "__self__").scope = {"method": scope["method"]}  # noqa: B009 - else what the scope holds would hold it
 
     # Files
 

@@ -20,7 +20,7 @@ from assetserver.jobs.job import NewJob
 from assetserver.pictures.records import PictureRecord
 from assetserver.settingtables import UploadSettings
 from assetserver.storage.blobs import BlobStore, Digest, StagedUpload, Staging
-from assetserver.storage.pools import FilePool, FileQueue, Gathering, Work, raise_if_stopping, wait_future
+from assetserver.storage.pools import FilePool, FileQueue, Gathering, Work, raise_if_stopping, wait_done, wait_future
 
 from .commits import FEW, Commits
 from .deposit import Deposit, told_errors
@@ -159,18 +159,20 @@ class Depot:
         outcome: Future[Upload] = Future()
         work = partial(copy_context().run, self._store, upload, content, change, outcome)
         self._storing += 1
-        with anyio.CancelScope(shield=True):
-            self._small.submit(Work(work, partial(outcome.set_exception, InterruptedError("the server is stopping"))))
-            try:
-                done = await wait_future(outcome)
-            except BaseException as error:
-                await self.on_files(self._staging.remove, upload.id)
-                if not isinstance(error, BlobMissingError):
+        self._small.submit(Work(work, partial(outcome.set_exception, InterruptedError("the server is stopping"))))
+        try:
+            return await wait_future(outcome)
+        except BaseException as error:
+            with anyio.CancelScope(shield=True):
+                await wait_done(outcome)
+                if outcome.exception() is None:  # who waited for it is gone, and it is recorded
                     raise
-                done = await self._store_slowly(upload, content, change)  # as above; it happens once in a lifetime
-            finally:
-                self._storing -= 1
-        return done
+                await self.on_files(self._staging.remove, upload.id)
+                if isinstance(error, BlobMissingError):  # as above; it happens once in a lifetime
+                    return await self._store_slowly(upload, content, change)
+            raise
+        finally:
+            self._storing -= 1
 
     async def complete_known(self, upload: Upload, deposit: Deposit) -> Upload:
         """As ``complete``, for an upload that has a record; if its bytes are wrong, it fails for good."""

@@ -46,6 +46,8 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"glTF", "model/gltf-binary"),
     (b"SQLite format 3\0", "application/vnd.sqlite3"),
 )
+_BEGINS = re.compile(b"|".join(re.escape(magic) for magic, _ in _MAGIC))
+_TYPES = dict(_MAGIC)
 _RIFF = {b"WEBP": "image/webp", b"WAVE": "audio/wav", b"AVI ": "video/vnd.avi"}
 _BRANDS = {
     b"avif": "image/avif",
@@ -69,7 +71,7 @@ _MARKUP = re.compile(
 )
 _SKIP = re.compile(rb"(?:\xef\xbb\xbf)?(?:\s+|<!--.*?-->|<\?.*?\?>|<!DOCTYPE\s+svg[^>]*>)*", re.DOTALL | re.IGNORECASE)
 _SVG = re.compile(rb"<(?:[A-Za-z_][\w.-]*:)?svg[\s/>]")
-_CONTROLS = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f\x7f]")
+_CONTROLS = bytes([*range(9), *range(0x0E, 0x1B), *range(0x1C, 0x20), 0x7F])
 _HARMLESS_TEXT = frozenset(
     {
         "text/css",
@@ -89,9 +91,8 @@ def sniff(head: bytes, declared: str = "") -> str:
 
     ``declared`` decides only between harmless kinds of text.
     """
-    for magic, media_type in _MAGIC:
-        if head.startswith(magic):
-            return media_type
+    if begin := _BEGINS.match(head):
+        return _TYPES[begin[0]]
     return _sniff_containers(head) or _sniff_text(head, declared) or UNKNOWN
 
 
@@ -123,7 +124,7 @@ def _sniff_text(head: bytes, declared: str) -> str:
         return "image/svg+xml"
     if _MARKUP.match(rest):
         return "text/html; charset=utf-8"
-    if not head or _CONTROLS.search(head) or not _is_utf_8(head):
+    if not head or len(head.translate(None, _CONTROLS)) < len(head) or not _is_utf_8(head):
         return ""
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<?xml"):
         return "text/xml; charset=utf-8"
