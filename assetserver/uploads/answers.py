@@ -12,10 +12,11 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from functools import partial, wraps
+from functools import lru_cache, partial, wraps
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
+import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -42,8 +43,6 @@ RETRY_S = 5
 _GONE = 499
 """Nobody reads it: the client has gone. What the access log shows for that, as in nginx."""
 
-_ENCODER = json.JSONEncoder(ensure_ascii=False)
-
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -68,7 +67,13 @@ def format_media_path(upload: Upload) -> str:
 
 def format_time(seconds: float) -> str:
     """Return a moment as RFC 3339 writes it, in UTC and whole milliseconds."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    second, rest = divmod(round(seconds * 1000), 1000)
+    return f"{_format_second(second)}.{rest:03}Z"
+
+
+@lru_cache(maxsize=64)
+def _format_second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).isoformat()[: -len("+00:00")]
 
 
 def describe_upload(upload: Upload, media_url: str = "", picture: PictureRecord | None = None) -> dict[str, Any]:
@@ -106,15 +111,17 @@ def etag_of(upload: Upload) -> ETag:
     return ETag(upload.sha256[:32])
 
 
-def encode_json(content: object) -> str:
-    """Return JSON on one line."""
-    return _ENCODER.encode(content)
+def encode_json(content: object) -> bytes:
+    """Return JSON on one line; what of a text is none, half of a surrogate pair, as "?"."""
+    try:
+        return msgspec.json.format(msgspec.json.encode(content), indent=0)
+    except UnicodeEncodeError:
+        return json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def render_json(content: object, status: int = 200, fields: Mapping[str, str] | None = None) -> Response:
     """Return an answer in JSON that no cache stores."""
-    body = _ENCODER.encode(content) + "\n"
-    return Response(body.encode("utf-8", "replace"), status, {"Cache-Control": ERROR, **(fields or {})}, _JSON_TYPE)
+    return Response(encode_json(content) + b"\n", status, {"Cache-Control": ERROR, **(fields or {})}, _JSON_TYPE)
 
 
 class Problem(NamedTuple):
@@ -156,8 +163,7 @@ def render_problem(error: AssetServerError, extra: Mapping[str, str] | None = No
         **problem.members,
     }
     fields = {"Cache-Control": ERROR, **problem.fields, **(extra or {})}
-    body = json.dumps(content, ensure_ascii=False) + "\n"
-    return LingeringResponse(body.encode("utf-8", "replace"), problem.status, fields, PROBLEM_TYPE)
+    return LingeringResponse(encode_json(content) + b"\n", problem.status, fields, PROBLEM_TYPE)
 
 
 def answering(handler: Handler) -> Handler:

@@ -171,7 +171,7 @@ class _EventStream(Response):
                 async for news in self._following:
                     await self._send(send, ":\n\n" if news is None else f"id: {news.id}\ndata: {news.text}\n\n")
         except (UnauthorisedError, ForbiddenError) as error:
-            problem = encode_json({"status": error.status, "detail": str(error)})
+            problem = encode_json({"status": error.status, "detail": str(error)}).decode()
             await self._send(send, f"event: refused\ndata: {problem}\n\n")
         except AssetServerError:  # nobody knows whether they may: they ask again
             pass

@@ -142,9 +142,9 @@ class Watching:
             watcher.tell(news.get(watcher.upload_id, GONE))
 
     def _write(self, upload: Upload, picture: PictureRecord | None) -> News:
-        text = encode_json(self._desk.describe_one(upload, picture))
+        content = encode_json(self._desk.describe_one(upload, picture))
         is_last = upload.state == "failed" or (upload.state == "complete" and not _is_pending(upload, picture))
-        return News(hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16], text, is_last)
+        return News(hashlib.sha256(content).hexdigest()[:16], content.decode(), is_last)
 
 
 def _shares_of(principal: Principal) -> dict[str, int]:

@@ -27,7 +27,7 @@ FEW = 20
 
 @pytest.fixture(scope="module")
 def served(start_shared_program, create_token, tmp_path_factory):
-    """A connection to a server with the fields to send, and what counts the objects that nothing but each other has kept since."""
+    """A connection to a server with the fields to send, and what counts objects kept by nothing but each other."""
     folder = tmp_path_factory.mktemp("cycles")
     token = create_token(folder, "--scope", "upload")
     command = [sys.executable, "-c", SERVE, "serve", "--data", folder, "--port", "0"]
