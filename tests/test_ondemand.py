@@ -76,7 +76,7 @@ def test_each_client_gets_a_published_picture_smaller_in_the_best_format_that_it
         again = site.get("/image/width=640/photo.jpg", {**fields, "If-None-Match": got["etag"]})
         assert (again.status, again["vary"].lower(), again["etag"]) == (304, "accept", got["etag"])
     assert len(tags) == 3
-    assert site.list_jobs() == [("done", 1)] * 3
+    wait_for(lambda: site.list_jobs() == [("done", 1)] * 3, "the end of three jobs, and of no more")
 
 
 def test_named_formats_do_not_vary_and_have_ranges_and_head(start):
@@ -246,7 +246,7 @@ def test_what_is_no_picture_is_told(open_site, path, status, words):
     assert got.status == status
     if words is not None:
         assert words in got.problem()["detail"]
-    assert open_site.list_jobs() == [] or all(state == "done" for state, _ in open_site.list_jobs())
+    wait_for(lambda: all(state == "done" for state, _ in open_site.list_jobs()), "the end of all jobs")
 
 
 def test_onerror_leads_to_the_original(open_site):

@@ -90,14 +90,14 @@ class TestWhoMay:
     @pytest.mark.parametrize(("method", "path"), [one for one in REQUESTS if one[0] != "GET"])
     def test_the_refusal_comes_before_a_byte_of_the_body_is_asked_for(self, server, method, path):
         parts = urlsplit(server.url)
-        with socket.create_connection((parts.hostname, parts.port), timeout=10) as connection:
+        with socket.create_connection((parts.hostname, parts.port), timeout=60) as connection:
             head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\nExpect: 100-continue\r\n\r\n"
             connection.sendall(head.encode())
             assert connection.recv(65_536).startswith(b"HTTP/1.1 401")
 
     def test_a_body_that_is_wanted_is_asked_for(self, server):
         parts = urlsplit(server.url)
-        with socket.create_connection((parts.hostname, parts.port), timeout=10) as connection:
+        with socket.create_connection((parts.hostname, parts.port), timeout=60) as connection:
             head = f"PUT /-/api/blobs/{DIGEST} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
             head += f"Content-Length: {len(BODY)}\r\nExpect: 100-continue\r\n\r\n"
             connection.sendall(head.encode())
@@ -153,7 +153,7 @@ class TestBlobs:
 
     def test_a_body_that_is_cut_leaves_nothing(self, server):
         parts = urlsplit(server.url)
-        with socket.create_connection((parts.hostname, parts.port), timeout=10) as connection:
+        with socket.create_connection((parts.hostname, parts.port), timeout=60) as connection:
             head = f"PUT /-/api/blobs/{DIGEST} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
             connection.sendall(head.encode() + f"Content-Length: {len(BODY)}\r\n\r\n".encode() + BODY[:100])
         assert put(server, BODY).status_code == 201
@@ -173,7 +173,7 @@ class TestBlobs:
         piece = BODY if coding == "identity" else b"".join(compress(ContentCoding.ZSTD, [b""], 0))
         pieces = piece * (2 + (100_000 // len(piece) if coding == "zstd" else 0))
         parts = urlsplit(server.url)
-        with socket.create_connection((parts.hostname, parts.port), timeout=10) as connection:
+        with socket.create_connection((parts.hostname, parts.port), timeout=60) as connection:
             head = f"PUT /-/api/blobs/{DIGEST}?size={len(BODY)} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
             head += f"Content-Encoding: {coding}\r\nTransfer-Encoding: chunked\r\n\r\n{len(pieces):x}\r\n"
             connection.sendall(head.encode() + pieces)
@@ -183,7 +183,7 @@ class TestBlobs:
 
     def test_a_body_that_says_that_it_is_too_long_is_not_asked_for(self, server):
         parts = urlsplit(server.url)
-        with socket.create_connection((parts.hostname, parts.port), timeout=10) as connection:
+        with socket.create_connection((parts.hostname, parts.port), timeout=60) as connection:
             head = f"PUT /-/api/blobs/{DIGEST}?size={len(BODY)} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
             head += f"Content-Length: {len(BODY) + 1}\r\nExpect: 100-continue\r\n\r\n"
             connection.sendall(head.encode())
@@ -266,7 +266,7 @@ class TestSubmissions:
 
     def test_a_submission_that_is_too_long_is_refused_before_it_is_read(self, server):
         parts = urlsplit(server.url)
-        with socket.create_connection((parts.hostname, parts.port), timeout=10) as connection:
+        with socket.create_connection((parts.hostname, parts.port), timeout=60) as connection:
             head = f"POST /-/api/releases HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
             connection.sendall(f"{head}Content-Length: {65 << 20}\r\n\r\n".encode())
             assert connection.recv(65_536).startswith(b"HTTP/1.1 413")
@@ -344,7 +344,7 @@ class TestActivation:
         assert server.ask("POST", "/-/api/activate", json={"id": one}).status_code == 200
         again = server.ask("POST", "/-/api/activate", json={"id": one, "if_active": one})
         assert (again.status_code, again.json()["generation"]) == (200, 5)
-        assert httpx.get(server.url + "/a.txt").content == b"1"
+        assert httpx.get(server.url + "/a.txt", timeout=60).content == b"1"
 
     def test_of_many_who_swap_the_same_one_wins(self, server, tmp_path):
         releases = [publish(server, tmp_path, a=b"%d" % n) for n in range(6)]

@@ -66,7 +66,7 @@ def publish(url: str, live: Path) -> tuple[str, list[str]]:
 
 def fetch(url: str) -> dict[str, bytes]:
     """Return what the server answers, by path; it must be complete."""
-    with httpx.Client(verify=False) as client:  # noqa: S501 - no TLS here
+    with httpx.Client(verify=False, timeout=60) as client:  # noqa: S501 - no TLS here
         answers = {name: client.get(f"{url}/{name}") for name in V1}
     assert {answer.status_code for answer in answers.values()} == {200}
     return {name: answer.content for name, answer in answers.items()}
