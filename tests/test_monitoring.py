@@ -373,7 +373,7 @@ def small_disk(folder: Path, pages: str = "size=512k") -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["umount", "-l", folder], check=True, timeout=10)
+        subprocess.run(["umount", "-l", folder], check=True, timeout=60)
 
 
 class Ready:
@@ -442,7 +442,7 @@ def test_disk_that_became_read_only_is_told_and_files_are_served(serve, tmp_path
     with small_disk(data, "size=8m"):
         ready = serve(data, "enabled = false\n")  # uploads keep the records open, and nothing that is may be made read-only
         remount = ["mount", "-o", "remount,ro", data]
-        if subprocess.run(remount, check=False, capture_output=True, timeout=10).returncode:
+        if subprocess.run(remount, check=False, capture_output=True, timeout=60).returncode:
             pytest.skip("the disk is in use")
         assert ready.wait("data")["data"].endswith("cannot be written to: read-only file system")
 

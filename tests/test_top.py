@@ -142,7 +142,7 @@ def terminal(*words: object) -> Iterator[Screen]:
         yield Screen(process, ours)
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
         os.close(ours)
 
 

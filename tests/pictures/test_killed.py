@@ -20,7 +20,7 @@ ROUNDS = 6
 @pytest.fixture
 def killed(tmp_path):
     """A gallery that is started anew whenever its server was killed."""
-    gallery = Gallery(tmp_path)
+    gallery = Gallery(tmp_path, {"ASSETSERVER_JOBS__LEASE_S": "2"})
     gallery.start()
     yield gallery
     gallery.kill()

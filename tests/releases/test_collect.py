@@ -314,16 +314,16 @@ def test_publishing_is_waited_for_and_waits(library, site, live):
     with publishing_lock(library.folder), publishing_lock(library.folder, pytest.fail):
         thread = threading.Thread(target=gc, args=(library,), kwargs={"on_wait": told.set})
         thread.start()
-        assert told.wait(10)
+        assert told.wait(60)
         assert thread.is_alive()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     with collecting_lock(library.folder):
         thread = threading.Thread(target=lambda: publishing_lock(library.folder).__enter__())
         thread.start()
         thread.join(0.05)
         assert thread.is_alive()
-    thread.join(10)
+    thread.join(60)
 
 
 def test_what_was_collected_is_not_activated(library, site, live):

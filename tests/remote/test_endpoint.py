@@ -30,7 +30,7 @@ from assetserver.settings import load_settings
 from assetserver.storage.blobs import Digest
 from assetserver.storage.codecs import compress
 
-from .conftest import Origin, send, write
+from .conftest import Origin, send, wait_until, write
 from .server import READER, TOKEN
 
 BODY = b"body { color: teal }\n" * 100
@@ -158,12 +158,7 @@ class TestBlobs:
             connection.sendall(head.encode() + f"Content-Length: {len(BODY)}\r\n\r\n".encode() + BODY[:100])
         assert put(server, BODY).status_code == 201
         folder = os.path.join(server.library.folder, "blobs", "tmp")
-        deadline = threading.Event()
-        for _ in range(500):
-            if not os.listdir(folder):
-                break
-            deadline.wait(0.01)
-        assert os.listdir(folder) == []
+        wait_until(lambda: os.listdir(folder) == [])
 
     @pytest.mark.parametrize("is_known", [False, True])
     @pytest.mark.parametrize("coding", ["identity", "zstd"])
@@ -203,7 +198,7 @@ class TestBlobs:
             fields = [(b"content-length", b"1000")]
             routes = [Route(f"/-/api/{path}", one) for path, one in api.resources().items()]
             scope = {"type": "http", "method": method, "path": path, "headers": fields, "query_string": b""}
-            with anyio.fail_after(10):
+            with anyio.fail_after(60):
                 await Starlette(routes=routes)(scope, anyio.sleep_forever, send_status)
             return statuses[0]
 
@@ -319,7 +314,7 @@ class TestSubmissions:
         thread.start()
         assert not taken.wait(0.5)
         assert submit(server, {"a.css": BODY}).status_code == 201
-        assert taken.wait(10)
+        assert taken.wait(60)
         thread.join()
 
     def test_while_gc_runs_clients_are_asked_to_come_again(self, server, monkeypatch):

@@ -320,7 +320,7 @@ def test_work_that_an_ended_loop_gathered_is_done_with_that_of_the_next():
     async def work() -> None:
         done: Future[None] = Future()
         gathering.submit(Work(lambda: (begun.append("second"), done.set_result(None)), pytest.fail))
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             await wait_future(done)
 
     asyncio.run(leave())
