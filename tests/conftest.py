@@ -29,7 +29,8 @@ from .postgresql import postgres as postgres  # noqa: PLC0414 - a fixture, for a
 
 HERE = Path(__file__).parent
 START_LIMIT_S = 60.0
-STOP_LIMIT_S = 30.0
+STOP_LIMIT_S = 5.0
+KILL_LIMIT_S = 60.0
 ANSWER_LIMIT_S = 60.0
 LOG_TAIL_BYTES = 8000
 POLL_S = 0.02
@@ -119,7 +120,7 @@ class Program:
                 self.process.wait(STOP_LIMIT_S)
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(STOP_LIMIT_S)
+        self.process.wait(KILL_LIMIT_S)
 
     def _wait(self, is_ready: Callable[[], bool], what: str) -> None:
         deadline_s = time.monotonic() + START_LIMIT_S

@@ -339,7 +339,7 @@ MODES = pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @MODES
 @pytest.mark.parametrize("path", ["photo.jpg", "text.jpg", None])
 def test_the_server_answers_as_its_description_says(open_site, mode, path):

@@ -375,7 +375,6 @@ def test_what_is_activated_in_the_last_moment_stays(library, site, live):
     check(library)
 
 
-@pytest.mark.timeout(120)
 def test_collections_beside_promotions_leave_what_is_live_whole(library, site, live):
     contents = [version(number) for number in range(4)]
     for _ in range(5):
@@ -418,7 +417,6 @@ def collecting_all_the_time(library) -> Iterator[list[int]]:
             job.result()
 
 
-@pytest.mark.timeout(120)
 def test_no_publish_fails_or_misses_a_blob_while_others_collect(library, site, tmp_path, collecting_all_the_time):
     """The same few contents come and go: what one publish finds there, a collection is about to remove."""
 

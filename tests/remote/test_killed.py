@@ -114,7 +114,7 @@ def test_a_server_killed_before_any_durable_step_stays_whole_and_goes_on(farm, l
     assert step > 30
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("when", ["before", "middle", "after"])
 def test_a_client_killed_at_any_request_leaves_the_site_whole_and_goes_on(farm, live, wanted, tmp_path, when):
     for last in count(1):

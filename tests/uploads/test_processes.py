@@ -66,7 +66,6 @@ def test_a_worker_that_was_killed_holds_nothing(start, upload, tmp_path):
     assert store.read(done) == CONTENT
 
 
-@pytest.mark.timeout(180)
 def test_workers_that_append_at_once_never_mix_their_bytes(start, upload, tmp_path):
     outcomes = []
     for _ in range(12):
