@@ -252,7 +252,7 @@ def test_what_is_no_picture_is_told(open_site, path, status, words):
 def test_onerror_leads_to_the_original(open_site):
     got = open_site.get("/image/width=640,onerror=redirect/text.jpg")
     assert (got.status, got["location"]) == (302, "/text.jpg")
-    assert open_site.get("/image/width=640,onerror=redirect/photo.jpg").status == 200
+    wait_for(lambda: open_site.get("/image/width=640,onerror=redirect/photo.jpg").status == 200, "the picture, if it is late")
 
 
 def test_a_folder_of_a_site_called_image_is_served_beside_pictures(open_site):
