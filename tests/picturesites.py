@@ -45,7 +45,7 @@ class Got:
     @property
     def is_late(self) -> bool:
         """Tell whether the picture is not made yet: this one stands in for it, or none does."""
-        stands_in = self["cache-control"] == "public, max-age=5"
+        stands_in = (self.status, self["cache-control"]) == (200, "public, max-age=5")
         return stands_in or (self.status == 503 and b"urn:assetserver:problem:picture-late" in self.content)
 
     def problem(self) -> dict[str, Any]:
