@@ -7,6 +7,7 @@ logs of running programs are shown with a failed test.
 from __future__ import annotations
 
 import http.client
+import itertools
 import os
 import re
 import shutil
@@ -27,12 +28,15 @@ import pytest
 from .postgresql import postgres as postgres  # noqa: PLC0414 - a fixture, for all tests
 
 HERE = Path(__file__).parent
-START_LIMIT_S = 20.0
+START_LIMIT_S = 60.0
 STOP_LIMIT_S = 5.0
-ANSWER_LIMIT_S = 10.0
+KILL_LIMIT_S = 60.0
+ANSWER_LIMIT_S = 60.0
 LOG_TAIL_BYTES = 8000
 POLL_S = 0.02
-POLL_LIMIT_S, POLL_EVERY_S = 20.0, 0.1
+POLL_LIMIT_S, POLL_EVERY_S = 60.0, 0.1
+PORTS, PORTS_EACH = range(10_000, 32_000), 40
+"""Below those that the kernel gives to whoever names none, and how many of them a process of tests has for itself."""
 
 PACKAGES = {
     "nginx": "nginx-light",
@@ -116,7 +120,7 @@ class Program:
                 self.process.wait(STOP_LIMIT_S)
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(STOP_LIMIT_S)
+        self.process.wait(KILL_LIMIT_S)
 
     def _wait(self, is_ready: Callable[[], bool], what: str) -> None:
         deadline_s = time.monotonic() + START_LIMIT_S
@@ -311,14 +315,29 @@ def shared_origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartOri
 
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
-    """``free_port()`` returns a loopback port that nothing listens on now."""
+    """``free_port()`` returns a loopback port that nothing listens on now, and that is given to nobody else before it is taken.
 
-    def find() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return probe.getsockname()[1]
+    The kernel gives one that it chose to the next who asks, between its choice and the start of a program.
+    """
+    first = PORTS[os.getpid() % (len(PORTS) // PORTS_EACH) * PORTS_EACH]
+    own = itertools.cycle(range(first, first + PORTS_EACH))
 
-    return find
+    def is_free(port: int) -> bool:
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do
+            probe.bind(("127.0.0.1", port))
+            return True
+        return False
+
+    return lambda: next(port for port in itertools.islice(own, PORTS_EACH) if is_free(port))
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A loopback port where nobody listens, and nobody else can."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
 
 
 @pytest.fixture(scope="session")
@@ -346,7 +365,7 @@ def fetch() -> Fetch:
 
 @pytest.fixture(scope="session")
 def poll() -> Callable[..., object]:
-    """``poll(call, is_done, every_s=0.1)`` calls until the result is what it should be, and returns it; fails after 20 s."""
+    """``poll(call, is_done, every_s=0.1)`` calls until the result is as it should be, and returns it; fails after a minute."""
 
     def run(call, is_done, every_s=POLL_EVERY_S):
         deadline_s = time.monotonic() + POLL_LIMIT_S

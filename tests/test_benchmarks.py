@@ -27,7 +27,7 @@ from machine import InvalidMeasurementError
 from peers import Site, launched, nginx
 from rows import Row
 
-load.READY_LIMIT_S = 0.5
+load.READY_LIMIT_S = 5.0
 with launched(nginx(), Site(sys.argv[2], ""), os.sched_getaffinity(0), sys.argv[2]) as server:
     try:
         load.prepare(server, Row("missing", "", 1.0), sys.argv[2])

@@ -20,6 +20,7 @@ from click.testing import CliRunner
 from assetserver.certificates import Certificates
 from assetserver.cli import main
 
+LIMIT_S = 60
 LARGE = b"".join(number.to_bytes(4, "big") for number in range(1 << 18))
 
 
@@ -76,7 +77,7 @@ def connect(port, **options):
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     for name, value in options.items():
         setattr(context, name, value)
-    return context.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=20), server_hostname="127.0.0.1")
+    return context.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=LIMIT_S), server_hostname="127.0.0.1")
 
 
 def ask(connection, path, *fields):
@@ -120,7 +121,7 @@ def test_old_versions_and_plain_text_are_refused(serve):
         connect(port, maximum_version=ssl.TLSVersion.TLSv1_1, minimum_version=ssl.TLSVersion.TLSv1_1)
     with connect(port, maximum_version=ssl.TLSVersion.TLSv1_2) as connection:
         assert connection.cipher()[0].startswith("ECDHE-")
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as plain:
+    with socket.create_connection(("127.0.0.1", port), timeout=LIMIT_S) as plain:
         plain.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         assert b"HTTP/" not in plain.recv(100)
     assert name_of(port) == "first"
@@ -136,6 +137,7 @@ def test_a_new_certificate_is_for_new_connections(serve, pair, make_pair, poll):
         program.wait_log("the one before stays in use: .*do not belong together", times=2)
         assert name_of(port) == "first"
         pair[1].write_bytes(key.read_bytes())
+        program.wait_log("a new certificate is in use", times=2)
         poll(lambda: {name_of(port) for _ in range(6)}, lambda names: names == {"second"})
         assert ask(before, "/small.txt")[1] == b"hello over TLS"
     pair[0].unlink()
@@ -191,10 +193,10 @@ def test_http_2_outlives_streams_that_are_reset_and_what_is_no_frame(serve, requ
     wild = [frame(chance.randrange(10), chance.randrange(256), chance.randrange(5), chance.randbytes(30)) for _ in range(200)]
     bad = [b"".join(wild[at : at + 5]) for at in range(0, 200, 5)]
     for data in (resets, *bad, b"\0" * 300):
-        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection, contextlib.suppress(ConnectionError):
+        with socket.create_connection(("127.0.0.1", port), timeout=LIMIT_S) as connection, contextlib.suppress(ConnectionError):
             connection.sendall(PREFACE + frame(4, 0, 0) + data)
             connection.recv(1000)
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as half:
+    with socket.create_connection(("127.0.0.1", port), timeout=LIMIT_S) as half:
         half.sendall(PREFACE[:10])
         command = [require("curl"), "-s", "--http2-prior-knowledge", f"http://127.0.0.1:{port}/small.txt"]
         assert subprocess.run(command, capture_output=True, timeout=60, check=True).stdout == b"hello over TLS"
@@ -209,10 +211,11 @@ def test_http_2_ends_who_asks_for_nothing_whatever_it_sends(serve):
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         context.set_alpn_protocols(["h2"])
-        with context.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=0.2)) as connection:
+        with context.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=LIMIT_S)) as connection:
+            connection.settimeout(0.2)
             assert connection.selected_alpn_protocol() == "h2"
             connection.sendall(first)
-            deadline_s, is_open = time.monotonic() + 20, True
+            deadline_s, is_open = time.monotonic() + LIMIT_S, True
             while is_open and time.monotonic() < deadline_s:
                 try:
                     connection.sendall(again)
@@ -298,7 +301,7 @@ def test_an_admin_listener_that_others_reach_speaks_tls_as_well(serve, free_port
     assert name_of(admin) == "first"
     with connect(admin) as connection:
         assert b"assetserver_http_connections" in ask(connection, "/-/metrics")[1]
-    with socket.create_connection(("127.0.0.1", admin), timeout=20) as plain:
+    with socket.create_connection(("127.0.0.1", admin), timeout=LIMIT_S) as plain:
         plain.sendall(b"GET /-/metrics HTTP/1.1\r\nHost: a\r\n\r\n")
         assert b"HTTP" not in plain.recv(65536)
     settings = tmp_path / "top.toml"

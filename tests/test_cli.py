@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 from assetserver.cli import main
 
-DEADLINE_S = 15
+DEADLINE_S = 60
 UPLOADS = "uploads to /uploads, up to 2 GiB a file"
 JOBS = "jobs (image) done by 1 worker beside"
 WANT_DATA = (
@@ -136,7 +136,7 @@ def test_the_socket_of_a_successor_is_left_alone(site: Path) -> None:
 
 def test_a_log_that_nobody_reads_does_not_keep_the_server_alive(site: Path) -> None:
     with Server("site", "--port", "0") as server:
-        with httpx.Client(headers={"user-agent": "x" * 4000}) as client:
+        with httpx.Client(headers={"user-agent": "x" * 4000}, timeout=DEADLINE_S) as client:
             for _ in range(40):  # more than a pipe holds
                 client.get(server.url + "/file.txt")
         server.process.send_signal(signal.SIGTERM)

@@ -16,7 +16,7 @@ import pytest
 
 from assetserver.descriptors import LARGEST_RESERVE, Descriptors
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 FEW = 64
 REQUEST = b"GET /file.txt HTTP/1.1\r\nHost: a\r\n\r\n"
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -193,10 +193,16 @@ def test_many_downloads_that_take_the_last_descriptors_do_not_end_the_server(ser
         for _ in range(40):  # who does not ask at once is closed, unanswered, where descriptors are scarce
             made.append(stack.enter_context(connect(port, 4096)))
             made[-1].sendall(b"GET /big.bin HTTP/1.1\r\nHost: a\r\n\r\n")
-        assert is_answered(made[0], LIMIT_S)
-        statuses = [read_status(one) for one in made if is_answered(one, 0.02)]
+        statuses: list[bytes] = []
+
+        def are_some_served() -> bool:
+            answered = [one for one in made if is_answered(one)]
+            statuses.extend(map(read_status, answered))
+            made[:] = [one for one in made if one not in answered]
+            return statuses.count(b"200") >= 5
+
+        wait_for(are_some_served, "the begin of five downloads")
         assert set(statuses) <= {b"200", b"503", b""}
-        assert statuses.count(b"200") >= 5
     with connect(port) as late:
         late.sendall(REQUEST)
         assert read_answer(late).endswith(b"hello world")

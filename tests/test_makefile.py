@@ -21,7 +21,7 @@ def serve(tmp_path, require):
         program.write_text(f'#!/bin/sh\necho "$@" >> {calls}\n[ "$1" = releases ] && printf "{listed}"\nexit 0\n')
         program.chmod(0o755)
         command = [make, "-s", "-o", ".venv/.serve", "serve", f"BIN={tmp_path}", *words]
-        done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=60)
         return done.stdout, calls.read_text().splitlines()
 
     return run

@@ -27,7 +27,7 @@ from assetserver.settings import load_settings
 
 from .commands import run_command, try_command
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 CSS = b"body { margin: 0 }\n" * 200
 
 
@@ -85,7 +85,13 @@ def test_every_request_is_counted_once_whoever_answers_it(origin, folder, free_p
     def count(told: dict[str, dict[str, float]]) -> float:
         return sum(value for name, value in told["assetserver_http_requests_total"].items() if "admin" not in name)
 
-    found = wait_for(f"http://127.0.0.1:{admin}", lambda told: count(told) >= 40)
+    def servers(told: dict[str, dict[str, float]]) -> int:
+        return len([labels for labels in told["process_cpu_seconds_total"] if "server" in labels])
+
+    def is_complete(told: dict[str, dict[str, float]]) -> bool:
+        return count(told) >= 40 and servers(told) == 2 and told["assetserver_event_loop_lag_seconds_count"][""] > 0
+
+    found = wait_for(f"http://127.0.0.1:{admin}", is_complete)
 
     requests = {name: value for name, value in found["assetserver_http_requests_total"].items() if "admin" not in name}
     assert requests == {
@@ -101,8 +107,6 @@ def test_every_request_is_counted_once_whoever_answers_it(origin, folder, free_p
     assert by_coding == {"br": 30, "identity": 2}
     assert found["assetserver_old_hash_misses_total"][""] == 7
     assert found["assetserver_http_requests_in_flight"][""] == 1
-    assert found["assetserver_event_loop_lag_seconds_count"][""] > 0
-    assert len([labels for labels in found["process_cpu_seconds_total"] if "server" in labels]) == 2
 
 
 def test_bytes_of_all_ways_to_send_add_up(origin, folder, free_port, fetch, wait_for):
@@ -115,7 +119,7 @@ def test_bytes_of_all_ways_to_send_add_up(origin, folder, free_port, fetch, wait
         sent += len(fetch(f"{site}/{name}", **fields).content)
 
     key = "assetserver_http_response_bytes_total"
-    found = wait_for(f"http://127.0.0.1:{admin}", lambda told: told[key]["folder"] >= sent)
+    found = wait_for(f"http://127.0.0.1:{admin}", lambda told: told.get(key, {}).get("folder", 0) >= sent)
 
     assert found[key]["folder"] == sent
 
@@ -127,14 +131,14 @@ def test_worker_that_is_killed_takes_no_count_with_it(origin, folder, free_port,
     for _ in range(20):
         fetch(site + "/")
     key = "assetserver_http_requests_total"
-    before = wait_for(url, lambda told: told[key].get("GET 200 folder") == 20)
+    before = wait_for(url, lambda told: told.get(key, {}).get("GET 200 folder") == 20)
     pids = find_children(site)
 
     os.kill(min(pids), signal.SIGKILL)
     wait_for_children(site, lambda now: len(now) == 2 and min(pids) not in now)
     fetch(site + "/")
 
-    after = wait_for(url, lambda told: told[key].get("GET 200 folder") == 21)
+    after = wait_for(url, lambda told: told.get(key, {}).get("GET 200 folder") == 21)
     assert after[key]["GET 200 admin"] >= before[key].get("GET 200 admin", 0)
     assert after["assetserver_worker_restarts_total"] == {"killed": 1}
 
@@ -147,12 +151,12 @@ def test_reload_goes_on_counting_and_is_told(origin, folder, free_port, fetch, w
     url, key = f"http://127.0.0.1:{admin}", "assetserver_http_requests_total"
     for _ in range(10):
         fetch(site + "/")
-    first = wait_for(url, lambda told: told[key].get("GET 200 site") == 10)
+    first = wait_for(url, lambda told: told.get(key, {}).get("GET 200 site") == 10)
 
     run_command("reload", "--data", data)
     fetch(site + "/")
 
-    second = wait_for(url, lambda told: told[key].get("GET 200 site") == 11)
+    second = wait_for(url, lambda told: told.get(key, {}).get("GET 200 site") == 11)
     since = "assetserver_config_last_reload_timestamp_seconds"
     assert second["assetserver_config_last_reload_success"][""] == 1
     assert second[since][""] >= first[since][""] > 0
@@ -166,13 +170,16 @@ def test_reload_goes_on_counting_and_is_told(origin, folder, free_port, fetch, w
 def find_children(url: str) -> set[int]:
     """Return the processes that listen at ``url``, but for their master."""
     port = url.rpartition(":")[2]
-    found = subprocess.run(["ss", "-tlnpH", f"sport = :{port}"], capture_output=True, text=True, check=True, timeout=10)
+    found = subprocess.run(["ss", "-tlnpH", f"sport = :{port}"], capture_output=True, text=True, check=True, timeout=60)
     pids = {int(pid) for pid in re.findall(r"pid=(\d+)", found.stdout)}
     return {pid for pid in pids if parent_of(pid) in pids}
 
 
 def parent_of(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    """Return the parent's process id, or 0 if the process is gone."""
+    with suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return 0
 
 
 def wait_for_children(url: str, condition: Callable[[set[int]], object]) -> None:
@@ -291,9 +298,7 @@ def test_uploads_are_counted_by_what_came_of_them(origin, tmp_path, free_port, f
         assert send(site, "/uploads?name=a.bin", bytes(size), authorization=f"Bearer {token}") == 201
     assert send(site, "/uploads?name=a.bin", b"x") == 401
 
-    found = wait_for(
-        f"http://127.0.0.1:{admin}", lambda told: told.get("assetserver_uploads_total", {}).get("complete", 0) >= 2
-    )
+    found = wait_for(f"http://127.0.0.1:{admin}", lambda told: sum(told.get("assetserver_uploads_total", {}).values()) >= 3)
 
     assert found["assetserver_uploads_total"] == {"complete": 2, "refused": 1}
     assert found["assetserver_upload_bytes_total"][""] == 300_010
@@ -368,7 +373,7 @@ def small_disk(folder: Path, pages: str = "size=512k") -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["umount", "-l", folder], check=True, timeout=10)
+        subprocess.run(["umount", "-l", folder], check=True, timeout=60)
 
 
 class Ready:
@@ -437,7 +442,7 @@ def test_disk_that_became_read_only_is_told_and_files_are_served(serve, tmp_path
     with small_disk(data, "size=8m"):
         ready = serve(data, "enabled = false\n")  # uploads keep the records open, and nothing that is may be made read-only
         remount = ["mount", "-o", "remount,ro", data]
-        if subprocess.run(remount, check=False, capture_output=True, timeout=10).returncode:
+        if subprocess.run(remount, check=False, capture_output=True, timeout=60).returncode:
             pytest.skip("the disk is in use")
         assert ready.wait("data")["data"].endswith("cannot be written to: read-only file system")
 

@@ -29,7 +29,7 @@ def wheel(tmp_path_factory) -> Path:
     left_out = shutil.ignore_patterns(".*", "*.egg-info", "node_modules", "tests", "benchmarks", "data", "__pycache__")
     shutil.copytree(ROOT, source, ignore=left_out)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([*command, "--wheel-dir", folder, source], check=True, capture_output=True, timeout=100)
+    subprocess.run([*command, "--wheel-dir", folder, source], check=True, capture_output=True, timeout=200)
     [found] = folder.glob("assetserver-*.whl")
     return found
 
@@ -38,9 +38,9 @@ def wheel(tmp_path_factory) -> Path:
 def installed(wheel, tmp_path_factory) -> Path:
     """The program in a fresh environment; what it needs of others is that of the tests."""
     folder = tmp_path_factory.mktemp("fresh")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True, timeout=200)
     command = [sys.executable, "-m", "pip", "--python", folder / "bin/python", "install", "--quiet", "--no-deps", "--no-index"]
-    subprocess.run([*command, wheel], check=True, capture_output=True, timeout=60)
+    subprocess.run([*command, wheel], check=True, capture_output=True, timeout=200)
     [packages] = folder.glob("lib/python*/site-packages")
     (packages / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return folder / "bin/assetserver"
@@ -62,13 +62,13 @@ def test_the_wheel_holds_all_that_is_no_python_too(wheel):
 def test_the_installed_program_publishes_and_serves(installed, environment, start_program, free_port, fetch, tmp_path):
     def run(*words):
         done = subprocess.run(
-            [installed, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+            [installed, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200, check=False
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     where = [installed.parent / "python", "-c", "import assetserver; print(assetserver.__file__)"]
-    shown = subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    shown = subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200, check=True)
     assert Path(shown.stdout.strip()).is_relative_to(installed.parent.parent)
     assert run("version").startswith("assetserver ")
     (tmp_path / "dist").mkdir()
@@ -93,7 +93,7 @@ def test_the_debian_package_holds_what_it_should(wheel, require, tmp_path):
         "DEB_PYTHONPATH": sysconfig.get_path("purelib"),
     }
     command = [ROOT / "systemd/build-deb", tmp_path]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
     package = done.stdout.strip()
     told = subprocess.run(["dpkg-deb", "--info", package], capture_output=True, text=True, check=True).stdout
@@ -122,9 +122,9 @@ def page(section):
 def test_the_manual_is_sound(require, tmp_path, section):
     (tmp_path / "page").write_text(page(section))
     lint = [require("mandoc"), "-T", "lint", "-W", "warning", tmp_path / "page"]
-    done = subprocess.run(lint, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(lint, capture_output=True, text=True, timeout=200, check=False)
     assert (done.returncode, done.stdout) == (0, "")
-    shown = subprocess.run(["mandoc", "-T", "ascii", tmp_path / "page"], capture_output=True, text=True, timeout=60, check=True)
+    shown = subprocess.run(["mandoc", "-T", "ascii", tmp_path / "page"], capture_output=True, text=True, timeout=99, check=True)
     text = re.sub(".\b", "", shown.stdout)  # bold is written twice
     if section == "1":
         assert {name for name in main.commands if name not in text} == set()
@@ -136,7 +136,7 @@ def test_the_shell_completes_commands(installed, environment, tmp_path):
     script = subprocess.run([installed, "completion", "bash"], env=environment, capture_output=True, text=True, check=True)
     assert "complete -o nosort -F" in script.stdout
     asked = {**environment, "_ASSETSERVER_COMPLETE": "bash_complete", "COMP_WORDS": "assetserver pu", "COMP_CWORD": "1"}
-    shown = subprocess.run([installed], env=asked, capture_output=True, text=True, timeout=60, check=False)
+    shown = subprocess.run([installed], env=asked, capture_output=True, text=True, timeout=200, check=False)
     assert shown.stdout.split() == ["plain,publish", "plain,purge"]
     for shell in ("zsh", "fish"):
         assert "_ASSETSERVER_COMPLETE" in CliRunner().invoke(main, ["completion", shell]).stdout

@@ -21,7 +21,7 @@ SITE = {"404.html": b"lost", "_redirects": b"/from /data.json\n", SCRIPT: b"1"}
 OLD = SITE | {"index.html": b"page 1", "data.json": b"[1]", "only.txt": b"old", "_headers": b"/*\n  x-rules: 1\n"}
 NEW = SITE | {"index.html": b"page 2", "data.json": b"[2]"}
 ALL = ["query", "header", "cookie"]
-DEADLINE_S = 15.0
+DEADLINE_S = 60.0
 
 
 @pytest.fixture(scope="module")

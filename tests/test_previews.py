@@ -146,7 +146,7 @@ def test_the_address_that_publish_prints_is_where_the_release_is(publish, origin
     url = publish(FIRST, "--config", str(config))["preview"]
     assert url.startswith(f"http://127.0.0.1:{port}/")
     assert origin(None, "--data", data, "--port", str(port))
-    assert httpx.get(url).text == "<p>1"
+    assert httpx.get(url, timeout=60).text == "<p>1"
 
 
 def test_a_release_is_made_of_the_settings_of_its_site(tmp_path, data):

@@ -21,7 +21,7 @@ from assetserver.remoteroutes import PATHS, open_releases_api
 from assetserver.settings import load_settings
 
 STATIC = Path(__file__).parent.parent / "static"
-DEADLINE_S = 10
+DEADLINE_S = 60
 KEY = b"-----BEGIN PRIVATE KEY-----\n" + b"MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg" + b"\n-----END PRIVATE KEY-----\n"
 
 Call = Callable[..., Result]
@@ -55,7 +55,7 @@ def there(tmp_path: Path, call: Call, origin: Callable[..., str]) -> Callable[..
 def wait_for(url: str, text: str) -> None:
     """Ask until ``text`` is in the answer: every worker sees an activation within a second."""
     deadline = time.monotonic() + DEADLINE_S
-    while text not in (answer := httpx.get(url)).text:
+    while text not in (answer := httpx.get(url, timeout=DEADLINE_S)).text:
         assert time.monotonic() < deadline, answer.text[:500]
         time.sleep(0.05)
 
@@ -73,7 +73,7 @@ def test_a_folder_goes_live_on_another_machine_and_is_the_same_release_as_here(c
     assert f"live now at {url}/" in said
     assert f"preview {url}/-/releases/@staging/" in said
     wait_for(url + "/", "Release 1.")
-    assert httpx.get(f"{url}/-/releases/@staging/").status_code == 200
+    assert httpx.get(f"{url}/-/releases/@staging/", timeout=DEADLINE_S).status_code == 200
 
     told = json.loads(done(call("publish", STATIC / "v2", "--url", url, "--json")))
     assert set(told) == set(here)
@@ -178,11 +178,11 @@ def test_a_token_with_every_scope_may_publish(call, there):
     done(call("publish", STATIC / "v1", "--url", there(scope="admin")))
 
 
-def test_what_is_wrong_is_told_in_one_line(call, there, free_port):
+def test_what_is_wrong_is_told_in_one_line(call, there, closed_port):
     url = there()
     wrong = call("publish", STATIC / "v1", "--url", url, "--token", "ast_0123456789ab_" + "0" * 48)
     assert "does not accept the token" in wrong.stderr
-    gone = call("publish", STATIC / "v1", "--url", f"http://127.0.0.1:{free_port()}")
+    gone = call("publish", STATIC / "v1", "--url", f"http://127.0.0.1:{closed_port}")
     assert "cannot be reached" in gone.stderr
     other = call("publish", STATIC / "v1", "--url", url + "/below")
     assert "not as an assetserver" in other.stderr
@@ -217,7 +217,7 @@ def test_ctrl_c_ends_it_and_says_how_things_stand(there, tmp_path):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert "publishing again goes on from there" in said
 
@@ -225,8 +225,8 @@ def test_ctrl_c_ends_it_and_says_how_things_stand(there, tmp_path):
 def test_releases_are_taken_where_uploads_are_not(call, there):
     url = there("[uploads]\nenabled = false\n")
     done(call("publish", STATIC / "v1", "--url", url))
-    assert httpx.post(url + "/uploads").status_code == 405  # as anywhere on the site
-    assert httpx.get(url + "/media/x/y").status_code == 404
+    assert httpx.post(url + "/uploads", timeout=DEADLINE_S).status_code == 405  # as anywhere on the site
+    assert httpx.get(url + "/media/x/y", timeout=DEADLINE_S).status_code == 404
 
 
 def test_releases_over_http_can_be_switched_off(call, there):

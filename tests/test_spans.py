@@ -196,12 +196,12 @@ def test_the_real_program_sends_them_when_it_ends_at_the_latest(start_program, t
         env = {"PATH": "/usr/bin:/bin", "OTEL_EXPORTER_OTLP_ENDPOINT": url, "PYTHONUNBUFFERED": "1"}
         program = start_program("server", command, env=env, cwd=tmp_path)
         port = int(program.wait_log(r"http://127\.0\.0\.1:([1-9]\d*)")[1])
-        client = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         client.request("GET", "/a.txt", headers={"traceparent": SAMPLED})
         assert client.getresponse().read() == b"a"
         client.close()
         program.process.terminate()
-        assert program.process.wait(20) == 0
+        assert program.process.wait(60) == 0
     [(path, resource, span)] = got
     assert path == "/v1/traces"
     assert resource["service.name"] == "assetserver"
@@ -209,16 +209,16 @@ def test_the_real_program_sends_them_when_it_ends_at_the_latest(start_program, t
     assert [link.trace_id.hex() for link in span.links] == [TRACE]
 
 
-def test_a_collector_that_is_not_there_delays_no_answer(start_program, tmp_path, free_port: Any):
+def test_a_collector_that_is_not_there_delays_no_answer(start_program, tmp_path, closed_port):
     Path(tmp_path / "a.txt").write_text("a")
     command = [sys.executable, "-m", "assetserver", "serve", str(tmp_path), "--port", "0"]
-    env = {"PATH": "/usr/bin:/bin", "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}", "PYTHONUNBUFFERED": "1"}
+    env = {"PATH": "/usr/bin:/bin", "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{closed_port}", "PYTHONUNBUFFERED": "1"}
     program = start_program("server", command, env=env, cwd=tmp_path)
     port = int(program.wait_log(r"http://127\.0\.0\.1:([1-9]\d*)")[1])
     for _ in range(5):
-        client = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         client.request("GET", "/a.txt")
         assert client.getresponse().status == 200
         client.close()
     program.process.terminate()
-    assert program.process.wait(20) == 0
+    assert program.process.wait(60) == 0

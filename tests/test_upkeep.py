@@ -250,7 +250,7 @@ def test_a_collection_waits_for_publishing_and_says_so(publish, tmp_path):
         line = process.stderr.readline()
         assert "waiting for another command" in line
         assert process.poll() is None
-    out, rest = process.communicate(timeout=30)
+    out, rest = process.communicate(timeout=60)
     assert (process.returncode, rest, out) == (0, "", "nothing to remove; 1 release stays\n")
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-ANSWER_LIMIT_S = 30.0
+ANSWER_LIMIT_S = 60.0
 STOP_LIMIT_S = 10.0
 QUIET_S = 0.5
 BLANK_QUIET_S = 0.1

@@ -19,7 +19,7 @@ import pytest
 from ..commands import run_command
 
 SAMPLE = Path(__file__).parents[2] / "static"
-DEADLINE_S = 15.0
+DEADLINE_S = 60.0
 POLL_S = 0.05
 FIREFOX = {"Accept-Encoding": "gzip, deflate, br, zstd", "Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"}
 ENCODINGS = """

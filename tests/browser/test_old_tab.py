@@ -22,7 +22,7 @@ from ..commands import run_command
 VITE = "vite@6.4.6"  # brings esbuild along
 INSTALL_LIMIT_S = 90
 BUILD_LIMIT_S = 60
-DEADLINE_S = 15.0
+DEADLINE_S = 60.0
 POLL_S = 0.05
 
 PAGE = """<!doctype html>

@@ -87,8 +87,8 @@ def run(browser, uploads):
 def look(uploads, url):
     """Return an upload as its JSON says it, and its bytes."""
     headers = {"Authorization": f"Bearer {uploads.token}"}
-    seen = httpx.get(urljoin(uploads.url, urlsplit(url).path), headers=headers).json()
-    return seen, httpx.get(urljoin(uploads.url, seen["url"])).content
+    seen = httpx.get(urljoin(uploads.url, urlsplit(url).path), headers=headers, timeout=60).json()
+    return seen, httpx.get(urljoin(uploads.url, seen["url"]), timeout=60).content
 
 
 def patches(browser):

@@ -32,7 +32,7 @@ LEASE_S = 1.0
 STOPPED_S = 1.5
 BACKLOG = 40
 MANY = 100_000
-LIMIT_S = 120.0
+LIMIT_S = 240.0
 SOON = RetryPolicy(attempts=MANY, first_s=0.0)
 
 TABLES = (

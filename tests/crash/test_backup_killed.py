@@ -38,7 +38,6 @@ def read_back(copy: Path, to: Path) -> dict[str, bytes] | None:
     return fetch(str(to))
 
 
-@pytest.mark.timeout(120)
 def test_killed_anywhere_a_backup_is_whole_or_tells_that_it_is_not(run, tmp_path):
     data = tmp_path / "data"
     publish_and_activate(str(data), write(tmp_path / "v1", V1))

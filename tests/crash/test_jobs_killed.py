@@ -15,7 +15,7 @@ PROGRAM = str(Path(__file__).with_name("killed_jobs.py"))
 def check(url: str, folder: Path, kills: int) -> None:
     seed = int(os.environ.get("CRASH_SEED") or random.SystemRandom().randrange(1 << 32))
     command = [sys.executable, PROGRAM, url, str(folder), str(kills), str(seed)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=580, check=False)
     assert done.returncode == 0, f"CRASH_SEED={seed}\n{done.stdout}{done.stderr}"
     told = json.loads((folder / "report").read_text())
     jobs = told["jobs"]
@@ -28,11 +28,11 @@ def check(url: str, folder: Path, kills: int) -> None:
     assert max(job["attempts"] for job in jobs) > 1
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_of_more_than_a_hundred_random_kills_none_loses_or_repeats_a_job(tmp_path):
     check(f"sqlite:///{tmp_path}/records.sqlite3", tmp_path, 120)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_nor_does_one_with_postgresql(tmp_path, postgres):
     check(postgres.create_database(), tmp_path, 40)

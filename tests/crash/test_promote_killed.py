@@ -33,7 +33,6 @@ def kept(tmp_path_factory) -> tuple[Path, str]:
     return root / "data", release
 
 
-@pytest.mark.timeout(120)
 def test_killed_before_any_durable_step_the_switch_is_whole_or_not_made(kept, run, tmp_path):
     data, release = kept
     shutil.copytree(data, tmp_path / "finished")
@@ -56,7 +55,6 @@ def test_killed_before_any_durable_step_the_switch_is_whole_or_not_made(kept, ru
     assert switched == [False] * (steps - 1) + [True]
 
 
-@pytest.mark.timeout(120)
 def test_of_two_promotions_at_once_one_is_last_and_whole(kept, tmp_path):
     data, second = kept
     for number in range(5):

@@ -108,7 +108,7 @@ def finished(live, run) -> tuple[int, str]:
     return int(answer.stdout), state.active
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_killed_before_any_durable_step_a_site_stays_whole_and_goes_on(live, finished, run, tmp_path):
     steps, release = finished
     assert steps > 20
@@ -135,7 +135,7 @@ def test_killed_before_any_durable_step_a_site_stays_whole_and_goes_on(live, fin
     assert switched == [False] * (steps - 1) + [True]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_killed_before_any_durable_step_of_the_first_publish_a_site_begins_anew(live, run, tmp_path):
     steps = int(run(tmp_path / "data-0", live / "v1", 0).stdout)
     for step in range(1, steps + 1, 3):

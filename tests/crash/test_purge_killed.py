@@ -33,7 +33,6 @@ def ordered(data: str) -> list[set[str]]:
     return [set(msgspec.json.decode(job.payload, type=PurgeOrder).urls) for job in jobs]
 
 
-@pytest.mark.timeout(120)
 def test_killed_before_any_durable_step_what_was_activated_is_purged(run, tmp_path):
     data = str(tmp_path / "data")
     publish_and_activate(data, write(tmp_path / "v1", V1))

@@ -20,7 +20,7 @@ KILLS = 102
 
 def run(*arguments: object) -> None:
     done = subprocess.run(
-        [sys.executable, PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=280, check=False
+        [sys.executable, PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=580, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -36,7 +36,7 @@ def check_swept(data: str) -> None:
     store.database.close()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_killed_before_any_durable_step_nothing_acknowledged_is_lost(tmp_path):
     run("steps", tmp_path)
     folders = sorted(tmp_path.iterdir(), key=lambda path: int(path.name))
@@ -49,7 +49,7 @@ def test_killed_before_any_durable_step_nothing_acknowledged_is_lost(tmp_path):
     assert acknowledged[0] == acknowledged[-1]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_of_more_than_a_hundred_random_kills_none_loses_anything(tmp_path):
     seed = int(os.environ.get("CRASH_SEED") or random.SystemRandom().randrange(1 << 32))
     rounds = 6

@@ -25,7 +25,7 @@ from assetserver.releases.serving import ActiveIndex
 from assetserver.storage.files import FileBlobs
 
 CSS = b"body { color: rebeccapurple; margin: 0 }\n" * 100
-DEADLINE_S = 20
+DEADLINE_S = 60
 
 
 class Clock:

@@ -125,7 +125,7 @@ class TestPatience:
             made = 0
 
             def make(self, *args):
-                assert self.go_on.wait(20)
+                assert self.go_on.wait(60)
                 self.made += 1
                 super().make(*args)
 

@@ -43,8 +43,8 @@ def test_work_that_fails_unexpectedly_fails_no_request(make_site, monkeypatch, b
 def test_a_pool_that_closes_while_a_request_waits_for_it_fails_no_request(make_site, resources, exchange, make_scope):
     site, gate, started = make_site({"a.css": CSS}), threading.Event(), threading.Event()
     for _ in range(2):  # both threads are busy, so that the work on the file waits and is dropped
-        resources.compressors.submit(lambda: (started.set(), gate.wait(20)))
-    assert started.wait(10)
+        resources.compressors.submit(lambda: (started.set(), gate.wait(60)))
+    assert started.wait(60)
     assert site.app.folder.load("a.css").work is not None
 
     async def run() -> None:

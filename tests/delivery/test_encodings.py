@@ -438,6 +438,6 @@ def test_many_threads_making_the_same_form_leave_one_good_form(path, forms):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert [form.name for form in forms.iterdir()] == [DIGEST.hex() + ".gz"]
     assert encodings.find(ContentCoding.GZIP, DIGEST, len(TEXT), None) is not None

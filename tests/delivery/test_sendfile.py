@@ -31,7 +31,7 @@ from assetserver.observe import AccessLog
 
 SIZE = (24 << 20) + 4321
 CONTENT = shake_256(b"1").digest(SIZE)
-LIMIT_S = 20
+LIMIT_S = 60
 
 
 class Lines:

@@ -23,7 +23,7 @@ from assetserver.delivery.openfiles import OpenFiles
 from assetserver.delivery.protocol import AssetProtocol
 from assetserver.settings import load_settings
 
-LIMIT_S = 6.0
+LIMIT_S = 60.0
 UNLIKE = re.compile(rb"(?im)^(date|x-request-id): [^\r\n]*\r\n")
 CACHE_STATUS = re.compile(rb"(?im)^cache-status: [^\r\n]*\r\n")
 

@@ -55,7 +55,7 @@ def count(path):
 
 def kill(process: subprocess.Popen) -> None:
     process.send_signal(signal.SIGKILL)
-    process.wait(10)
+    process.wait(60)
 
 
 def test_what_a_killed_worker_counted_stays_and_its_place_is_taken_over(path, count):

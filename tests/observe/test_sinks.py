@@ -21,7 +21,7 @@ def journal(tmp_path: Path):
     """A socket as the journal's."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one:
         one.bind(str(tmp_path / "socket"))
-        one.settimeout(5)
+        one.settimeout(60)
         yield one
 
 

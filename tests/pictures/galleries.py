@@ -73,7 +73,7 @@ class Gallery:
 
     def start(self, *arguments: object) -> None:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("ASSETSERVER_")}
-        self._env = {**kept, "PYTHONUNBUFFERED": "1", "ASSETSERVER_JOBS__LEASE_S": "2", **self.env}
+        self._env = {**kept, "PYTHONUNBUFFERED": "1", **self.env}
         log = self.folder / "server.log"
         begins = log.stat().st_size if log.exists() else 0
         with log.open("ab") as sink:

@@ -20,7 +20,7 @@ ROUNDS = 6
 @pytest.fixture
 def killed(tmp_path):
     """A gallery that is started anew whenever its server was killed."""
-    gallery = Gallery(tmp_path)
+    gallery = Gallery(tmp_path, {"ASSETSERVER_JOBS__LEASE_S": "2"})
     gallery.start()
     yield gallery
     gallery.kill()
@@ -33,7 +33,7 @@ def kill_one(gallery: Gallery, chance: random.Random) -> str:
         what = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()[-60:]
         os.kill(pid, signal.SIGKILL)
         if gallery.process is not None and pid == gallery.process.pid:
-            gallery.process.wait(10)
+            gallery.process.wait(60)
             gallery.kill()
             gallery.start()
         return what

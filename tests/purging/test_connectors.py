@@ -118,9 +118,9 @@ def test_what_is_no_success_is_told_and_tried_again(api, purge, answer, reason):
     assert caught.value.retry_after_s == (7.0 if answer[0] == 429 else 0.0)
 
 
-def test_a_cache_that_is_away_is_told(purge, free_port):
+def test_a_cache_that_is_away_is_told(purge, closed_port):
     with pytest.raises(JobFailedError, match="cannot be reached"):
-        purge(CLOUDFLARE | {"url": f"http://127.0.0.1:{free_port()}"}, urls=URLS)
+        purge(CLOUDFLARE | {"url": f"http://127.0.0.1:{closed_port}"}, urls=URLS)
 
 
 def test_a_token_comes_from_a_file_or_a_credential(api, purge, tmp_path, monkeypatch):

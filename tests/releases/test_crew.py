@@ -19,7 +19,7 @@ from assetserver.errors import PublishError
 from assetserver.releases.crew import run_all
 
 LIMIT_S = 60
-STOP_LIMIT_S = 20
+STOP_LIMIT_S = 30
 HOUR_S = 3600
 
 

@@ -235,7 +235,7 @@ def publish(folder: Path, data: Path, release: str) -> str:
     return json.loads(run_command("publish", folder, "--data", data, "--json"))["id"]
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_no_request_fails_and_no_file_is_a_mixture_across_fifty_activations(tmp_path, origin):
     data = tmp_path / "data"
     ids = {release: publish(tmp_path / release, data, release) for release in ("one", "two")}

@@ -62,7 +62,7 @@ class Farm:
         for pid in self._children:
             self.stop(pid)
         self._process.stdin.close()
-        self._process.wait(10)
+        self._process.wait(60)
         self._process.stdout.close()
         self._sink.close()
 
@@ -81,7 +81,7 @@ class Origin:
     pid: int
     url: str
     library: Library
-    client: httpx.Client = field(default_factory=lambda: httpx.Client(verify=False, timeout=30))  # noqa: S501 - no TLS here
+    client: httpx.Client = field(default_factory=lambda: httpx.Client(verify=False, timeout=60))  # noqa: S501 - no TLS here
 
     def ask(self, method: str, path: str, token: str = TOKEN, **options: object) -> httpx.Response:
         """Return the answer to one request."""
@@ -162,7 +162,7 @@ def write(folder: Path, files: Mapping[str, bytes]) -> Path:
     return folder
 
 
-def wait_until(what: Callable[[], object], limit_s: float = 20) -> None:
+def wait_until(what: Callable[[], object], limit_s: float = 60) -> None:
     """Wait until ``what`` is true."""
     deadline = time.monotonic() + limit_s
     while not what():

@@ -16,7 +16,7 @@ CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance,
 OPERATIONS = [f"{verb.upper()} {path}" for path, item in describe_releases().items() for verb in item if verb != "parameters"]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=lambda mode: mode.value)
 @pytest.mark.parametrize("label", OPERATIONS)
 def test_server_never_fails_and_answers_as_described(server, label, mode):

@@ -140,7 +140,7 @@ def test_eight_files_travel_at_once_and_no_more(server, tmp_path):
                     gate.set()
             try:
                 if request.method == "PUT":
-                    assert gate.wait(10)
+                    assert gate.wait(60)
                 return super().handle_request(request)
             finally:
                 with lock:

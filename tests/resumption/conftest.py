@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 from assetserver.cli import main
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 POLL_S = 0.05
 VERSION = "1.0.0"
 UPLOAD_TYPE = "application/offset+octet-stream"
@@ -190,6 +190,14 @@ def until() -> Callable[[Callable[[], object], str], None]:
             time.sleep(POLL_S)
 
     return wait
+
+
+def wait_staged(data: Path, url: str, size: int) -> None:
+    """Wait until that many bytes of the upload at ``url`` are in its file below ``data``."""
+    name, deadline_s = urlsplit(url).path.rpartition("/")[2], time.monotonic() + LIMIT_S
+    while (found := sum(path.stat().st_size for path in data.rglob(name))) < size:
+        assert time.monotonic() < deadline_s, f"{found} of {size} bytes arrived"
+        time.sleep(POLL_S)
 
 
 def encode(text: str) -> str:

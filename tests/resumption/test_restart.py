@@ -3,11 +3,10 @@
 import os
 import signal
 import sys
-import time
 
 import pytest
 
-from .conftest import UPLOAD_TYPE, TusClient, make_token
+from .conftest import UPLOAD_TYPE, TusClient, make_token, wait_staged
 
 MIB = 1 << 20
 CONTENT = bytes(range(256)) * 8192
@@ -30,7 +29,7 @@ def serve(start_program, free_port, tmp_path):
 
 
 @pytest.fixture
-def interrupted(serve):
+def interrupted(serve, tmp_path):
     """``interrupted(signal)`` begins an upload of 2 MiB, sends half of it, and ends the server; returns the upload's path."""
 
     def run(sign):
@@ -40,9 +39,9 @@ def interrupted(serve):
         with client.begin("PATCH", path, len(CONTENT), **fields) as connection:
             assert connection.recv(1 << 16).startswith(b"HTTP/1.1 100 ")
             connection.sendall(CONTENT[:MIB])
-            time.sleep(0.3)  # what was sent has arrived; nobody could tell
+            wait_staged(tmp_path / "data", path, MIB)
             os.killpg(program.process.pid, sign)
-            program.process.wait(20)
+            program.process.wait(60)
         return path
 
     return run

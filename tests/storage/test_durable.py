@@ -117,7 +117,7 @@ def test_a_shared_lock_is_shared_and_keeps_out_who_wants_it_alone(tmp_path):
     with locked(path, shared=True), locked(path, shared=True, on_wait=pytest.fail):
         thread = threading.Thread(target=enter)
         thread.start()
-        assert waiting.wait(10)
+        assert waiting.wait(60)
         assert not entered.is_set()
     thread.join()
     assert entered.is_set()
@@ -134,7 +134,7 @@ def test_who_shares_a_lock_waits_for_who_holds_it_alone(tmp_path):
     with locked(path, on_wait=pytest.fail):
         thread = threading.Thread(target=enter)
         thread.start()
-        assert waiting.wait(10)
+        assert waiting.wait(60)
         assert not entered.is_set()
     thread.join()
     assert entered.is_set()

@@ -91,7 +91,7 @@ def test_the_right_to_write_holds_between_processes_and_dies_with_them(staging, 
     waiting, is_theirs = start()
     assert (is_theirs, file.is_wanted()) == ("False", True)
     waiting.kill()
-    waiting.communicate(timeout=10)
+    waiting.communicate(timeout=60)
     assert not file.is_wanted()
     file.close()
     holding, is_theirs = start()
@@ -99,7 +99,7 @@ def test_the_right_to_write_holds_between_processes_and_dies_with_them(staging, 
     mine = staging.open(ID)
     assert not mine.try_claim()
     holding.kill()
-    holding.communicate(timeout=10)
+    holding.communicate(timeout=60)
     assert mine.try_claim()
     mine.close()
 

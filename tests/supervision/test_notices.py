@@ -15,7 +15,7 @@ def manager(request, tmp_path):
     name = f"@assetserver-{tmp_path.name}" if request.param == "abstract" else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as made:
         made.bind("\0" + name[1:] if name[0] == "@" else name)
-        made.settimeout(5)
+        made.settimeout(60)
         yield made, name
 
 

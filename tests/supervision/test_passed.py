@@ -66,7 +66,7 @@ def take(*passed: int, names: str) -> list[str]:
     env = {**os.environ, "LISTEN_FDS": str(len(passed)), "LISTEN_FDNAMES": names}
     try:
         command = [sys.executable, "-c", code]
-        result = subprocess.run(command, env=env, close_fds=False, capture_output=True, text=True, timeout=20, check=False)
+        result = subprocess.run(command, env=env, close_fds=False, capture_output=True, text=True, timeout=60, check=False)
     finally:
         for index in range(len(passed)):
             os.close(100 + index)

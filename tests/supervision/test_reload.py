@@ -28,6 +28,16 @@ def serve(channel):
 """
 
 
+def waiting(path) -> str:
+    """Workers that do not become ready while there is a file at ``path``."""
+    return f"""
+def serve(channel):
+    while os.path.exists({str(path)!r}):
+        time.sleep(0.01)
+{DRAINS.split("serve(channel):")[1]}
+"""
+
+
 def test_new_workers_come_before_the_old_ones_drain_and_the_process_stays(master):
     program = master(DRAINS)
     old = wait_pids(program, 2)
@@ -46,12 +56,7 @@ def test_new_workers_come_before_the_old_ones_drain_and_the_process_stays(master
 
 
 def test_old_workers_serve_until_the_last_new_one_is_ready(master, tmp_path):
-    program = master(f"""
-def serve(channel):
-    while os.path.exists({str(tmp_path / "wait")!r}):
-        time.sleep(0.01)
-{DRAINS.split("serve(channel):")[1]}
-""")
+    program = master(waiting(tmp_path / "wait"))
     old = wait_pids(program, 2)
     (tmp_path / "wait").touch()
     program.process.send_signal(signal.SIGHUP)
@@ -110,18 +115,21 @@ def test_a_check_that_cannot_be_run_is_told(master):
     program.wait_log("goes on: the settings cannot be checked: no such file or directory")
 
 
-def test_signals_during_a_reload_are_remembered(master):
-    program = master("def serve(channel):\n    time.sleep(0.2)" + DRAINS.split("serve(channel):")[1])
+def test_signals_during_a_reload_are_remembered(master, tmp_path):
+    program = master(waiting(tmp_path / "wait"))
     wait_pids(program, 2)
+    (tmp_path / "wait").touch()
     program.process.send_signal(signal.SIGHUP)
     wait_for(lambda: len(children(program)) > 2, "the start of new workers")
     program.process.send_signal(signal.SIGHUP)
+    (tmp_path / "wait").unlink()
     program.wait_log("reloaded: 2 workers serve", times=2)
 
 
-def test_a_stop_during_a_reload_ends_old_and_new(master):
-    program = master("def serve(channel):\n    time.sleep(0.5)" + DRAINS.split("serve(channel):")[1])
+def test_a_stop_during_a_reload_ends_old_and_new(master, tmp_path):
+    program = master(waiting(tmp_path / "wait"))
     wait_pids(program, 2)
+    (tmp_path / "wait").touch()
     program.process.send_signal(signal.SIGHUP)
     wait_for(lambda: len(children(program)) == 4, "the start of new workers")
     all_of_them = children(program)

@@ -52,7 +52,7 @@ class Client:
     ) -> Reply:
         """Send a request; ``body`` is bytes, or an iterable of them that is sent in chunks. ``token=""`` sends none."""
         parts = urlsplit(self.url)
-        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=20)
+        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=60)
         bearer = self.token if token is None else token
         given = {"Authorization": f"Bearer {bearer}"} if bearer else {}
         try:
@@ -72,7 +72,7 @@ class Client:
     def connect(self) -> Iterator[socket.socket]:
         """Yield a connected socket."""
         parts = urlsplit(self.url)
-        with socket.create_connection((parts.hostname, parts.port), 20) as connection:
+        with socket.create_connection((parts.hostname, parts.port), 60) as connection:
             yield connection
 
     def head(self, request_line: str, *lines: str, token: str | None = None) -> bytes:

@@ -87,7 +87,7 @@ def test_curl_is_told_why_without_a_token(client, require, tmp_path):
 
 
 def test_httpx_sends_forms_and_streams(client, content):
-    with httpx.Client(base_url=client.url, headers={"Authorization": f"Bearer {client.token}"}) as session:
+    with httpx.Client(base_url=client.url, headers={"Authorization": f"Bearer {client.token}"}, timeout=LIMIT_S) as session:
         form = session.post("/uploads", files=[("f", ("a.bin", content)), ("f", ("b.bin", b"x"))], data={"title": "t"})
         stream = session.post(
             "/uploads", params={"name": "c.bin"}, content=(content[at : at + 999] for at in range(0, 99_900, 999))
@@ -104,8 +104,8 @@ def test_httpx_sends_forms_and_streams(client, content):
 def test_httpx_is_told_of_a_wrong_digest(client):
     fields = {"Authorization": f"Bearer {client.token}", "Content-Digest": digest_field(b"other").partition(": ")[2]}
 
-    answer = httpx.put(f"{client.url}/uploads/by-name/wrong.bin", content=b"content", headers=fields)
+    answer = httpx.put(f"{client.url}/uploads/by-name/wrong.bin", content=b"content", headers=fields, timeout=LIMIT_S)
 
     assert answer.status_code == 400
     assert answer.json()["type"] == "urn:assetserver:problem:checksum-mismatch"
-    assert httpx.get(f"{client.url}/media/by-name/wrong.bin").status_code == 404
+    assert httpx.get(f"{client.url}/media/by-name/wrong.bin", timeout=LIMIT_S).status_code == 404

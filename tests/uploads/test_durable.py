@@ -7,8 +7,6 @@ import sys
 import threading
 from hashlib import sha256
 
-import pytest
-
 ROUNDS = 4
 SENDERS = 3
 
@@ -35,7 +33,6 @@ def send_until_it_dies(client, done, seed):
         done.append((reply.json["uploads"][0]["id"], sha256(content).hexdigest()))
 
 
-@pytest.mark.timeout(180)
 def test_what_was_acknowledged_survives_kill_9(start_program, create_token, make_client, tmp_path):
     token = create_token(tmp_path, "--scope", "upload")
     done = []

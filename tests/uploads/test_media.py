@@ -119,7 +119,7 @@ def test_a_private_upload_wants_a_signed_url(private):
 def test_a_signed_url_ends_also_on_the_hot_path(private):
     url = private.send("POST", "/uploads?name=a.png&collection=private", PNG).json["uploads"][0]["url"]
     signed = sign(private, url, "--expires", "2s")
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + 60
     statuses = []
     while not statuses or (statuses[-1] == 200 and time.monotonic() < deadline_s):
         statuses.append(private.send("GET", signed, token="").status)
@@ -287,7 +287,7 @@ def test_secrets_of_urls_are_not_in_the_log(open_client):
     grant = ask_for_grant(client)
     client.send("POST", f"/uploads?name=a.png&grant={grant}", PNG, token="")
     client.send("GET", "/media/by-name/a.png?expires=1&key=a&signature=abcdef", token="")
-    log, deadline_s = "", time.monotonic() + 10
+    log, deadline_s = "", time.monotonic() + 60
     while "/media/by-name/a.png" not in log and time.monotonic() < deadline_s:  # the log is written twice a second
         time.sleep(0.02)
         log = "".join(path.read_text() for path in client.data.parent.glob("*.log"))

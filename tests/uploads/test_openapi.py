@@ -67,14 +67,14 @@ def run_cases(client, label, mode, path_parameters=None):
 MODES = pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=lambda mode: mode.value)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @MODES
 @pytest.mark.parametrize("label", OPERATIONS)
 def test_server_never_fails_and_answers_as_described(client, label, mode):
     run_cases(client, label, mode)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @MODES
 @pytest.mark.parametrize("label", [label for label in OPERATIONS if "{id}" in label and not label.endswith("/events")])
 def test_nor_does_it_for_an_upload_that_is_there(client, label, mode):

@@ -110,9 +110,9 @@ def test_who_accepts_and_says_nothing_is_not_waited_for():
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:{port}/secret", "http://nobody.invalid/secret", "https://127.0.0.1:{port}/"])
-def test_who_cannot_be_reached_is_told_of_without_the_address(url, free_port):
+def test_who_cannot_be_reached_is_told_of_without_the_address(url, closed_port):
     with pytest.raises(JobFailedError, match="the receiver cannot be reached: ") as caught:
-        send(url.format(port=free_port()), event())
+        send(url.format(port=closed_port), event())
     assert caught.value.retryable
     assert "secret" not in str(caught.value)
 
