@@ -27,8 +27,8 @@ import values
 from load import Load, prepare
 from machine import MIB, BenchError, InvalidMeasurementError, choose_cores, clean_environment, pinned, say
 from pairs import Bench, measure_patiently, warm_up
-from peers import NODE, PLAIN_PHOTOGRAPH, VENV, assetserver, launched
-from photographs import make_photograph
+from peers import NODE, VENV, assetserver, launched
+from photographs import PLAIN, TEXTURED, USUAL, make_photograph
 from PIL import Image
 from values import Row
 
@@ -193,12 +193,12 @@ def measure_visitors(folder: str, extent: Extent) -> Iterator[Row]:
 def measure(folder: str, extent: Extent) -> Iterator[Row]:
     """Measure everything of two photographs, on one core; visitors on all."""
     with Studio() as studio, pinned({choose_cores().server}):
+        made = {"usual": USUAL, "all texture": TEXTURED, "mostly plain": PLAIN}
         large = make_photograph(os.path.join(folder, "large.jpg"), extent.large)
-        usual = make_photograph(os.path.join(folder, "usual.jpg"), extent.usual)
-        plain = make_photograph(os.path.join(folder, "plain.jpg"), extent.usual, PLAIN_PHOTOGRAPH)
         yield from measure_ladder(studio, large, extent)
-        yield from measure_phases(studio, usual, "all texture", large, extent)
-        yield from measure_phases(studio, plain, "mostly plain", large, extent)
+        for number, (kind, source) in enumerate(made.items()):
+            photograph = make_photograph(os.path.join(folder, f"{number}.jpg"), extent.usual, source)
+            yield from measure_phases(studio, photograph, kind, large, extent)
         yield from measure_quality(studio, large)
     yield from measure_visitors(folder, extent)
 

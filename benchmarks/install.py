@@ -10,9 +10,12 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
+import tempfile
 
 from machine import say
-from peers import BROTLI_MODULE, DEFLATE_MODULE, NODE, PHOTOGRAPH, VENV, find
+from peers import BROTLI_MODULE, DEFLATE_MODULE, NODE, VENV, find
+from photographs import TEXTURED, USUAL
 
 DEBIAN = {
     "wrk": "wrk",
@@ -21,7 +24,7 @@ DEBIAN = {
     "caddy": "caddy",
     "lighttpd": "lighttpd",
     DEFLATE_MODULE: "lighttpd-mod-deflate",
-    PHOTOGRAPH: "mate-backgrounds",
+    TEXTURED.path: "mate-backgrounds",
 }
 PYTHON = {"gunicorn": ("whitenoise", "gunicorn"), "granian": ("granian", "uvloop"), "py-spy": ("py-spy",)}
 
@@ -29,6 +32,7 @@ MODULES = {"pyvips": ("pyvips", "pyvips-binary"), "ssimulacra2": ("ssimulacra2",
 """Packages without a program, by the module that shows that they are there."""
 NPM = {"sharp": "sharp@0.35"}
 SHARP = "sharp_defaults.mjs"
+OLD_SHARP = "sharp@0.1.0"
 
 
 def is_there(program: str) -> bool:
@@ -55,6 +59,20 @@ def install_node() -> None:
         attempt("npm", "install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", NODE, *missing)
 
 
+def install_photograph() -> None:
+    """Fetch a photograph that only an old package of sharp brings along."""
+    if os.path.exists(USUAL.path) or not shutil.which("npm"):
+        return
+    say("fetching a photograph")
+    with tempfile.TemporaryDirectory() as folder:
+        if attempt("npm", "pack", "--silent", "--pack-destination", folder, OLD_SHARP):
+            with tarfile.open(os.path.join(folder, os.listdir(folder)[0])) as package:
+                found = package.extractfile(f"package/tests/{os.path.basename(USUAL.path)}")
+                if found is not None:
+                    with open(USUAL.path, "wb") as file:
+                        shutil.copyfileobj(found, file)
+
+
 def attempt(*command: str) -> bool:
     """Run a command and tell whether it worked; what it says is shown if it did not."""
     try:
@@ -77,6 +95,7 @@ def main() -> int:
     packages = [name for program, names in PYTHON.items() if not is_there(program) for name in names]
     packages += [name for module, names in MODULES.items() if not has_module(module) for name in names]
     install_node()
+    install_photograph()
     if packages:
         say(f"installing {' '.join(packages)} into benchmarks/.venv")
         if os.path.exists(os.path.join(VENV, "bin", "python")) or attempt(sys.executable, "-m", "venv", VENV):

@@ -29,11 +29,6 @@ NODE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "node_modules", 
 UNCOUNTED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "uncounted.py")
 """``assetserver`` without metrics."""
 
-PHOTOGRAPH = "/usr/share/backgrounds/mate/abstract/Elephants_5640x3172.jpg"
-"""All of it is texture: 427 kB as WebP of 1,280 pixels, quality 85."""
-PLAIN_PHOTOGRAPH = "/usr/share/backgrounds/mate/nature/Wood.jpg"
-"""Most of it is out of focus: 57 kB."""
-
 BROTLI_MODULE = "/usr/lib/nginx/modules/ngx_http_brotli_static_module.so"
 DEFLATE_MODULE = "/usr/lib/lighttpd/mod_deflate.so"
 MIME_TYPES = "/etc/nginx/mime.types"

@@ -23,7 +23,7 @@ from .encoding import Printer, flatten
 from .geometry import Box, Layout, Size, choose_widths, cut_shape, lay_out, turn
 from .placeholder import make_placeholder
 from .plan import Answer, Failure, Order, OutputFormat, Picture, Plan, Refusal, Variant
-from .scaling import cascade, cut_frame, find_crop, scale
+from .scaling import cascade, cut_frame, find_crop, restore, scale
 from .transform import LIMIT_SIDE, Transform
 
 _OPAQUE = 255
@@ -105,7 +105,9 @@ class _Job:
             shape = cut_shape(Size(*image.size), layout.shape)
             self._crop = self._crop or find_crop(image, shape, transform.focus)
             image = image.crop(self._crop)
+        ratio, is_reduced = image.width / layout.scaled.width, self._opened.is_reduced
         image = scale(image, layout.scaled)
+        image = restore(image, ratio) if is_reduced else image
         image, self._profile, note = to_srgb(image, self._opened.profile, keeps_gamut=self._plan.keeps_gamut)
         if note and note not in self._opened.notes:
             self._opened.notes.append(note)

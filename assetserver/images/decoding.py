@@ -55,6 +55,7 @@ class Opened:
         self.profile: bytes = image.info.get("icc_profile") or b""
         if image.format == "PNG":
             image.load()
+        self.is_reduced = False
         self._exif = self._read_exif()
         turn = self._exif.get(_ORIENTATION, 1)
         self._turn = turn if turn in _TRANSPOSITIONS else 1
@@ -63,7 +64,9 @@ class Opened:
     def load(self, needed: Size) -> Image.Image:
         """Decode to ``needed`` or larger, as small as the decoder can; return it as it is seen, in L, RGB, RGBA or CMYK."""
         with decoding():
+            stored = self.image.size
             self.image.draft("", needed[::-1] if self._turn in _TURNED else needed)
+            self.is_reduced = self.image.size != stored
             self.image.load()
             return self.turn(simplify(self.image))
 

@@ -5,7 +5,7 @@ import io
 import struct
 
 import pytest
-from PIL import Image, ImageChops, ImageCms, ImageStat, PngImagePlugin
+from PIL import Image, ImageChops, ImageCms, ImageFilter, ImageStat, PngImagePlugin
 
 from assetserver.errors import PictureRefusedError
 from assetserver.images.admission import estimate_bytes
@@ -108,6 +108,18 @@ def test_a_quarter_is_decoded_where_a_quarter_is_enough(make, studio, photo, tmp
     (tmp_path / "made").mkdir()
     developed = studio.make(str(path), Plan(widths=(640,), formats=("base",)), str(tmp_path / "made"))
     assert developed.peak_bytes < 60 << 20  # 96 MB alone are 24 megapixels
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_what_halving_takes_from_edges_is_given_back(make, mode):
+    texture = Image.effect_noise((1200, 800), 60).filter(ImageFilter.GaussianBlur(1))
+    content = encode(texture.convert(mode), "jpeg", quality=95)
+    found = make(content, Plan(widths=(384,), formats=("png",))).open("png")
+    stored, halved = (Image.open(io.BytesIO(content)) for _ in range(2))
+    halved.draft(None, found.size)
+    exact, plain = (one.resize(found.size, Image.Resampling.LANCZOS) for one in (stored, halved))
+    assert halved.size == (600, 400)
+    assert differ(found, exact) < 0.85 * differ(plain, exact)
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "png", "gif", "webp", "avif"])
