@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import click
@@ -43,8 +44,8 @@ def work_alone(settings: Settings, wanted: str) -> int:
         click.echo(told, err=True)
         Notifier(os.environ).ready(told)
         return 0
-    click.echo(f"doing jobs ({', '.join(kinds)}) of {_place(settings)} (stop with Ctrl+C)", err=True)
-    code = work(settings, kinds=wanted)
+    told = f"doing jobs ({', '.join(kinds)}) of {_place(settings)} (stop with Ctrl+C)"
+    code = work(settings, kinds=wanted, on_ready=partial(click.echo, told, err=True))
     tell_stopped()
     return code
 

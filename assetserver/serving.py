@@ -92,12 +92,14 @@ def prepare_server(
     if has_master:  # from here on it means something; until there is a master, it waits
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     control = _find_control(settings, handover) if has_master else None  # as above: who reads of us may say "reload" at once
-    if handover is None:
-        _introduce(settings, listeners, reload=reload, is_first=is_first)
     marks = mark_listeners(listeners)
 
     def run() -> int:
         try:
+            if not has_master:  # who reads that we serve may stop us; and Uvicorn raises its signal once more at the end
+                signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+            if handover is None:
+                _introduce(settings, listeners, reload=reload, is_first=is_first)
             if reload:
                 os.environ.update(variables)
             elif has_master:
@@ -212,8 +214,6 @@ def _public(listeners: Sequence[Listener]) -> list[socket.socket]:
 
 
 def _run(config: uvicorn.Config, listeners: Sequence[Listener], certificates: Certificates | None, admin: Apart | None) -> int:
-    # Uvicorn raises the signal that stopped it once more at the end; as an exit, what is open gets closed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if not sys.stderr.isatty():  # else it says that the terminal is gone
         signal.signal(signal.SIGHUP, lambda *_: click.echo(_NO_MASTER, err=True))
     server = OriginServer(config, certificates=certificates, admin=admin)

@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from .announcing import announcements
@@ -43,12 +44,18 @@ _LOOK_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 
 
-def work(settings: Settings, channel: socket.socket | None = None, kinds: str = "", board: Board | None = None) -> int:
+def work(
+    settings: Settings,
+    channel: socket.socket | None = None,
+    kinds: str = "",
+    board: Board | None = None,
+    on_ready: Callable[[], object] = lambda: None,
+) -> int:
     """Work until SIGTERM, SIGINT, or the end of the master behind ``channel``; return the exit code.
 
     Without a master, the service manager is told, and SIGHUP has it read its settings anew. ``kinds``: see ``choose_kinds``.
-    ``board`` is where the processes of its server count; without, it counts for itself, where servers find it. To be called in
-    the main thread.
+    ``board`` is where the processes of its server count; without, it counts for itself, where servers find it. ``on_ready`` is
+    called, without a master, once it can be told to stop. To be called in the main thread.
     """
     chosen = choose_kinds(settings, kinds)
     notifier = Notifier(os.environ if channel is None else {})
@@ -58,6 +65,7 @@ def work(settings: Settings, channel: socket.socket | None = None, kinds: str = 
         signal.signal(signal.SIGINT, process.on_signal)
         signal.signal(signal.SIGHUP, process.renewal.on_signal)
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # "reopen the log", of which it has none
+        on_ready()
         notifier.ready(f"doing jobs ({', '.join(chosen)})")
     else:
         with suppress(OSError):  # a sandbox may forbid it

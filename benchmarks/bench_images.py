@@ -57,6 +57,7 @@ REFERENCE_WIDTH = 1280
 REFERENCE_S = 0.494
 """What that took of this photograph on the machine for which the goals were set; they are in units of it: machines differ."""
 
+USUAL_KIND, FIRST_PHASE_S = "usual", 0.9
 VISITORS = {"fields": rows.BROWSER, "connections": 200, "delay_ms": 100, "kind": "p99"}
 ALONE = rows.Row("alone", "alone", None, **VISITORS)
 BESIDE = rows.Row("resize", "beside pictures that are made on every core", None, beside="resize", **VISITORS)
@@ -141,10 +142,14 @@ def measure_ladder(studio: Studio, source: str, extent: Extent) -> Iterator[Row]
 
 
 def measure_phases(studio: Studio, source: str, kind: str, pace_of: str, extent: Extent) -> Iterator[Row]:
-    """What makes a picture ready, and what comes later; the pace is that of encoding another one."""
+    """What makes a picture ready, and what comes later; the pace is that of encoding another one.
+
+    The goal is one for the photograph with which it was set.
+    """
     first, later = split_plan(Plan())
     what = f"{extent.usual[0]} × {extent.usual[1]}, {kind}"  # noqa: RUF001 - as above
-    for name, plan, goal in (("first phase", first, 0.9), ("second phase, AVIF", later, None)):
+    goal_s = FIRST_PHASE_S if kind == USUAL_KIND else None
+    for name, plan, goal in (("first phase", first, goal_s), ("second phase, AVIF", later, None)):
         say(name)
         if plan is not None:
             rounds = [(develop(studio, source, plan).cpu_s, measure_pace(pace_of)) for _ in range(extent.rounds)]
@@ -193,7 +198,7 @@ def measure_visitors(folder: str, extent: Extent) -> Iterator[Row]:
 def measure(folder: str, extent: Extent) -> Iterator[Row]:
     """Measure everything of two photographs, on one core; visitors on all."""
     with Studio() as studio, pinned({choose_cores().server}):
-        made = {"usual": USUAL, "all texture": TEXTURED, "mostly plain": PLAIN}
+        made = {USUAL_KIND: USUAL, "all texture": TEXTURED, "mostly plain": PLAIN}
         large = make_photograph(os.path.join(folder, "large.jpg"), extent.large)
         yield from measure_ladder(studio, large, extent)
         for number, (kind, source) in enumerate(made.items()):
