@@ -11,13 +11,11 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from itertools import chain
-from typing import Any
 
-from .formats import FORMATS, BriefFormatter, FindClient, encode_line
+from .briefs import FindClient, choose_briefs
+from .formats import FORMATS, encode_line
 from .identifiers import RequestIds
-from .records import Asked, Line, Peer, Record, Told
+from .records import Entry, Peer, Record
 from .sinks import Sink, StreamSink
 
 logger = logging.getLogger(__name__)
@@ -43,12 +41,18 @@ _MANY_TURNS = LIMIT_TURNS // 8
 _Turn = tuple[bytes, int]
 """Records as they are written, and how many they are."""
 
+_NOBODY = Peer(None, b"")
+"""Whose connection it is does not matter where a line is written already."""
+
 
 class LogWriter:
     """Writes records to ``sink`` in the background, in one of ``FORMATS``; ``close`` writes what is left.
 
     ``ids`` are those whose numbers repeated answers have; ``find_client`` finds the client of what came through a proxy. What
     cannot be written is dropped, told once, and counted in ``dropped``: serving goes on.
+
+    ``entries`` are requests whose answers were repeated, until they are joined: who appends one, over a connection that
+    ``meet`` made a peer of, calls ``take_turn`` once there are ``turn_lines`` of them. One thread appends, and never waits.
     """
 
     def __init__(
@@ -56,10 +60,11 @@ class LogWriter:
     ) -> None:
         self.dropped = 0
         self._format = FORMATS[form]
-        briefs = BriefFormatter(form, ids.prefix.decode() if ids else "", find_client)
-        self.meet, self._format_brief = briefs.meet, briefs.format
+        briefs = choose_briefs(form, ids.prefix if ids else b"", find_client)
+        self.meet, self._join_entries = briefs.meet, briefs.join
         self._sink = sink or StreamSink()
-        self._records: list[Line] = []  # the thread that writes only takes from its beginning
+        self.entries: list[Entry] = []  # the thread that writes only takes from its beginning
+        self.turn_lines = 1  # the first one starts the thread
         self._turns: deque[_Turn] = deque()
         self._joined = self._written = 0  # bytes so far, each counted by one thread at a time
         self._told = 0
@@ -73,20 +78,10 @@ class LogWriter:
         self._writing = threading.Lock()
 
     def append(self, record: Record) -> None:
-        """Take a record; never waits. To be called by one thread."""
-        self._take((encode_line(self._format(record)),))
-
-    def repeat(self, started: float, peer: Peer, told: Told, describe: Callable[[Any], Asked], asked: Any, number: int) -> None:
-        """Take a request whose answer was repeated: what ``BriefFormatter.format`` is given; ``meet`` makes its peer."""
-        records = self._records
-        records.append(self._format_brief(started, peer, told, describe, asked, number))
-        if len(records) >= TURN_LINES or self._thread is None:
-            self._take_turn()
-
-    def _take(self, line: Line) -> None:
-        self._records.append(line)
-        if len(self._records) >= TURN_LINES or self._thread is None:
-            self._take_turn()
+        """Take a record; never waits. To be called by the thread that appends to ``entries``."""
+        self.entries.append((0.0, _NOBODY, None, None, encode_line(self._format(record)), 0))
+        if len(self.entries) >= self.turn_lines:
+            self.take_turn()
 
     @property
     def trouble(self) -> str:
@@ -102,7 +97,7 @@ class LogWriter:
         """Write what has been taken so far."""
         with self._writing:
             with self._joining:
-                self._join_records()
+                self._join_waiting()
             if self._is_to_reopen:
                 self._is_to_reopen = False
                 self._broken_s = float("-inf")
@@ -140,27 +135,27 @@ class LogWriter:
             self._told, self._told_s = self.dropped, now_s
             logger.warning("access log: %d records dropped; it is not read fast enough", dropped)
 
-    def _take_turn(self) -> None:
+    def take_turn(self) -> None:
         """Join what has been taken if there is enough of it, unless the writing thread is at it; see that one is there."""
         if self._thread is None:
             self.start()
-        if len(self._records) < TURN_LINES or not self._joining.acquire(blocking=False):
+        if len(self.entries) < TURN_LINES or not self._joining.acquire(blocking=False):
             return
         try:
             if len(self._turns) >= LIMIT_TURNS or self._joined - self._written >= LIMIT_WAITING:
-                self.dropped += len(self._records)
-                self._records.clear()
+                self.dropped += len(self.entries)
+                self.entries.clear()
             else:
-                self._join_records()
+                self._join_waiting()
         finally:
             self._joining.release()
         if len(self._turns) >= _MANY_TURNS:
             self._wake.set()
 
-    def _join_records(self) -> None:
-        if taken := self._records[:]:
-            del self._records[: len(taken)]
-            turn = b"".join(chain.from_iterable(taken))
+    def _join_waiting(self) -> None:
+        if taken := self.entries[:]:
+            del self.entries[: len(taken)]
+            turn = self._join_entries(taken, time.time() - time.monotonic())
             self._joined += len(turn)
             self._turns.append((turn, len(taken)))
 
@@ -174,26 +169,27 @@ class LogWriter:
 
         Gives up after ``PATIENCE_S`` if nobody reads the log: stopping must not wait for that.
         """
-        thread, self._thread = self._thread, None
+        thread, self._thread, self.turn_lines = self._thread, None, 1
         if thread is not None:
             self._stop.set()
             self._wake.set()
             thread.join(PATIENCE_S)
             if thread.is_alive():
-                waiting = len(self._records) + sum(count for _, count in tuple(self._turns))
+                waiting = len(self.entries) + sum(count for _, count in tuple(self._turns))
                 logger.warning("access log: nobody reads it, about %d records are lost", waiting)
 
     def start(self) -> None:
         """Begin to write, and say so if that is impossible: not only once there is something to write."""
-        self._stop = threading.Event()
+        self._stop, self.turn_lines = threading.Event(), TURN_LINES
         self._thread = threading.Thread(target=self._run, args=(self._stop,), name="assetserver-log", daemon=True)
         self._thread.start()
 
     def _run(self, stop: threading.Event) -> None:
-        try:
-            self._sink.open()
-        except OSError as error:
-            self._note_broken(error)
+        with self._writing:
+            try:
+                self._sink.open()
+            except OSError as error:
+                self._note_broken(error)
         while not stop.is_set():
             self._wake.wait(FLUSH_S)
             self._wake.clear()
