@@ -280,7 +280,7 @@ def make_case(target: str, *values: bytes | None) -> Case:
 @example([make_case("/a?b", b"h", b'"', b"\\"), make_case("/a", b"h", b"", b"a")])
 @example([make_case("/a%20%ff?a?b", b"h", b"\xff", b"\t")])
 @example([make_case('/"?signature=x&b=c', b"h", None, b'"')])
-@example([make_case("/a?a=b&grant=secret", b"h", b"http://a/?signature=secret"), make_case("/a?", b"h", b"?"), make_case("/??", b"h")])
+@example([make_case("/a?a=b&grant=secret", b"h", b"http://a/?signature=secret"), make_case("/a?"), make_case("/??", b"h")])
 @example([make_case("/a&token=b?c=d", b"h"), make_case("/a?access_token=secret"), make_case("/a", b"h", b"?token=secret#b")])
 @example([make_case("/a?GRANT=secret&%67rant=secret&signature=", b"h"), make_case("/%67rant=a", b"h", b"a=%")])
 def test_an_answer_that_is_repeated_is_logged_as_it_was_the_first_time(form: str, prefix: str, batch: list[Case]) -> None:
