@@ -149,7 +149,8 @@ class HotConnection:
             self._transport.writelines((hot.render(answer, self._state.default_headers, self._given), answer.body))
         now_s = self.active_s = self._clock_s()
         if (writer := hot.writer) is not None:
-            writer.entries.append((now_s, self._peer, answer.told, describe, asked, answer.number))
+            asked = asked if describe is None else describe(asked)
+            writer.entries.append((now_s, self._peer, answer.told, asked, answer.number))
             if len(writer.entries) >= writer.turn_lines:
                 writer.take_turn()
         return True
@@ -253,7 +254,8 @@ class HotConnection:
         self._hot.count_bytes(answer, sent)
         if (writer := self._hot.writer) is not None:
             told = answer.told if sent == answer.told.sent else tell(answer.status, sent, answer.told.fields)
-            writer.entries.append((self.active_s, self._peer, told, *asked))
+            describe, match, number = asked
+            writer.entries.append((self.active_s, self._peer, told, match if describe is None else describe(match), number))
             if len(writer.entries) >= writer.turn_lines:
                 writer.take_turn()
 

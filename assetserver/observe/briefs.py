@@ -7,7 +7,7 @@ only where that finds something to be escaped or kept secret, line by line.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from assetserver.semantics.tracecontext import parse_traceparent
 
 from .formats import FORMATS, LOGGER, encode_json, encode_line, format_date, format_host, format_moment, quote
-from .records import ASKED, Address, Asked, Entry, Peer, Record, Remembered, Told
+from .records import ASKED, PASSED_ON, Address, Asked, Entry, Peer, Record, Remembered, Told
 from .redacting import SECRET_NAMES, without_secrets
 
 FindClient = Callable[[Address | None, bytes | None, bytes | None], Address | None]
@@ -39,25 +39,23 @@ class Briefs:
     def join(self, entries: Sequence[Entry], offset_s: float) -> bytes:
         """Return the lines of entries, in their order; ``offset_s`` makes their moments those since 1970. May be repeated."""
         return b"".join(
-            asked
-            if told is None
-            else self._write(now_s + offset_s, peer, told, (describe or Remembered.describe)(asked), number)
-            for now_s, peer, told, describe, asked, number in entries
+            asked if told is None else self._write(now_s + offset_s, peer, told, _unfold(asked), number)
+            for now_s, peer, told, asked, number in entries
         )
 
     def _write(self, started: float, peer: Peer, told: Told, asked: Asked, number: int) -> bytes:
         """Return the line of the record that the slow path would have made."""
-        line, *values = asked
-        method, _, target = line.partition(b" ")
+        line, *values, traceparent = asked[:_PASSED_ON]
+        method, _, target = (line or b"").partition(b" ")
         path, _, query = target.partition(b"?")
-        *_, traceparent, x_forwarded_for, forwarded, given = values
+        x_forwarded_for, forwarded, given = asked[_PASSED_ON:] or _NOTHING
         scope = {
             "method": method.decode(),
             "http_version": "1.1",
             "path": unquote(path.decode("latin-1")),
             "raw_path": path,
             "query_string": query,
-            "headers": [field for field in zip(ASKED, values, strict=True) if field[1] is not None],
+            "headers": [field for field in zip(ASKED, values, strict=False) if field[1] is not None],
         }
         record = Record(
             started,
@@ -106,19 +104,18 @@ class _Pieced(Briefs):
         add, name, begins_with_date = pieces.extend, self._name, self._begins_with_date
         is_proxied = self._find_client is not _take_peer
         latest_s, date = None, b""
-        for now_s, peer, told, describe, asked, number in entries:
+        for now_s, peer, told, asked, number in entries:
             if told is None:
                 pieces.append(asked)
                 continue
             if now_s != latest_s:
                 latest_s, date = now_s, self._date(now_s + offset_s)
             opening, given = peer.opening, None
-            if describe is not None:
-                values = describe(asked)
-                fresh.append(values)
-                said = say(told, values)
-                if is_proxied:
-                    opening, given = self._begin_proxied(peer, values)
+            if type(asked) is not Remembered:
+                fresh.append(asked)
+                said = say(told, asked)
+                if is_proxied and len(asked) > _PASSED_ON:
+                    opening, given = self._begin_proxied(peer, asked)
             elif asked.told is told:
                 said = asked.said
             else:
@@ -132,7 +129,7 @@ class _Pieced(Briefs):
 
     def _begin_proxied(self, peer: Peer, asked: Asked) -> tuple[bytes, bytes | None]:
         """Return what lines hold about who asked by way of a proxy, and the identifier that it gave, if it counts."""
-        *_, x_forwarded_for, forwarded, given = asked
+        x_forwarded_for, forwarded, given = asked[_PASSED_ON:]
         is_told = x_forwarded_for is not None or forwarded is not None
         opening = self._open_for(peer.address, x_forwarded_for, forwarded) if is_told else peer.opening
         return opening, given if self._has_names else None
@@ -171,15 +168,15 @@ class _Combined(_Pieced):
         return _say_date(int(started))
 
     def _say(self, told: Told, asked: Asked) -> bytes:
-        path, _, query = asked[0].decode("latin-1").partition("?")
+        path, _, query = _text(asked[0]).partition("?")
         line = f"{path}?{without_secrets(query)}" if query else path
         referer, agent = ("-" if value is None else value.decode("latin-1") for value in (asked[2], asked[3]))
         told_as = (told.said or self._tell(told)).decode()
         return encode_line(f'{quote(line)}{told_as}{quote(without_secrets(referer))}" "{quote(agent)}"')
 
     def _say_plainly(self, told: Told, asked: Asked) -> bytes:
-        line, _, referer, agent, *_ = asked
-        if line[-1] == _MARK:  # an empty query is not written
+        line, referer, agent = asked[0], asked[2], asked[3]
+        if line is None or line[-1] == _MARK:  # an empty query is not written
             return self._say(told, asked)
         referer, agent = b"-" if referer is None else referer, b"-" if agent is None else agent
         return b"".join((line, told.said or self._tell(told), referer, b'" "', agent, b'"\n'))
@@ -202,8 +199,8 @@ class _Json(_Pieced):
         return b'{"ts":"%b","level":"info","logger":"%b","request_id":"' % (format_moment(started).encode(), LOGGER.encode())
 
     def _say(self, told: Told, asked: Asked) -> bytes:
-        line, host, referer, agent, range_, traceparent, *_ = asked
-        method, _, target = line.decode("latin-1").partition(" ")
+        line, host, referer, agent, range_, traceparent = asked[:_PASSED_ON]
+        method, _, target = _text(line).partition(" ")
         path, _, query = target.partition("?")
         trace = parse_traceparent(traceparent) if traceparent else None
         row = {
@@ -221,8 +218,8 @@ class _Json(_Pieced):
         return b",%b\n" % encode_json(row)[1:]
 
     def _say_plainly(self, told: Told, asked: Asked) -> bytes:
-        line, host, referer, agent, range_, traceparent, _, _, _ = asked
-        if line[0] != _GET or traceparent is not None or _PERCENT in line:
+        line, host, referer, agent, range_, traceparent = asked[:_PASSED_ON]
+        if line is None or line[0] != _GET or traceparent is not None or _PERCENT in line:
             return self._say(told, asked)
         path, query = line[_METHOD:], b""
         if _MARK in path:
@@ -287,6 +284,15 @@ def _take_peer(peer: Address | None, *_: object) -> Address | None:
     return peer
 
 
+def _unfold(asked: Asked | Remembered) -> Asked:
+    return asked.describe() if isinstance(asked, Remembered) else asked
+
+
+_PASSED_ON = 1 + len(ASKED)
+"""Where in ``Asked`` that begins which counts only where a trusted proxy sent it."""
+
+_NOTHING = (None,) * len(PASSED_ON)
+
 _NO_NAME = b"%.0a"
 """Writes a number as nothing at all."""
 
@@ -297,14 +303,16 @@ _METHOD = len("GET ")
 _GRANT, _SIGNATURE, _TOKEN, _ = (name.encode() for name in SECRET_NAMES)
 
 
-def _are_doubtful(fresh: Iterable[Asked]) -> bool:
+def _are_doubtful(fresh: Sequence[Asked]) -> bool:
     """Tell whether anything of requests may have to be escaped, or kept secret; ``access_token`` has ``token`` in it.
 
     What is left of all bytes is looked at: requests with control characters are refused.
     """
-    text = b"\n".join(filter(None, chain.from_iterable(fresh)))
+    lines, hosts, referers, agents, ranges, *_ = zip(*fresh, strict=False)
+    urls = b"\n".join(filter(None, chain(lines, referers)))
+    text = b"\n".join(filter(None, chain((urls,), hosts, agents, ranges)))
     if not text.isascii() or _QUOTE in text or _BACKSLASH in text or _TAB in text:
         return True
-    if _EQUALS not in text:
+    if _EQUALS not in urls:
         return False
-    return _PERCENT in text or text.find(_TOKEN) >= 0 or text.find(_GRANT) >= 0 or text.find(_SIGNATURE) >= 0
+    return _PERCENT in urls or urls.find(_TOKEN) >= 0 or urls.find(_GRANT) >= 0 or urls.find(_SIGNATURE) >= 0

@@ -52,13 +52,17 @@ def tell(status: int, sent: int, fields: Iterable[tuple[bytes, bytes]] = ()) -> 
     return Told(status, sent, tuple(field for field in fields if field[0] in LOGGED))
 
 
-ASKED = (b"host", b"referer", b"user-agent", b"range", b"traceparent", b"x-forwarded-for", b"forwarded", b"x-request-id")
-"""Fields of requests that the log looks at. The last three count where a trusted proxy sent them."""
+ASKED = (b"host", b"referer", b"user-agent", b"range", b"traceparent")
+"""Fields of requests that the log looks at."""
+
+PASSED_ON = (b"x-forwarded-for", b"forwarded", b"x-request-id")
+"""Those that it looks at, too, where a trusted proxy sent them."""
 
 LOGGED = frozenset({*ASKED, b"content-encoding", b"cache-status"})
 
-Asked = tuple[bytes, bytes, bytes | None, bytes | None, bytes | None, bytes | None, bytes | None, bytes | None, bytes | None]
-"""What the log tells of a request: method and target, then the values of ``ASKED``; None for a field that is not there."""
+Asked = tuple[bytes | None, ...]
+"""What the log tells of a request: method and target, then the values of ``ASKED``, and of ``PASSED_ON`` where a trusted proxy
+sent it; None for a field that is not there."""
 
 Describe = Callable[[Any], Asked]
 
@@ -92,7 +96,7 @@ class Peer:
         self.opening = opening
 
 
-Entry = tuple[float, Peer, Told | None, Describe | None, Any, int]
+Entry = tuple[float, Peer, Told | None, Any, int]
 """A request whose answer was repeated: when, in seconds of the event loop's clock (``time.monotonic``); over whose connection;
-with which answer; what describes the request when it is given the next, None where that is ``Remembered``; and the number of
-its identifier. Without an answer, the fifth is a line that is written already."""
+with which answer; the request, as ``Asked`` or ``Remembered``; and the number of its identifier. Without an answer, the fourth
+is a line that is written already."""

@@ -79,7 +79,7 @@ class LogWriter:
 
     def append(self, record: Record) -> None:
         """Take a record; never waits. To be called by the thread that appends to ``entries``."""
-        self.entries.append((0.0, _NOBODY, None, None, encode_line(self._format(record)), 0))
+        self.entries.append((0.0, _NOBODY, None, encode_line(self._format(record)), 0))
         if len(self.entries) >= self.turn_lines:
             self.take_turn()
 
@@ -149,7 +149,7 @@ class LogWriter:
                 self._join_waiting()
         finally:
             self._joining.release()
-        if len(self._turns) >= _MANY_TURNS:
+        if len(self._turns) >= _MANY_TURNS and not self._wake.is_set():
             self._wake.set()
 
     def _join_waiting(self) -> None:

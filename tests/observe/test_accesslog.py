@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from assetserver.errors import FileChangedError
-from assetserver.observe import ASKED, AccessLog, LogWriter, Record, Remembered, StreamSink, tell
+from assetserver.observe import ASKED, PASSED_ON, AccessLog, LogWriter, Record, Remembered, StreamSink, tell
 from assetserver.observe.briefs import choose_briefs
 from assetserver.observe.formats import FORMATS, encode_line, format_combined, format_json
 from assetserver.observe.records import Entry
@@ -233,7 +233,7 @@ class Case(NamedTuple):
             "path": unquote(path),
             "raw_path": path.encode(),
             "query_string": query.encode(),
-            "headers": [(name, value) for name, value in zip(ASKED, self.values, strict=True) if value is not None],
+            "headers": [(name, value) for name, value in zip(ASKED, self.values, strict=False) if value is not None],
         }
         record = Record(
             1795374000.25, 0.0, scope, find_client(PROXY, x_forwarded_for, forwarded), self.status, self.sent, self.answered, ""
@@ -255,7 +255,8 @@ class Case(NamedTuple):
 
     def asked(self) -> Any:
         """Return what the hot path knows of it."""
-        return (f"{self.method} {self.target}".encode(), *self.values)
+        values = self.values if self.is_proxied else self.values[: len(ASKED)]
+        return (f"{self.method} {self.target}".encode(), *values)
 
 
 @st.composite
@@ -270,7 +271,7 @@ def cases(draw: Any, values: Any, targets: Any) -> Case:
 
 
 def make_case(target: str, *values: bytes | None) -> Case:
-    return Case("GET", target, (*values, *(None,) * (len(ASKED) - len(values))), [], 200, 5)
+    return Case("GET", target, (*values, *(None,) * (len(ASKED) + len(PASSED_ON) - len(values))), [], 200, 5)
 
 
 @pytest.mark.parametrize("prefix", ["ab", ""])
@@ -291,6 +292,6 @@ def test_an_answer_that_is_repeated_is_logged_as_it_was_the_first_time(form: str
     for number, case in enumerate(batch, 42):
         told, again = tell(case.status, case.sent, case.answered), Remembered(Case.asked, case)
         repeats = 0 if case.is_proxied else 2  # what a proxy passes on is not remembered
-        entries += [(0.25, peer, told, Case.asked, case, number), *[(0.25, peer, told, None, again, number)] * repeats]
+        entries += [(0.25, peer, told, case.asked(), number), *[(0.25, peer, told, again, number)] * repeats]
         lines += [case.write(form, prefix, number)] * (1 + repeats)
     assert briefs.join(entries, 1795374000.0) == b"".join(lines)
