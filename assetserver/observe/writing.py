@@ -36,7 +36,8 @@ LIMIT_TURNS, LIMIT_WAITING = 2048, 32 << 20
 request. Those beyond are dropped and counted, for the log must not eat the memory."""
 
 _MANY_TURNS = LIMIT_TURNS // 8
-"""So many batches are not kept waiting for the next time to write."""
+"""So many batches are not kept waiting for the next time to write, and written at once: every time that the thread writes, the
+one that serves has to give way three times."""
 
 _Turn = tuple[bytes, int]
 """Records as they are written, and how many they are."""
@@ -103,17 +104,17 @@ class LogWriter:
                 self._broken_s = float("-inf")
                 self._sink.close()
             while self._turns:
-                data, count = self._take_turns()
-                self._write(data, count)
-                self._written += len(data)
+                turns, count = self._take_turns()
+                self._write(turns, count)
+                self._written += sum(map(len, turns))
             self._tell_dropped()
 
-    def _write(self, data: bytes, count: int) -> None:
+    def _write(self, turns: list[bytes], count: int) -> None:
         if self._is_broken and time.monotonic() - self._broken_s < AGAIN_S:
             self.dropped += count
             return
         try:
-            self.dropped += self._sink.write(data)
+            self.dropped += self._sink.write(turns)
         except (OSError, ValueError) as error:  # the reader of a pipe is gone, the disk is full: serving goes on
             self.dropped += count
             self._note_broken(error)
@@ -159,10 +160,10 @@ class LogWriter:
             self._joined += len(turn)
             self._turns.append((turn, len(taken)))
 
-    def _take_turns(self) -> _Turn:
-        """Return the next records to write, not too many: other processes wait meanwhile."""
-        turns = [self._turns.popleft() for _ in range(min(len(self._turns), TURN_LINES))]
-        return b"".join(data for data, _ in turns), sum(count for _, count in turns)
+    def _take_turns(self) -> tuple[list[bytes], int]:
+        """Return the next records to write, not too many, for other processes wait meanwhile; and how many they are."""
+        turns = [self._turns.popleft() for _ in range(min(len(self._turns), _MANY_TURNS))]
+        return [data for data, _ in turns], sum(count for _, count in turns)
 
     def close(self) -> None:
         """Write what is left and end the thread. The writer starts anew if it is used again.

@@ -102,23 +102,23 @@ def test_lines_stand_whole_after_half_of_one_was_written(tmp_path, monkeypatch):
     """As on a full disk: some bytes are written, the next are refused."""
     path = tmp_path / "access.log"
     sink = FileSink(str(path))
-    write, room = os.write, 10
+    write, room = os.writev, 10
 
-    def write_some(descriptor: int, data: Any) -> int:
+    def write_some(descriptor: int, pieces: Any) -> int:
         nonlocal room
         if room <= 0:
             raise OSError(28, "No space left on device")
-        done = write(descriptor, bytes(data)[:room])
+        done = write(descriptor, [b"".join(pieces)[:room]])
         room -= done
         return done
 
-    monkeypatch.setattr(os, "write", write_some)
+    monkeypatch.setattr(os, "writev", write_some)
     with pytest.raises(OSError, match="No space"):
-        sink.write(b"a whole line\n")
+        sink.write([b"a whole", b" line\n"])
     room = 1000
-    sink.write(b"another one\n")
-    sink.write(b"and one more\n")
-    assert path.read_text() == "a whole li\nanother one\nand one more\n"
+    sink.write([b"another one\n"])
+    sink.write([b"and one\n", b"more\n"])
+    assert path.read_text() == "a whole li\nanother one\nand one\nmore\n"
 
 
 def test_an_entry_of_the_journal_has_named_fields(journal):
