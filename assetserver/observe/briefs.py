@@ -105,22 +105,20 @@ class _Pieced(Briefs):
         is_proxied = self._find_client is not _take_peer
         latest_s, date = None, b""
         for now_s, peer, told, asked, number in entries:
+            if now_s != latest_s:
+                latest_s, date = now_s, self._date(now_s + offset_s)
             if told is None:
                 pieces.append(asked)
                 continue
-            if now_s != latest_s:
-                latest_s, date = now_s, self._date(now_s + offset_s)
-            opening, given = peer.opening, None
-            if type(asked) is not Remembered:
+            if type(asked) is Remembered:
+                if asked.told is not told:
+                    asked.told, asked.said = told, self._say_each(told, asked.describe())
+                opening, given, said = peer.opening, None, asked.said
+            else:
                 fresh.append(asked)
-                said = say(told, asked)
+                opening, given, said = peer.opening, None, say(told, asked)
                 if is_proxied and len(asked) > _PASSED_ON:
                     opening, given = self._begin_proxied(peer, asked)
-            elif asked.told is told:
-                said = asked.said
-            else:
-                said = asked.said = self._say_each(told, asked.describe())
-                asked.told = told
             if begins_with_date:
                 add((date, name % number if given is None else given, opening, said))
             else:

@@ -1,8 +1,8 @@
 """Writes records in the background, so that no request waits for a slow pipe or disk.
 
-The serving thread formats a record at once, while what it holds is still in the processor's caches: two threads that take
-turns at the interpreter cost each line as much as the line itself. Every few lines are joined; a thread of its own writes
-them, and joins what is left twice a second.
+The serving thread notes of a request whose answer is repeated what is there already, and every 64 make a batch of lines, which
+it joins itself: two threads that take turns at the interpreter cost each line as much as the line itself. A thread of its own
+writes the batches, and joins what is left twice a second.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ LOG = "assetserver.log"
 """Under this name the lifespan state of an application holds its ``LogWriter``, None if there is none."""
 
 FLUSH_S = 0.5
-TURN_LINES = 32
+TURN_LINES = 64
 PATIENCE_S = 2.0
 AGAIN_S = 5.0
 """How long nothing is written after that failed."""
 
 TELL_EVERY_S = 10.0
 
-LIMIT_TURNS, LIMIT_WAITING = 2048, 32 << 20
+LIMIT_TURNS, LIMIT_WAITING = 1024, 32 << 20
 """Most batches of lines that wait to be written, and bytes in them: clients may send 64 KiB of what is logged with each
 request. Those beyond are dropped and counted, for the log must not eat the memory."""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from assetserver.observe import FileSink, JournalSink, LogWriter, writing
+from assetserver.observe import FileSink, JournalSink, LogWriter, StreamSink, writing
 
 from .test_accesslog import record
 
@@ -119,6 +119,17 @@ def test_lines_stand_whole_after_half_of_one_was_written(tmp_path, monkeypatch):
     sink.write([b"another one\n"])
     sink.write([b"and one\n", b"more\n"])
     assert path.read_text() == "a whole li\nanother one\nand one\nmore\n"
+
+
+def test_lines_stand_behind_what_a_stream_was_given_before(tmp_path):
+    for encoding in ("utf-8", "latin-1"):
+        with open(tmp_path / encoding, "w", encoding=encoding) as stream:
+            sink = StreamSink(stream)
+            stream.write("ready: ")
+            sink.write(["\u00e4\n".encode(), "\u4e2d\n".encode()])
+            stream.write("stopped\n")
+    assert (tmp_path / "utf-8").read_text("utf-8") == "ready: \u00e4\n\u4e2d\nstopped\n"
+    assert (tmp_path / "latin-1").read_text("latin-1") == "ready: \u00e4\n\\u4e2d\nstopped\n"
 
 
 def test_an_entry_of_the_journal_has_named_fields(journal):
