@@ -9,15 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
-from time import time
 from typing import Any, Protocol
 
 from starlette.types import Message
 
 from assetserver.errors import FileChangedError
 from assetserver.metrics.requests import SERVER_TIMING, TALLY
-from assetserver.observe import REQUEST_ID, Asked, Peer, Remembered, tell
+from assetserver.observe import REQUEST_ID, Describe, Peer, tell
 from assetserver.semantics.ranges import ByteRange
 from assetserver.semantics.representation import Field
 
@@ -42,8 +40,7 @@ LIMIT_KEY_BYTES = 2 << 10
 
 _END = b"\r\n\r\n"
 
-Describe = Callable[[Any], Asked]
-_Asked = tuple[Describe, Any, int]
+_Asked = tuple[Describe | None, Any, int]
 """What the log tells of a request: what describes it, when it is given the next, and the number of its identifier."""
 
 logger = logging.getLogger(__name__)
@@ -102,7 +99,7 @@ class HotConnection:
             known = hot.find_request(data)
             if known is not None:
                 self._patience = PATIENCE
-                return self._repeat(known.answer, Remembered.describe, known.asked)
+                return self._repeat(known.answer, None, known.asked)
         key = reader.read(data)
         if key is None:
             return False
@@ -141,7 +138,7 @@ class HotConnection:
             return b""
         return data[start:]
 
-    def _repeat(self, answer: Answer, describe: Describe, asked: Any) -> bool:
+    def _repeat(self, answer: Answer, describe: Describe | None, asked: Any) -> bool:
         hot = self._hot
         if answer.file is not None:
             head = hot.render(answer, self._state.default_headers, self._given)
@@ -150,9 +147,12 @@ class HotConnection:
             self._write(hot.render(answer, self._state.default_headers, self._given))
         else:
             self._transport.writelines((hot.render(answer, self._state.default_headers, self._given), answer.body))
-        self.active_s = self._clock_s()
-        if hot.writer is not None:
-            hot.writer.repeat(time(), self._peer, answer.told, describe, asked, answer.number)
+        now_s = self.active_s = self._clock_s()
+        if (writer := hot.writer) is not None:
+            asked = asked if describe is None else describe(asked)
+            writer.entries.append((now_s, self._peer, answer.told, asked, answer.number))
+            if len(writer.entries) >= writer.turn_lines:
+                writer.take_turn()
         return True
 
     def keep(self, claim: Claim, data: bytes, start: Message, body: bytes, file: FileBody | None, line: bytes) -> None:
@@ -214,7 +214,7 @@ class HotConnection:
         part = FileBody(file.find, found.start, len(found))
         return self._send_file(template, part, head, reader.shape.describe, reader.match)
 
-    def _send_file(self, answer: Answer, file: FileBody, head: bytes, describe: Describe, asked: Any) -> bool:
+    def _send_file(self, answer: Answer, file: FileBody, head: bytes, describe: Describe | None, asked: Any) -> bool:
         """Send ``head`` and what of a file is its content; return whether that was possible. The rest is for the log."""
         transport, now_s = self._transport, self._clock_s()
         if transport.get_write_buffer_size() or transport.is_closing() or (opened := file.find(now_s)) is None:
@@ -252,9 +252,12 @@ class HotConnection:
     def _note_sent(self, answer: Answer, sent: int, asked: _Asked) -> None:
         self.active_s = self._clock_s()
         self._hot.count_bytes(answer, sent)
-        if self._hot.writer is not None:
+        if (writer := self._hot.writer) is not None:
             told = answer.told if sent == answer.told.sent else tell(answer.status, sent, answer.told.fields)
-            self._hot.writer.repeat(time(), self._peer, told, *asked)
+            describe, match, number = asked
+            writer.entries.append((self.active_s, self._peer, told, match if describe is None else describe(match), number))
+            if len(writer.entries) >= writer.turn_lines:
+                writer.take_turn()
 
     def _end_file(self, sender: FileSender, answer: Answer, asked: _Asked) -> None:
         """Go on after a file was sent, or could not be."""

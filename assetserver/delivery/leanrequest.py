@@ -13,7 +13,7 @@ from collections.abc import Callable
 from operator import itemgetter
 from time import monotonic
 
-from assetserver.observe import ASKED, Asked
+from assetserver.observe import ASKED, PASSED_ON, Describe
 from assetserver.semantics.tracecontext import REQUEST_ID
 
 Key = tuple[bytes | None, ...]
@@ -45,9 +45,6 @@ _LEFT = frozenset(
 )
 """Fields of requests that are left to the slow path: it decides with them, or they are about framing."""
 
-_BY_PROXIES = frozenset({b"forwarded", b"x-forwarded-for", b"x-request-id"})
-"""Fields whose values the log looks at, where a trusted proxy sent them."""
-
 OF_HOSTS = frozenset({b"forwarded", b"x-forwarded-host"})
 """Those that decide, too, where a proxy is believed what host was asked for."""
 
@@ -57,7 +54,8 @@ _PLAIN = bytes(byte ^ 1 if (byte < 32 and byte not in b"\t\r\n") or byte == 127 
 _DECIDING = (b"host", b"accept-encoding", b"if-none-match")
 _OF_RANGES = (b"range", b"if-range")
 _TAKEN = frozenset({*_DECIDING, *_OF_RANGES, *ASKED, b"accept"})
-"""Fields whose values are looked at."""
+"""Fields whose values are looked at, and with those that count where a trusted proxy sent them."""
+_TAKEN_OF_PROXIES = _TAKEN.union(PASSED_ON)
 
 _DICTIONARY = b"available-dictionary"
 _OF_DICTIONARIES = (_DICTIONARY, b"sec-fetch-site", b"sec-fetch-mode", b"origin")
@@ -113,11 +111,12 @@ class Shape:
         self.lines = len(names) + 2
         self.fullmatch = pattern.fullmatch
         groups = pattern.groupindex
-        self._groups = {name: groups.get(_group_of(name), groups["nothing"]) for name in _TAKEN.union(of_dictionaries)}
+        self._groups = {name: groups.get(_group_of(name), groups["nothing"]) for name in taken.union(_TAKEN_OF_PROXIES)}
         deciding = (*_DECIDING, *(_OF_RANGES if b"range" in lower else of_dictionaries))
         pick: Callable[[re.Match[bytes]], Key] = itemgetter(_TARGET, *(self._groups[name] for name in deciding))
         self.key = _with_dictionary(pick) if offers else pick
-        self.describe: Callable[[re.Match[bytes]], Asked] = itemgetter(_TARGET, *(self._groups[name] for name in ASKED))
+        told = [name for name in (*ASKED, *PASSED_ON) if name in taken]
+        self.describe: Describe = itemgetter(_TARGET, *(self._groups[name] for name in told))
 
     def value(self, match: re.Match[bytes], name: bytes) -> bytes | None:
         """Return the value of one of the fields that are looked at, None if this client does not send it."""
@@ -171,7 +170,7 @@ class Shapes:
         clock_s: Callable[[], float] = monotonic,
     ) -> None:
         self._left = _LEFT | left
-        self._taken = _TAKEN if is_behind_proxy else _TAKEN - _BY_PROXIES
+        self._taken = _TAKEN_OF_PROXIES if is_behind_proxy else _TAKEN
         self._clock_s = clock_s
         self._shapes: dict[tuple[bytes, ...], Shape] = {}
         self._seen: set[int] = set()

@@ -3,7 +3,7 @@
 from .accesslog import PEER, TRACE, AccessLog, find_trace
 from .errorlog import log_as_json
 from .identifiers import GIVEN, REQUEST_ID, RequestIds
-from .records import ASKED, Asked, Peer, Record, Remembered, tell
+from .records import ASKED, PASSED_ON, Asked, Describe, Peer, Record, Remembered, tell
 from .sinks import FileSink, JournalSink, StreamSink
 from .writing import LOG, LogWriter
 
@@ -11,11 +11,13 @@ __all__ = [
     "ASKED",
     "GIVEN",
     "LOG",
+    "PASSED_ON",
     "PEER",
     "REQUEST_ID",
     "TRACE",
     "AccessLog",
     "Asked",
+    "Describe",
     "FileSink",
     "JournalSink",
     "LogWriter",

@@ -32,31 +32,39 @@ class Record(NamedTuple):
     peer: Address | None = None
 
 
-class Told(NamedTuple):
+class Told:
     """What the log tells of an answer that is given many times: status, bytes of body, and the fields it looks at.
 
-    ``combined`` is how the combined format writes the first two.
+    ``said`` is how the format in use writes it, b"" until it does.
     """
 
-    status: int
-    sent: int
-    fields: tuple[tuple[bytes, bytes], ...]
-    combined: bytes
+    __slots__ = ("fields", "said", "sent", "status")
+
+    def __init__(self, status: int, sent: int, fields: tuple[tuple[bytes, bytes], ...]) -> None:
+        self.status = status
+        self.sent = sent
+        self.fields = fields
+        self.said = b""
 
 
 def tell(status: int, sent: int, fields: Iterable[tuple[bytes, bytes]] = ()) -> Told:
     """Return what the log tells of an answer."""
-    told = tuple(field for field in fields if field[0] in LOGGED)
-    return Told(status, sent, told, b"%d %d" % (status, sent) if sent else b"%d -" % status)
+    return Told(status, sent, tuple(field for field in fields if field[0] in LOGGED))
 
 
-ASKED = (b"host", b"referer", b"user-agent", b"range", b"traceparent", b"x-forwarded-for", b"forwarded", b"x-request-id")
-"""Fields of requests that the log looks at. The last three count where a trusted proxy sent them."""
+ASKED = (b"host", b"referer", b"user-agent", b"range", b"traceparent")
+"""Fields of requests that the log looks at."""
+
+PASSED_ON = (b"x-forwarded-for", b"forwarded", b"x-request-id")
+"""Those that it looks at, too, where a trusted proxy sent them."""
 
 LOGGED = frozenset({*ASKED, b"content-encoding", b"cache-status"})
 
-Asked = tuple[bytes, bytes, bytes | None, bytes | None, bytes | None, bytes | None, bytes | None, bytes | None, bytes | None]
-"""What the log tells of a request: method and target, then the values of ``ASKED``; None for a field that is not there."""
+Asked = tuple[bytes | None, ...]
+"""What the log tells of a request: method and target, then the values of ``ASKED``, and of ``PASSED_ON`` where a trusted proxy
+sent it; None for a field that is not there."""
+
+Describe = Callable[[Any], Asked]
 
 
 class Remembered:
@@ -67,7 +75,7 @@ class Remembered:
 
     __slots__ = ("describe_match", "match", "said", "told")
 
-    def __init__(self, describe_match: Callable[[Any], Asked], match: Any) -> None:
+    def __init__(self, describe_match: Describe, match: Any) -> None:
         self.describe_match = describe_match
         self.match = match
         self.told: Told | None = None
@@ -79,7 +87,7 @@ class Remembered:
 
 
 class Peer:
-    """Who has a connection: its address, and how lines about it begin where it asks for itself (see ``BriefFormatter``)."""
+    """Who has a connection: its address, and how lines about it begin where it asks for itself (see ``briefs``)."""
 
     __slots__ = ("address", "opening")
 
@@ -88,5 +96,7 @@ class Peer:
         self.opening = opening
 
 
-Line = tuple[bytes, ...]
-"""A record as it is written, in pieces: those that many lines share are not copied for each."""
+Entry = tuple[float, Peer, Told | None, Any, int]
+"""A request whose answer was repeated: when, in seconds of the event loop's clock (``time.monotonic``); over whose connection;
+with which answer; the request, as ``Asked`` or ``Remembered``; and the number of its identifier. Without an answer, the fourth
+is a line that is written already."""

@@ -11,7 +11,7 @@ import fcntl
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from typing import Protocol, TextIO
@@ -33,13 +33,31 @@ class Sink(Protocol):
         """Find out whether anything can be written."""
         ...
 
-    def write(self, data: bytes) -> int:
-        """Write records; return how many of them were dropped because nobody takes them fast enough."""
+    def write(self, turns: Sequence[bytes]) -> int:
+        """Write records, any number in each turn; return how many were dropped because nobody takes them fast enough."""
         ...
 
     def close(self) -> None:
         """Let go of what was opened; the next records open it anew, by its path."""
         ...
+
+
+class _Descriptor:
+    """Writes lines by the kernel's hand: no copy is made of them, and none is begun behind the half of another one."""
+
+    def __init__(self) -> None:
+        self._is_torn = False
+
+    def write(self, descriptor: int, turns: Sequence[bytes]) -> None:
+        """Write all of them, or raise ``OSError``; what is there of a line by then is ended before the next one."""
+        left: list[bytes | memoryview] = [b"\n", *turns] if self._is_torn else [*turns]
+        with _alone(descriptor):
+            while left:
+                done = os.writev(descriptor, left)
+                self._is_torn = True
+                rest = sum(map(len, left)) - done
+                left = [memoryview(b"".join(left))[-rest:]] if rest else []
+        self._is_torn = False
 
 
 class StreamSink:
@@ -49,20 +67,25 @@ class StreamSink:
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
+        self._descriptor = _Descriptor()
         if isinstance(self._stream, TextIOWrapper):  # a character that the locale has not must not cost a line
             self._stream.reconfigure(errors="backslashreplace")
 
     def open(self) -> None:
         """Do nothing: it is open."""
 
-    def write(self, data: bytes) -> int:
-        """Write lines."""
+    def write(self, turns: Sequence[bytes]) -> int:
+        """Write lines; past the stream where it would write the same bytes."""
         try:
             descriptor = self._stream.fileno()
         except (OSError, ValueError):  # in memory
             descriptor = -1
+        if descriptor >= 0 and self._stream.encoding.lower() == "utf-8":
+            self._stream.flush()
+            self._descriptor.write(descriptor, turns)
+            return 0
         with _alone(descriptor):
-            self._stream.write(data.decode())
+            self._stream.write(b"".join(turns).decode())
             self._stream.flush()
         return 0
 
@@ -75,32 +98,27 @@ class FileSink:
 
     def __init__(self, path: str) -> None:
         self.name = path
-        self._descriptor = -1
-        self._is_torn = False
+        self._opened = -1
+        self._descriptor = _Descriptor()
 
     def open(self) -> None:
         """Open the file, if it is not open."""
-        if self._descriptor < 0:
-            self._descriptor = os.open(self.name, _FLAGS, MODE)
+        if self._opened < 0:
+            self._opened = os.open(self.name, _FLAGS, MODE)
 
-    def write(self, data: bytes) -> int:
+    def write(self, turns: Sequence[bytes]) -> int:
         """Append lines: all of them, or none of another process stands behind the half of one."""
         self.open()
-        left = memoryview(b"\n" + data if self._is_torn else data)
-        with _alone(self._descriptor):
-            try:
-                while left:
-                    left = left[os.write(self._descriptor, left) :]
-                    self._is_torn = True
-            except OSError:
-                self.close()
-                raise
-        self._is_torn = False
+        try:
+            self._descriptor.write(self._opened, turns)
+        except OSError:
+            self.close()
+            raise
         return 0
 
     def close(self) -> None:
         """Close the file."""
-        descriptor, self._descriptor = self._descriptor, -1
+        descriptor, self._opened = self._opened, -1
         if descriptor >= 0:
             with suppress(OSError):
                 os.close(descriptor)
@@ -127,12 +145,12 @@ class JournalSink:
                 raise
             self._socket = made
 
-    def write(self, data: bytes) -> int:
+    def write(self, turns: Sequence[bytes]) -> int:
         """Send entries; those that the journal has no room for are dropped."""
         self.open()
         assert self._socket is not None  # noqa: S101 - opened
         dropped = 0
-        for entry in data.removesuffix(b"\n\n").split(b"\n\n"):
+        for entry in b"".join(turns).removesuffix(b"\n\n").split(b"\n\n"):
             try:
                 self._socket.send(entry + b"\n")
             except OSError as error:

@@ -1,8 +1,8 @@
 """Writes records in the background, so that no request waits for a slow pipe or disk.
 
-The serving thread formats a record at once, while what it holds is still in the processor's caches: two threads that take
-turns at the interpreter cost each line as much as the line itself. Every few lines are joined; a thread of its own writes
-them, and joins what is left twice a second.
+The serving thread notes of a request whose answer is repeated what is there already, and every 64 make a batch of lines, which
+it joins itself: two threads that take turns at the interpreter cost each line as much as the line itself. A thread of its own
+writes the batches, and joins what is left twice a second.
 """
 
 from __future__ import annotations
@@ -11,13 +11,11 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from itertools import chain
-from typing import Any
 
-from .formats import FORMATS, BriefFormatter, FindClient, encode_line
+from .briefs import FindClient, choose_briefs
+from .formats import FORMATS, encode_line
 from .identifiers import RequestIds
-from .records import Asked, Line, Peer, Record, Told
+from .records import Entry, Peer, Record
 from .sinks import Sink, StreamSink
 
 logger = logging.getLogger(__name__)
@@ -26,22 +24,26 @@ LOG = "assetserver.log"
 """Under this name the lifespan state of an application holds its ``LogWriter``, None if there is none."""
 
 FLUSH_S = 0.5
-TURN_LINES = 32
+TURN_LINES = 64
 PATIENCE_S = 2.0
 AGAIN_S = 5.0
 """How long nothing is written after that failed."""
 
 TELL_EVERY_S = 10.0
 
-LIMIT_TURNS, LIMIT_WAITING = 2048, 32 << 20
+LIMIT_TURNS, LIMIT_WAITING = 1024, 32 << 20
 """Most batches of lines that wait to be written, and bytes in them: clients may send 64 KiB of what is logged with each
 request. Those beyond are dropped and counted, for the log must not eat the memory."""
 
 _MANY_TURNS = LIMIT_TURNS // 8
-"""So many batches are not kept waiting for the next time to write."""
+"""So many batches are not kept waiting for the next time to write, and written at once: every time that the thread writes, the
+one that serves has to give way three times."""
 
 _Turn = tuple[bytes, int]
 """Records as they are written, and how many they are."""
+
+_NOBODY = Peer(None, b"")
+"""Whose connection it is does not matter where a line is written already."""
 
 
 class LogWriter:
@@ -49,6 +51,9 @@ class LogWriter:
 
     ``ids`` are those whose numbers repeated answers have; ``find_client`` finds the client of what came through a proxy. What
     cannot be written is dropped, told once, and counted in ``dropped``: serving goes on.
+
+    ``entries`` are requests whose answers were repeated, until they are joined: who appends one, over a connection that
+    ``meet`` made a peer of, calls ``take_turn`` once there are ``turn_lines`` of them. One thread appends, and never waits.
     """
 
     def __init__(
@@ -56,10 +61,11 @@ class LogWriter:
     ) -> None:
         self.dropped = 0
         self._format = FORMATS[form]
-        briefs = BriefFormatter(form, ids.prefix.decode() if ids else "", find_client)
-        self.meet, self._format_brief = briefs.meet, briefs.format
+        briefs = choose_briefs(form, ids.prefix if ids else b"", find_client)
+        self.meet, self._join_entries = briefs.meet, briefs.join
         self._sink = sink or StreamSink()
-        self._records: list[Line] = []  # the thread that writes only takes from its beginning
+        self.entries: list[Entry] = []  # the thread that writes only takes from its beginning
+        self.turn_lines = 1  # the first one starts the thread
         self._turns: deque[_Turn] = deque()
         self._joined = self._written = 0  # bytes so far, each counted by one thread at a time
         self._told = 0
@@ -73,20 +79,10 @@ class LogWriter:
         self._writing = threading.Lock()
 
     def append(self, record: Record) -> None:
-        """Take a record; never waits. To be called by one thread."""
-        self._take((encode_line(self._format(record)),))
-
-    def repeat(self, started: float, peer: Peer, told: Told, describe: Callable[[Any], Asked], asked: Any, number: int) -> None:
-        """Take a request whose answer was repeated: what ``BriefFormatter.format`` is given; ``meet`` makes its peer."""
-        records = self._records
-        records.append(self._format_brief(started, peer, told, describe, asked, number))
-        if len(records) >= TURN_LINES or self._thread is None:
-            self._take_turn()
-
-    def _take(self, line: Line) -> None:
-        self._records.append(line)
-        if len(self._records) >= TURN_LINES or self._thread is None:
-            self._take_turn()
+        """Take a record; never waits. To be called by the thread that appends to ``entries``."""
+        self.entries.append((0.0, _NOBODY, None, encode_line(self._format(record)), 0))
+        if len(self.entries) >= self.turn_lines:
+            self.take_turn()
 
     @property
     def trouble(self) -> str:
@@ -102,23 +98,23 @@ class LogWriter:
         """Write what has been taken so far."""
         with self._writing:
             with self._joining:
-                self._join_records()
+                self._join_waiting()
             if self._is_to_reopen:
                 self._is_to_reopen = False
                 self._broken_s = float("-inf")
                 self._sink.close()
             while self._turns:
-                data, count = self._take_turns()
-                self._write(data, count)
-                self._written += len(data)
+                turns, count = self._take_turns()
+                self._write(turns, count)
+                self._written += sum(map(len, turns))
             self._tell_dropped()
 
-    def _write(self, data: bytes, count: int) -> None:
+    def _write(self, turns: list[bytes], count: int) -> None:
         if self._is_broken and time.monotonic() - self._broken_s < AGAIN_S:
             self.dropped += count
             return
         try:
-            self.dropped += self._sink.write(data)
+            self.dropped += self._sink.write(turns)
         except (OSError, ValueError) as error:  # the reader of a pipe is gone, the disk is full: serving goes on
             self.dropped += count
             self._note_broken(error)
@@ -140,60 +136,61 @@ class LogWriter:
             self._told, self._told_s = self.dropped, now_s
             logger.warning("access log: %d records dropped; it is not read fast enough", dropped)
 
-    def _take_turn(self) -> None:
+    def take_turn(self) -> None:
         """Join what has been taken if there is enough of it, unless the writing thread is at it; see that one is there."""
         if self._thread is None:
             self.start()
-        if len(self._records) < TURN_LINES or not self._joining.acquire(blocking=False):
+        if len(self.entries) < TURN_LINES or not self._joining.acquire(blocking=False):
             return
         try:
             if len(self._turns) >= LIMIT_TURNS or self._joined - self._written >= LIMIT_WAITING:
-                self.dropped += len(self._records)
-                self._records.clear()
+                self.dropped += len(self.entries)
+                self.entries.clear()
             else:
-                self._join_records()
+                self._join_waiting()
         finally:
             self._joining.release()
-        if len(self._turns) >= _MANY_TURNS:
+        if len(self._turns) >= _MANY_TURNS and not self._wake.is_set():
             self._wake.set()
 
-    def _join_records(self) -> None:
-        if taken := self._records[:]:
-            del self._records[: len(taken)]
-            turn = b"".join(chain.from_iterable(taken))
+    def _join_waiting(self) -> None:
+        if taken := self.entries[:]:
+            del self.entries[: len(taken)]
+            turn = self._join_entries(taken, time.time() - time.monotonic())
             self._joined += len(turn)
             self._turns.append((turn, len(taken)))
 
-    def _take_turns(self) -> _Turn:
-        """Return the next records to write, not too many: other processes wait meanwhile."""
-        turns = [self._turns.popleft() for _ in range(min(len(self._turns), TURN_LINES))]
-        return b"".join(data for data, _ in turns), sum(count for _, count in turns)
+    def _take_turns(self) -> tuple[list[bytes], int]:
+        """Return the next records to write, not too many, for other processes wait meanwhile; and how many they are."""
+        turns = [self._turns.popleft() for _ in range(min(len(self._turns), _MANY_TURNS))]
+        return [data for data, _ in turns], sum(count for _, count in turns)
 
     def close(self) -> None:
         """Write what is left and end the thread. The writer starts anew if it is used again.
 
         Gives up after ``PATIENCE_S`` if nobody reads the log: stopping must not wait for that.
         """
-        thread, self._thread = self._thread, None
+        thread, self._thread, self.turn_lines = self._thread, None, 1
         if thread is not None:
             self._stop.set()
             self._wake.set()
             thread.join(PATIENCE_S)
             if thread.is_alive():
-                waiting = len(self._records) + sum(count for _, count in tuple(self._turns))
+                waiting = len(self.entries) + sum(count for _, count in tuple(self._turns))
                 logger.warning("access log: nobody reads it, about %d records are lost", waiting)
 
     def start(self) -> None:
         """Begin to write, and say so if that is impossible: not only once there is something to write."""
-        self._stop = threading.Event()
+        self._stop, self.turn_lines = threading.Event(), TURN_LINES
         self._thread = threading.Thread(target=self._run, args=(self._stop,), name="assetserver-log", daemon=True)
         self._thread.start()
 
     def _run(self, stop: threading.Event) -> None:
-        try:
-            self._sink.open()
-        except OSError as error:
-            self._note_broken(error)
+        with self._writing:
+            try:
+                self._sink.open()
+            except OSError as error:
+                self._note_broken(error)
         while not stop.is_set():
             self._wake.wait(FLUSH_S)
             self._wake.clear()

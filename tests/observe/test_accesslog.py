@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import pytest
@@ -13,9 +13,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from assetserver.errors import FileChangedError
-from assetserver.observe import ASKED, AccessLog, LogWriter, Record, Remembered, RequestIds, StreamSink, tell
-from assetserver.observe.formats import format_combined, format_json
+from assetserver.observe import ASKED, PASSED_ON, AccessLog, LogWriter, Record, Remembered, StreamSink, tell
+from assetserver.observe.briefs import choose_briefs
+from assetserver.observe.formats import FORMATS, encode_line, format_combined, format_json
+from assetserver.observe.records import Entry
 from assetserver.observe.writing import LIMIT_TURNS, TURN_LINES
+from assetserver.semantics.tracecontext import parse_traceparent
 
 SCOPE: dict[str, Any] = {
     "type": "http",
@@ -200,62 +203,95 @@ def test_a_character_that_the_locale_has_not_costs_no_line() -> None:
 
 VALUES = st.none() | st.binary(max_size=20).map(lambda value: bytes(byte for byte in value if byte == 9 or 32 <= byte != 127))
 TARGETS = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="#"), max_size=30)
+PLAIN = st.text("ab/.-?=1", max_size=20).map(str.encode)
+TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+PROXY, CLIENT = ("198.51.100.1", 80), ("192.0.2.7", 4711)
 
 
-def write_both(form: str, record: Record, told_fields: list[tuple[bytes, bytes]]) -> list[str]:
-    """Return the lines of a request as the slow path and as the hot one has it written."""
-    scope = record.scope
-    mark = b"" if scope["query_string"] is None else b"?"
-    line = b"%b %b%b%b" % (scope["method"].encode(), scope["raw_path"], mark, scope["query_string"] or b"")
-    asked = tuple(dict(scope["headers"]).get(name) for name in ASKED)
-    ids = RequestIds()
-    stream = io.StringIO()
-    writer = LogWriter(form, StreamSink(stream), ids)
-    whole = {**scope, "query_string": scope["query_string"] or b""}
-    writer.append(record._replace(scope=whole, request_id=f"{ids.prefix.decode()}-2a"))
-    told = tell(record.status, record.sent, told_fields)
-    peer = writer.meet(record.client)
-    writer.repeat(record.started, peer, told, lambda values: values, (line, *asked), 42)
-    again = Remembered(lambda values: values, (line, *asked))
-    for _ in range(2):
-        writer.repeat(record.started, peer, told, Remembered.describe, again, 42)
-    writer.close()
-    return stream.getvalue().split("\n\n" if form == "journald" else "\n")
+def find_client(peer: Any, x_forwarded_for: bytes | None, forwarded: bytes | None) -> Any:
+    return CLIENT if x_forwarded_for or forwarded else peer
 
 
+class Case(NamedTuple):
+    """A request, and the answer to it."""
+
+    method: str
+    target: str
+    values: tuple[bytes | None, ...]
+    answered: list[tuple[bytes, bytes]]
+    status: int
+    sent: int
+
+    def write(self, form: str, prefix: str, number: int) -> bytes:
+        """Return its line as the slow path has it written."""
+        path, _, query = self.target.partition("?")
+        *_, traceparent, x_forwarded_for, forwarded, given = self.values
+        own = f"{prefix}-{number:x}" if prefix else ""
+        scope = {
+            "http_version": "1.1",
+            "method": self.method,
+            "path": unquote(path),
+            "raw_path": path.encode(),
+            "query_string": query.encode(),
+            "headers": [(name, value) for name, value in zip(ASKED, self.values, strict=False) if value is not None],
+        }
+        record = Record(
+            1795374000.25, 0.0, scope, find_client(PROXY, x_forwarded_for, forwarded), self.status, self.sent, self.answered, ""
+        )
+        return encode_line(
+            FORMATS[form](
+                record._replace(
+                    request_id=given.decode() if given and own else own,
+                    trace=parse_traceparent(traceparent) if traceparent else None,
+                    peer=PROXY,
+                )
+            )
+        )
+
+    @property
+    def is_proxied(self) -> bool:
+        """Tell whether it has fields that count where a trusted proxy sent them."""
+        return any(self.values[-3:])
+
+    def asked(self) -> Any:
+        """Return what the hot path knows of it."""
+        values = self.values if self.is_proxied else self.values[: len(ASKED)]
+        return (f"{self.method} {self.target}".encode(), *values)
+
+
+@st.composite
+def cases(draw: Any, values: Any, targets: Any) -> Case:
+    method, status = draw(st.sampled_from(["GET", "HEAD"])), draw(st.sampled_from([200, 206, 304, 404]))
+    sent = 0 if method == "HEAD" else draw(st.sampled_from([0, 5, 1 << 40]))
+    answered = draw(st.lists(st.sampled_from([(b"content-encoding", b"br"), (b"cache-status", b'a; "hit"')]), unique=True))
+    host, referer, agent, span = (draw(values) for _ in range(4))
+    trace, given = draw(st.sampled_from([None, None, TRACE, b"00-bad"])), draw(st.sampled_from([None, None, b"given-id"]))
+    others = (trace, draw(st.sampled_from([None, b"192.0.2.7"])), draw(st.sampled_from([None, b"for=192.0.2.7"])), given)
+    return Case(method, "/" + draw(targets), (host, referer, agent, span, *others), answered, status, sent)
+
+
+def make_case(target: str, *values: bytes | None) -> Case:
+    return Case("GET", target, (*values, *(None,) * (len(ASKED) + len(PASSED_ON) - len(values))), [], 200, 5)
+
+
+@pytest.mark.parametrize("prefix", ["ab", ""])
 @pytest.mark.parametrize("form", ["combined", "json", "journald"])
-@settings(max_examples=300, deadline=None)
-@given(
-    method=st.sampled_from(["GET", "HEAD"]),
-    target=TARGETS,
-    query=st.none() | TARGETS,
-    host=VALUES,
-    referer=VALUES,
-    agent=VALUES,
-    status=st.sampled_from([200, 206, 304, 404]),
-    sent=st.sampled_from([0, 5, 1 << 40]),
-)
-@example("GET", "a", "b", b"h", b'"', b"\\", 200, 5)
-@example("GET", "a%20%ff", "a?b", b"h", b"\xff", b"\t", 200, 0)
-@example("GET", '"', "signature=x&b=c", b"h", None, b'"', 404, 5)
-@example("GET", "a", "a=b&grant=secret", b"h", b"http://a/?signature=secret", None, 200, 5)
-@example("GET", "a", "GRANT=secret&%67rant=secret&signature=", b"h", None, None, 200, 5)
-def test_an_answer_that_is_repeated_is_logged_as_it_was_the_first_time(  # noqa: PLR0917
-    form: str, method: str, target: str, query: Any, host: Any, referer: Any, agent: Any, status: int, sent: int
-) -> None:
-    path = target.partition("?")[0]
-    fields = [(b"host", host or b""), (b"referer", referer), (b"user-agent", agent), (b"accept", b"*/*")]
-    answered = [(b"etag", b'"x"'), (b"content-encoding", b"br"), (b"cache-status", b"assetserver; hit")]
-    scope = {
-        **SCOPE,
-        "method": method,
-        "path": unquote("/" + path),
-        "raw_path": b"/" + path.encode(),
-        "query_string": None if query is None else query.encode(),
-        "headers": [(name, value) for name, value in fields if value is not None],
-    }
-    slow = Record(1795374000.25, 0.0, scope, SCOPE["client"], status, 0 if method == "HEAD" else sent, answered, "")._replace(
-        peer=SCOPE["client"]
-    )
-    first, *others, _ = write_both(form, slow, answered)
-    assert others == [first] * 3
+@settings(max_examples=200, deadline=None)
+@given(batch=st.lists(cases(VALUES, TARGETS) | cases(PLAIN, PLAIN.map(bytes.decode)), min_size=1, max_size=6))
+@example([make_case("/a?b", b"h", b'"', b"\\"), make_case("/a", b"h", b"", b"a")])
+@example([make_case("/a%20%ff?a?b", b"h", b"\xff", b"\t")])
+@example([make_case('/"?signature=x&b=c', b"h", None, b'"')])
+@example([make_case("/a?a=b&grant=secret", b"h", b"http://a/?signature=secret"), make_case("/a?"), make_case("/??", b"h")])
+@example([make_case("/a&token=b?c=d", b"h"), make_case("/a?access_token=secret"), make_case("/a", b"h", b"?token=secret#b")])
+@example([make_case("/a?GRANT=secret&%67rant=secret&signature=", b"h"), make_case("/%67rant=a", b"h", b"a=%")])
+def test_an_answer_that_is_repeated_is_logged_as_it_was_the_first_time(form: str, prefix: str, batch: list[Case]) -> None:
+    briefs = choose_briefs(form, prefix.encode(), find_client)
+    peer = briefs.meet(PROXY)
+    entries: list[Entry] = []
+    lines: list[bytes] = []
+    for number, case in enumerate(batch, 42):
+        told, again = tell(case.status, case.sent, case.answered), Remembered(Case.asked, case)
+        repeats = 0 if case.is_proxied else 2  # what a proxy passes on is not remembered
+        entries += [(0.25, peer, told, case.asked(), number), *[(0.25, peer, told, again, number)] * repeats]
+        lines += [case.write(form, prefix, number)] * (1 + repeats)
+    assert briefs.join(entries, 1795374000.0) == b"".join(lines)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from assetserver.observe import FileSink, JournalSink, LogWriter, writing
+from assetserver.observe import FileSink, JournalSink, LogWriter, StreamSink, writing
 
 from .test_accesslog import record
 
@@ -102,23 +102,34 @@ def test_lines_stand_whole_after_half_of_one_was_written(tmp_path, monkeypatch):
     """As on a full disk: some bytes are written, the next are refused."""
     path = tmp_path / "access.log"
     sink = FileSink(str(path))
-    write, room = os.write, 10
+    write, room = os.writev, 10
 
-    def write_some(descriptor: int, data: Any) -> int:
+    def write_some(descriptor: int, pieces: Any) -> int:
         nonlocal room
         if room <= 0:
             raise OSError(28, "No space left on device")
-        done = write(descriptor, bytes(data)[:room])
+        done = write(descriptor, [b"".join(pieces)[:room]])
         room -= done
         return done
 
-    monkeypatch.setattr(os, "write", write_some)
+    monkeypatch.setattr(os, "writev", write_some)
     with pytest.raises(OSError, match="No space"):
-        sink.write(b"a whole line\n")
+        sink.write([b"a whole", b" line\n"])
     room = 1000
-    sink.write(b"another one\n")
-    sink.write(b"and one more\n")
-    assert path.read_text() == "a whole li\nanother one\nand one more\n"
+    sink.write([b"another one\n"])
+    sink.write([b"and one\n", b"more\n"])
+    assert path.read_text() == "a whole li\nanother one\nand one\nmore\n"
+
+
+def test_lines_stand_behind_what_a_stream_was_given_before(tmp_path):
+    for encoding in ("utf-8", "latin-1"):
+        with open(tmp_path / encoding, "w", encoding=encoding) as stream:
+            sink = StreamSink(stream)
+            stream.write("ready: ")
+            sink.write(["\u00e4\n".encode(), "\u4e2d\n".encode()])
+            stream.write("stopped\n")
+    assert (tmp_path / "utf-8").read_text("utf-8") == "ready: \u00e4\n\u4e2d\nstopped\n"
+    assert (tmp_path / "latin-1").read_text("latin-1") == "ready: \u00e4\n\\u4e2d\nstopped\n"
 
 
 def test_an_entry_of_the_journal_has_named_fields(journal):
