@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from statistics import median, quantiles
@@ -141,12 +141,12 @@ def run(*arguments: str, changes: Mapping[str, str] | None = None) -> tuple[dict
 
 
 @contextmanager
-def serving(data: str, cores: Collection[int], changes: Mapping[str, str] | None = None) -> Iterator[tuple[int, int, float]]:
-    """Serve ``data`` on ``cores``; yield process, port, and the seconds from the start to the first answer."""
+def serving(data: str, core: int, changes: Mapping[str, str] | None = None) -> Iterator[tuple[int, int, float]]:
+    """Serve ``data``; yield process, port, and the seconds from the start to the first answer."""
     port = free_port()
     command = [*PROGRAM, "serve", "--data", data, "--port", str(port), "--access-log", "off"]
     begun_s = time.perf_counter()
-    with pinned(cores):
+    with pinned({core}):
         process = subprocess.Popen(command, env={**clean_environment(), **(changes or {})}, stderr=subprocess.DEVNULL)
     try:
         wait_answer(port)
@@ -310,11 +310,11 @@ def measure_release(folder: str, plan: Plan) -> Iterator[Row]:
     core = choose_cores().server
     starts = []
     for _ in range(plan.rounds):
-        with serving(data, {core}) as (_, _, start_s):
+        with serving(data, core) as (_, _, start_s):
             starts.append(start_s)
     what = f"{plan.release:,} files"
     yield Row(f"{what}: start to first answer", median(starts), "s", "≤ 1", median(starts) <= 1)
-    with serving(data, {core}) as (_, port, _):
+    with serving(data, core) as (_, port, _):
         yield from measure_switches(what, data, ids, port, plan)
     for is_kept, memory in ((True, {}), (False, KEEPS_NOTHING)):
         yield from measure_memory(f"{what}, content {'kept' if is_kept else 'not kept'} in memory", folder, data, plan, memory)
@@ -355,7 +355,7 @@ def measure_memory(what: str, folder: str, data: str, plan: Plan, changes: Mappi
     small = write(os.path.join(folder, f"small-{len(changes)}"), minimal_files(2))
     large = str(run("releases", "--data", data, "--json")[0][-1]["id"])
     run("publish", small, "--prod", "--data", data)
-    with serving(data, {choose_cores().server}, changes) as (pid, port, _):
+    with serving(data, choose_cores().server, changes) as (pid, port, _):
         sizes = [read_private_bytes(pid, data)]
         run("promote", large, "--data", data)
         ask_all(port, [plan.release - 1], until=True)

@@ -61,7 +61,6 @@ SETTINGS["ASSETSERVER_UPLOADS__CONCURRENT"] = "1000"
 SMALL_BYTES = 2000
 CONNECTIONS = 32
 SYNCING_THREADS = 16
-WORKERS = 2
 LIMIT_S = 600.0
 SETTLED_S = 0.05
 """A server that has nothing to do takes less in a second."""
@@ -162,13 +161,12 @@ def in_threads(count: int, work: object, arguments: Iterable[tuple[object, ...]]
 
 
 @contextmanager
-def running(data: str, workers: int = 1) -> Iterator[Server]:
-    """Serve ``data``, where a release was published, with a token for uploads; several workers have all cores."""
+def running(data: str) -> Iterator[Server]:
+    """Serve ``data``, where a release was published, with a token for uploads."""
     command = [*PROGRAM, "token", "create", "--scope", "upload", "--data", data]
     made = subprocess.run(command, capture_output=True, text=True, check=True, env=clean_environment())
     fields = {"Authorization": f"Bearer {made.stdout.split()[-1]}"}
-    cores = {choose_cores().server} if workers == 1 else os.sched_getaffinity(0)
-    with serving(data, cores, {**SETTINGS, "ASSETSERVER_SERVER__WORKERS": str(workers)}) as (pid, port, _):
+    with serving(data, choose_cores().server, SETTINGS) as (pid, port, _):
         wait_settled(pid)
         yield Server(pid, port, fields)
 
@@ -288,22 +286,15 @@ def measure_small(folder: str, data: str, plan: Plan) -> Iterator[Row]:
     for threads in (1, SYNCING_THREADS):
         what = f"the disk alone: files of {SMALL_BYTES:,} bytes written and synced (fdatasync) by {threads} threads"
         yield Row(what.replace("by 1 threads", "one after the other"), disk_files_per_s(folder, threads, plan), "files/s")
-    for workers in (1, WORKERS):
-        with running(data, workers) as server:
-            send_small(server, range(10))
-            yield from time_rounds(server, workers, plan)
-            if workers == 1 and (syncs := count_syncs(server, plan)) is not None:
-                yield Row(f"fsyncs of a small file, {CONNECTIONS} at once", syncs, "calls", "as few as can be")
-
-
-def time_rounds(server: Server, workers: int, plan: Plan) -> Iterator[Row]:
-    """Yield how many small files a server takes in a second, and what one costs it, over rounds."""
-    who = "one worker on a core of its own" if workers == 1 else f"{workers} workers, the client beside them on the same cores"
-    speeds, costs_ms = zip(*(time_small(server, number, plan) for number in range(plan.small_rounds)), strict=True)
-    what = f"small files over {CONNECTIONS} connections, durable: {who} ({min(speeds):,.0f} to {max(speeds):,.0f})"
-    goal = ("≥ 1,000", median(speeds) >= 1000) if workers > 1 else ()
-    yield Row(what, median(speeds), "files/s", *goal)
-    yield Row(f"processor time of one of them ({min(costs_ms):.2f} to {max(costs_ms):.2f})", median(costs_ms), "ms")
+    with running(data) as server:
+        send_small(server, range(10))
+        speeds, costs_ms = zip(*(time_small(server, number, plan) for number in range(plan.small_rounds)), strict=True)
+        speed = median(speeds)
+        what = f"small files over {CONNECTIONS} connections, durable ({min(speeds):,.0f} to {max(speeds):,.0f})"
+        yield Row(what, speed, "files/s", "≥ 1,000", speed >= 1000)
+        yield Row(f"processor time of a small file ({min(costs_ms):.2f} to {max(costs_ms):.2f})", median(costs_ms), "ms")
+        if (syncs := count_syncs(server, plan)) is not None:
+            yield Row(f"fsyncs of a small file, {CONNECTIONS} at once", syncs, "calls", "as few as can be")
 
 
 def time_small(server: Server, number: int, plan: Plan) -> tuple[float, float]:
