@@ -96,9 +96,8 @@ def prepare_server(
 
     def run() -> int:
         try:
-            if not has_master:  # who reads that we serve may stop us; and Uvicorn raises its signal once more at the end
+            if handover is None:  # who reads that we serve may stop us; and Uvicorn raises its signal once more at the end
                 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-            if handover is None:
                 _introduce(settings, listeners, reload=reload, is_first=is_first)
             if reload:
                 os.environ.update(variables)

@@ -19,7 +19,7 @@ import msgspec
 
 from assetserver.errors import TransformError
 
-RECIPE = 1
+RECIPE = 2
 """Part of every digest: raised when the same transform begins to give other bytes."""
 
 LIMIT_SIDE = 4096

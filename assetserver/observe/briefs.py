@@ -105,11 +105,11 @@ class _Pieced(Briefs):
         is_proxied = self._find_client is not _take_peer
         latest_s, date = None, b""
         for now_s, peer, told, asked, number in entries:
-            if now_s != latest_s:
-                latest_s, date = now_s, self._date(now_s + offset_s)
             if told is None:
                 pieces.append(asked)
                 continue
+            if now_s != latest_s:
+                latest_s, date = now_s, self._date(now_s + offset_s)
             if type(asked) is Remembered:
                 if asked.told is not told:
                     asked.told, asked.said = told, self._say_each(told, asked.describe())
