@@ -89,15 +89,14 @@ def prepare_server(
     by_role = take_sockets(settings, os.environ, known)
     listeners = [one for group in by_role.values() for one in group]
     has_master = not reload and (handover is not None or _has_master(settings, listeners))
-    if has_master:  # from here on it means something; until there is a master, it waits
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    # From here on they mean something, and wait until somebody listens: an exception would be lost while modules are imported.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP} if has_master else {signal.SIGTERM})
     control = _find_control(settings, handover) if has_master else None  # as above: who reads of us may say "reload" at once
     marks = mark_listeners(listeners)
 
     def run() -> int:
         try:
-            if handover is None:  # who reads that we serve may stop us; and Uvicorn raises its signal once more at the end
-                signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+            if handover is None:
                 _introduce(settings, listeners, reload=reload, is_first=is_first)
             if reload:
                 os.environ.update(variables)
@@ -215,9 +214,14 @@ def _public(listeners: Sequence[Listener]) -> list[socket.socket]:
 def _run(config: uvicorn.Config, listeners: Sequence[Listener], certificates: Certificates | None, admin: Apart | None) -> int:
     if not sys.stderr.isatty():  # else it says that the terminal is gone
         signal.signal(signal.SIGHUP, lambda *_: click.echo(_NO_MASTER, err=True))
+    if not config.should_reload:
+        load_all(config)
     server = OriginServer(config, certificates=certificates, admin=admin)
     sockets = _public(listeners)
     tune_memory()
+    # Uvicorn raises the signal that stopped it once more at the end; as an exit, what is open gets closed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     try:
         if config.should_reload:
             from uvicorn.supervisors import ChangeReload  # noqa: PLC0415 - for development alone

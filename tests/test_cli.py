@@ -118,6 +118,13 @@ def test_a_unix_socket_serves_and_is_gone_afterwards(site: Path) -> None:
     assert not Path("s.sock").exists()
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_who_is_stopped_as_soon_as_it_says_that_it_serves_ends_well(site: Path, workers: str) -> None:
+    with Server("site", "--uds", "s.sock", "--workers", workers) as server:
+        assert server.stop(signal.SIGTERM)[0] == 0
+    assert not Path("s.sock").exists()
+
+
 def test_a_file_in_the_place_of_a_unix_socket_is_not_touched(site: Path) -> None:
     Path("important.txt").write_text("keep")
     with Server("site", "--uds", "important.txt") as server:
