@@ -11,7 +11,6 @@ Exit codes: 0 done, 1 something did not work.
 from __future__ import annotations
 
 import hashlib
-import http.client
 import os
 import re
 import shutil
@@ -20,70 +19,21 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from statistics import median, quantiles
+from statistics import median
 
 import values
-from bench_publish import (
-    POLL_S,
-    PROGRAM,
-    START_LIMIT_S,
-    Watcher,
-    minimal_files,
-    run,
-    serving,
-    write,
-)
-from machine import (
-    MIB,
-    BenchError,
-    choose_cores,
-    clean_environment,
-    forget_peak,
-    free_port,
-    list_tree,
-    pinned,
-    read_cpu_s,
-    read_peak_kb,
-    say,
-    stop,
-)
-from peers import PATH
+from bench_publish import minimal_files, run, write
+from beside import measure_beside
+from machine import MIB, BenchError, forget_peak, list_tree, read_cpu_s, read_peak_kb, say
+from uploading import LIMIT_S, SMALL_BYTES, Server, cpu_of, in_threads, nginx, running, send_small
 from values import Row
 
-SETTINGS = {"ASSETSERVER_UPLOADS__RESERVE_BYTES": "0", "ASSETSERVER_UPLOADS__UNFINISHED_BYTES": str(1 << 40)}
-SETTINGS["ASSETSERVER_UPLOADS__TOKEN_UNFINISHED_BYTES"] = str(1 << 40)
-SETTINGS["ASSETSERVER_UPLOADS__CONCURRENT"] = "1000"
-SMALL_BYTES = 2000
 CONNECTIONS = 32
 SYNCING_THREADS = 16
-LIMIT_S = 600.0
-SETTLED_S = 0.05
-"""A server that has nothing to do takes less in a second."""
-
-NGINX = """
-user {user};
-daemon off;
-worker_processes 1;
-pid nginx.pid;
-error_log stderr crit;
-events {{ worker_connections 1000; }}
-http {{
-  client_body_temp_path dav; proxy_temp_path temporary; fastcgi_temp_path temporary;
-  uwsgi_temp_path temporary; scgi_temp_path temporary;
-  access_log off;
-  server {{
-    listen 127.0.0.1:{port};
-    root dav;
-    client_max_body_size 0;
-    location / {{ dav_methods PUT; }}
-  }}
-}}
-"""
 
 
 @dataclass(frozen=True)
@@ -101,113 +51,6 @@ class Plan:
 
 
 QUICK = Plan(large_mib=16, at_once=8, each_mib=1, small_files=60, small_rounds=2, watch_s=0.5, watch_rounds=2, rounds=1)
-
-
-@dataclass(frozen=True)
-class Server:
-    """A running server: its process, its port, and what a request must carry."""
-
-    pid: int
-    port: int
-    fields: dict[str, str]
-
-
-# --- Sending -----------------------------------------------------------------------------------------------------------------
-
-
-def send_file(server: Server, target: str, path: str) -> None:
-    """PUT a file. Raises ``BenchError`` unless it was taken."""
-    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=LIMIT_S)) as connection, open(path, "rb") as file:
-        length = str(os.stat(path).st_size)
-        connection.request("PUT", target, file, {**server.fields, "Content-Length": length})
-        expect_taken(connection.getresponse())
-
-
-def expect_taken(answer: http.client.HTTPResponse) -> None:
-    """Raise ``BenchError`` unless the answer says that the upload was taken."""
-    content = answer.read()
-    if answer.status not in (http.client.CREATED, http.client.NO_CONTENT, http.client.OK):
-        raise BenchError(f"answered {answer.status}: {content[:200]!r}")
-
-
-def send_small(server: Server, numbers: Iterable[int]) -> None:
-    """POST one small file after the other over one connection; no two are the same."""
-    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=LIMIT_S)) as connection:
-        for number in numbers:
-            content = hashlib.sha256(b"%d" % number).digest() * (SMALL_BYTES // 32)
-            connection.request("POST", "/uploads?name=small.bin", content, server.fields)
-            expect_taken(connection.getresponse())
-
-
-def in_threads(count: int, work: object, arguments: Iterable[tuple[object, ...]]) -> None:
-    """Call ``work`` with each of ``arguments`` on a thread of its own. Raises what the first that fails does."""
-    failures: list[BaseException] = []
-
-    def guarded(*given: object) -> None:
-        try:
-            work(*given)
-        except BaseException as error:  # noqa: BLE001 - raised again below
-            failures.append(error)
-
-    threads = [threading.Thread(target=guarded, args=given) for given, _ in zip(arguments, range(count), strict=False)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
-
-
-# --- Servers -----------------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def running(data: str) -> Iterator[Server]:
-    """Serve ``data``, where a release was published, with a token for uploads."""
-    command = [*PROGRAM, "token", "create", "--scope", "upload", "--data", data]
-    made = subprocess.run(command, capture_output=True, text=True, check=True, env=clean_environment())
-    fields = {"Authorization": f"Bearer {made.stdout.split()[-1]}"}
-    with serving(data, choose_cores().server, SETTINGS) as (pid, port, _):
-        wait_settled(pid)
-        yield Server(pid, port, fields)
-
-
-def wait_settled(pid: int) -> None:
-    """Wait until all processes of a server are there and have loaded what they need: that is no upload's."""
-    deadline_s, before_s = time.monotonic() + START_LIMIT_S, 0.0
-    while (now_s := read_cpu_s(pid)) - before_s > SETTLED_S and time.monotonic() < deadline_s:
-        before_s = now_s
-        time.sleep(1)
-
-
-@contextmanager
-def nginx(folder: str) -> Iterator[Server]:
-    """Run nginx with WebDAV. Raises ``BenchError`` where it cannot."""
-    program = shutil.which("nginx", path=PATH)
-    if program is None:
-        raise BenchError("nginx is missing (apt-get install nginx-light)")
-    port = free_port()
-    for name in ("dav", "temporary"):
-        os.makedirs(os.path.join(folder, name), exist_ok=True)
-    with open(os.path.join(folder, "dav.conf"), "w", encoding="utf-8") as file:
-        file.write(NGINX.format(port=port, user="root" if os.geteuid() == 0 else "nobody"))
-    with pinned({choose_cores().server}):
-        process = subprocess.Popen([program, "-p", folder, "-c", "dav.conf"], cwd=folder, stderr=subprocess.DEVNULL)
-    try:
-        wait_listening(port)
-        yield Server(process.pid, port, {})
-    finally:
-        stop(process)
-
-
-def wait_listening(port: int) -> None:
-    """Wait until somebody accepts connections."""
-    deadline_s = time.monotonic() + START_LIMIT_S
-    while time.monotonic() < deadline_s:
-        with suppress(ConnectionRefusedError), closing(socket.create_connection(("127.0.0.1", port))):
-            return
-        time.sleep(POLL_S)
-    raise BenchError("nginx does not listen")
 
 
 # --- What is measured --------------------------------------------------------------------------------------------------------
@@ -235,13 +78,6 @@ def measure_large(folder: str, data: str, plan: Plan) -> Iterator[Row]:
     yield Row(what, ours * scale, "s CPU/GiB", f"≤ {goal:.2f} (1.5 of nginx + SHA-256)", ours * scale <= goal)
     yield Row(f"{what}: memory, more than before", grown, "MiB", "≤ 32", grown <= 32)
     os.unlink(path)
-
-
-def cpu_of(server: Server, target: str, path: str) -> float:
-    """Return the processor time that a server takes for one upload, in seconds."""
-    begun_s = read_cpu_s(server.pid)
-    send_file(server, target, path)
-    return read_cpu_s(server.pid) - begun_s
 
 
 def hash_cpu_s(path: str) -> float:
@@ -346,51 +182,11 @@ def count_syncs(server: Server, plan: Plan) -> float | None:
         return len(re.findall(r"\bf(?:data)?sync\(", told.read())) / count
 
 
-def measure_others(folder: str, data: str, plan: Plan) -> Iterator[Row]:
-    """Hot files are asked for while files are uploaded, in turn with spans in which nothing else happens."""
-    path = os.path.join(folder, "medium")
-    with open(path, "wb") as file:
-        file.write(os.urandom(16 * MIB))
-    alone: list[float] = []
-    beside: list[float] = []
-    with running(data) as server:
-        watcher = Watcher(server.port)
-        watcher.start()
-        for number in range(plan.watch_rounds):
-            begun_s = time.perf_counter()
-            time.sleep(plan.watch_s)
-            middle_s = time.perf_counter()
-            upload_for(server, path, number, plan.watch_s)
-            alone.append(p99(watcher.select_ms(begun_s, middle_s)))
-            beside.append(p99(watcher.select_ms(middle_s, time.perf_counter())))
-        watcher.is_over = True
-        watcher.join()
-    ratios = [one / other for one, other in zip(beside, alone, strict=True)]
-    yield Row("p99 of a hot GET, nothing else", median(alone), "ms")
-    yield Row("p99 of a hot GET while files are uploaded", median(beside), "ms")
-    what = f"p99 beside uploads ÷ alone ({min(ratios):.2f} to {max(ratios):.2f})"
-    yield Row(what, median(ratios), "", "≤ 2", median(ratios) <= 2)
-
-
-def upload_for(server: Server, path: str, number: int, seconds: float) -> None:
-    """Upload large and small files, one after the other, in round ``number``; no two are the same name or small file."""
-    end_s, turn = time.perf_counter() + seconds, number * 1000
-    while time.perf_counter() < end_s:
-        send_file(server, f"/uploads/by-name/medium-{turn}", path)
-        send_small(server, range(turn * 20 + 500_000, turn * 20 + 500_020))
-        turn += 1
-
-
-def p99(times: list[float]) -> float:
-    """Return the 99th percentile."""
-    return quantiles(times, n=100)[98] if len(times) > 1 else times[0]
-
-
 def measure(folder: str, plan: Plan) -> Iterator[Row]:
     """Measure everything, one after the other, on a server of a site with some files."""
     data = os.path.join(folder, "data")
     run("publish", write(os.path.join(folder, "site"), minimal_files(400)), "--data", data, "--prod", "--json")
-    for part in (measure_large, measure_many, measure_small, measure_others):
+    for part in (measure_large, measure_many, measure_small, measure_beside):
         say(part.__doc__ or "")
         yield from part(folder, data, plan)
 

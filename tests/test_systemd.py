@@ -31,7 +31,10 @@ REMAINING = {
         "RestrictAddressFamilies_AF_INET_INET6": "by TCP, and asks for names",
         "IPAddressDeny": "wherever the settings say; the addresses of CDNs change",
     },
-    "assetserver.service": _UMASK,
+    "assetserver.service": {
+        **_UMASK,
+        "SystemCallFilter_resources": "threads that hash go behind the one that serves: setpriority, sched_setscheduler",
+    },
     "assetserver-worker.service": _UMASK,
     "assetserver-gc.service": _UMASK,
 }

@@ -20,7 +20,7 @@ from assetserver.uploads.records import Upload
 
 from .connections import Database
 from .jobs import cancel_within, complete_within, enqueue_within
-from .schema import IS_ACTIVE, jobs, pictures, uploads, variants
+from .schema import HAS_PICTURE, IS_ACTIVE, jobs, pictures, uploads, variants
 from .uploadrows import ALIVE, COLUMNS, to_upload
 
 KIND = "image"
@@ -61,7 +61,7 @@ def add_within(connection: Connection, upload: Upload, job: NewJob, announce: An
 
 def drop_within(connection: Connection, key: str, now: float) -> None:
     """Forget a picture that no upload has any more, and end the work on it, in the caller's transaction."""
-    if connection.execute(select(uploads.c.id).where(uploads.c.picture == key, ALIVE).limit(1)).first():
+    if connection.execute(select(uploads.c.id).where(uploads.c.picture == key, HAS_PICTURE, ALIVE).limit(1)).first():
         return
     connection.execute(delete(variants).where(variants.c.picture == key))
     connection.execute(delete(pictures).where(pictures.c.key == key))
@@ -149,7 +149,7 @@ class SqlPictures:
 def _announce(connection: Connection, key: str, announce: Announce) -> list[NewJob]:
     """Return the jobs that tell of a picture, for each upload that has it."""
     picture = find_within(connection, [key])[key]
-    having = connection.execute(select(*COLUMNS).where(uploads.c.picture == key, ALIVE)).all()
+    having = connection.execute(select(*COLUMNS).where(uploads.c.picture == key, HAS_PICTURE, ALIVE)).all()
     return [job for row in having for job in announce(to_upload(row), picture)]
 
 

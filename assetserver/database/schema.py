@@ -68,12 +68,18 @@ def _only(condition: ColumnElement[bool]) -> dict[str, Any]:
     return {"sqlite_where": condition, "postgresql_where": condition}
 
 
-Index("uploads_by_name", uploads.c.collection, uploads.c.by_name, uploads.c.number, **_only(uploads.c.by_name != ""))
+_NOTHING = literal_column("''", Text)
+HAS_NAME = uploads.c.by_name != _NOTHING
+HAS_PICTURE = uploads.c.picture != _NOTHING
+"""With texts, not parameters, and said beside what is asked for: only then a database sees that an index of some rows alone has
+all of them. Without, it reads the whole table."""
+
+Index("uploads_by_name", uploads.c.collection, uploads.c.by_name, uploads.c.number, **_only(HAS_NAME))
 Index("uploads_by_blob", uploads.c.sha256)
 Index("uploads_by_owner", uploads.c.owner, uploads.c.number)
 Index("uploads_unfinished", uploads.c.owner, uploads.c.expires, **_only(uploads.c.expires.is_not(None)))
 Index("uploads_gone", uploads.c.gone, **_only(uploads.c.gone.is_not(None)))
-_BY_PICTURE = Index("uploads_by_picture", uploads.c.picture, **_only(uploads.c.picture != ""))
+_BY_PICTURE = Index("uploads_by_picture", uploads.c.picture, **_only(HAS_PICTURE))
 
 tokens = Table(
     "tokens",
@@ -127,7 +133,7 @@ IS_QUEUED = jobs.c.state == _QUEUED
 IS_RUNNING = jobs.c.state == _RUNNING
 IS_ACTIVE = jobs.c.state.in_((_QUEUED, _RUNNING))
 IS_ENDED = jobs.c.state.in_((_DONE, _DEAD, _CANCELLED))
-"""With texts, not parameters: only then a database sees that an index of some rows alone has all that are asked for."""
+"""With texts: as above."""
 
 Index("jobs_ready", jobs.c.kind, jobs.c.priority.desc(), jobs.c.run_at, jobs.c.id, **_only(IS_QUEUED))
 Index("jobs_due", jobs.c.kind, jobs.c.run_at, **_only(IS_QUEUED))

@@ -55,7 +55,10 @@ def raise_if_stopping() -> None:
 
 
 class FilePool:
-    """A few threads for file work, started when first needed; ``niceness`` puts them behind the serving thread."""
+    """A few threads for file work, started when first needed; ``niceness`` puts them behind the serving thread.
+
+    Where they share a core with it, none is woken in its stead, and none gets as much while it has something to do.
+    """
 
     def __init__(self, name: str, threads: int, *, niceness: int = 0) -> None:
         self._name = name
@@ -85,9 +88,17 @@ class FilePool:
 
     def _prepare_thread(self, stop: threading.Event) -> None:
         _of_thread.stop = stop
-        if self._niceness and hasattr(os, "setpriority"):
-            with suppress(OSError):  # Linux has a priority per thread; where it does not, ours is the process's
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness)
+        if self._niceness:
+            _go_behind(self._niceness)
+
+
+def _go_behind(niceness: int) -> None:
+    """Put the calling thread behind the others of its process, where the system has a priority for each thread: Linux."""
+    if not hasattr(os, "SCHED_BATCH"):
+        return
+    with suppress(OSError):  # a filter may forbid it
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 class FileQueue:

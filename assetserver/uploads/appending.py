@@ -78,7 +78,7 @@ class Appending:
                 await self._depot.on_files(deposit.abandon)
             raise
         finally:
-            deposit.close()
+            await self._depot.close_file(deposit)
 
     async def append(
         self, plan: session.Append, chunks: AsyncIterable[bytes], checksum: Checksum | None, completes: bool | None

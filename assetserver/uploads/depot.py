@@ -38,6 +38,10 @@ SMALL_THREADS = 16
 """Those for small files, which wait for no large one: a disk syncs more in a second, the more wait for it."""
 
 RECORD_THREADS = 4
+NICENESS = 5
+"""Who asks for a file waits less for who sends one; uploads take as long as before. With 10 and more, a thread that holds the
+interpreter waits so long for a core that others keep busy that those who ask wait twice as long as with 0 (2026-11-28)."""
+
 FRESH_S = 1.0
 _ATTEMPTS = 3
 _MOST_OWNERS = 1000
@@ -70,9 +74,9 @@ class Depot:
         picture_of: PictureOf,
         on_complete: Callable[[Upload], None],
     ) -> None:
-        self.files = FilePool("assetserver-uploads", FILE_THREADS)
-        self._asking = FilePool("assetserver-records", RECORD_THREADS)
-        self._small_files = FilePool("assetserver-small", SMALL_THREADS)
+        self.files = FilePool("assetserver-uploads", FILE_THREADS, niceness=NICENESS)
+        self._asking = FilePool("assetserver-records", RECORD_THREADS, niceness=NICENESS)
+        self._small_files = FilePool("assetserver-small", SMALL_THREADS, niceness=NICENESS)
         self._storing = 0
         self._small = Gathering(FileQueue(self._small_files, SMALL_THREADS), lambda: self._storing > FEW)
         self.commits = Commits(self._asking, self._write, lambda: self._storing)
@@ -96,6 +100,17 @@ class Depot:
     async def on_files(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return what ``work`` does, on a thread for files. Raises ``StorageError`` and its kin for what the disk says."""
         return await wait_future(self.files.submit(_tell, partial(work, *args, **kwargs)))
+
+    async def close_file(self, file: Deposit | StagedUpload) -> None:
+        """Close a file on a thread: the last one of a removed name gives its blocks back, 5 ms for 16 MiB (ext4, 2026-11-28).
+
+        It is not interrupted.
+        """
+        with anyio.CancelScope(shield=True):
+            closing = self.files.submit(file.close)
+            await wait_done(closing)
+        if closing.cancelled():  # the server is stopping
+            file.close()
 
     async def held(self, owner: str) -> Held:
         """Return what unfinished uploads held, those of all processes, less than a second ago.
@@ -197,7 +212,7 @@ class Depot:
                 await self.on_files(deposit.abandon)
             raise
         finally:
-            deposit.close()
+            await self.close_file(deposit)
 
     async def fail(self, upload: Upload) -> None:
         """Record that ``upload`` failed for good, and keep nothing of it."""
@@ -235,7 +250,7 @@ class Depot:
             await self.on_files(deposit.abandon)
             raise
         finally:
-            deposit.close()
+            await self.close_file(deposit)
 
     def _store(self, upload: Upload, content: bytes, change: Callable[[Upload], Complete], outcome: Future[Upload]) -> None:
         """Make ``content`` a durable blob, and have its record made; whatever fails is told to who waits for ``outcome``."""

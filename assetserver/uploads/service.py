@@ -288,7 +288,7 @@ class UploadService:
             try:
                 yield await self._look(upload_id), file
             finally:
-                file.close()
+                await self._depot.close_file(file)
 
     async def _look(self, upload_id: str) -> Upload:
         """Return an upload to whose file nobody else writes. What lies there of one that is not open is removed."""

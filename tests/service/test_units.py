@@ -284,6 +284,16 @@ def test_a_unit_writes_to_its_own_folders_alone_and_only_one_opens_connections(i
     assert "done" not in told.values()
 
 
+def test_threads_that_store_uploads_go_behind_the_one_that_serves(installed):
+    """The filter for system calls lets them."""
+    token = installed.as_user("token", "create", "--scope", "upload", "--config", CONFIG).split()[0]
+    answer = installed.ask("/uploads?name=a.txt", "-H", f"Authorization: Bearer {token}", "-d", "content")
+    assert answer["status"] == 201, answer
+    threads = [installed.run("ps", "-L", "-o", "cls=,ni=", "-p", str(pid)).split("\n") for pid in workers_of(installed)]
+    assert {first.split() == ["TS", "0"] for first, *_ in threads} == {True}
+    assert any(other.split() == ["B", "5"] for _, *others in threads for other in others)
+
+
 # The other units
 
 

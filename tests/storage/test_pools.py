@@ -162,9 +162,11 @@ def test_niceness_puts_only_the_pools_threads_behind():
     before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
     try:
         nice = pool.submit(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id())).result(timeout=60)
+        policy = pool.submit(os.sched_getscheduler, 0).result(timeout=60)
     finally:
         pool.close()
-    assert nice == 5
+    assert (nice, policy) == (5, os.SCHED_BATCH)
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
 
 

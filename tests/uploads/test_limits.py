@@ -29,7 +29,8 @@ def make_files(*contents):
 
 def staged(client):
     """Return what lies where uploads that are not complete do."""
-    return list((client.data / "media" / "staging").iterdir())
+    folder = client.data / "media" / "staging"
+    return list(folder.iterdir()) if folder.exists() else []
 
 
 def has_peer(port):

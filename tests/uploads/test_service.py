@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 import time
 from hashlib import sha256
 
@@ -22,6 +23,7 @@ from assetserver.errors import (
     UploadGoneError,
     UploadMissingError,
 )
+from assetserver.storage.staging import StagedFile
 from assetserver.uploads import deposit
 from assetserver.uploads.records import Remove
 
@@ -63,6 +65,29 @@ def test_every_size_arrives_whole_in_pieces_of_any_size(store, size):
         return await store.service.receive(new(content), body(*pieces))
 
     assert store.read(run(store, work)) == content
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_files_are_closed_beside_the_event_loop(store, monkeypatch, is_known):
+    """The last one of a removed name waits for the disk."""
+    closers, close = set(), StagedFile.close
+
+    def note(self):
+        closers.add(threading.current_thread().name.rpartition("_")[0])
+        close(self)
+
+    monkeypatch.setattr(StagedFile, "close", note)
+    content = os.urandom(3 * deposit.BATCH_BYTES)
+
+    async def work():
+        if is_known:
+            await store.service.receive(new(content), body(content))
+        await store.service.receive(new(content), body(content))
+        upload = await begin(store, content, at=5)
+        await store.service.append(upload.id, 5, body(content[5:]), content_length=len(content) - 5)
+
+    run(store, work)
+    assert closers == {"assetserver-uploads"}
 
 
 def test_a_body_of_unknown_length_is_received_to_its_end(store):
