@@ -63,13 +63,13 @@ def measure_large(folder: str, data: str, plan: Plan) -> Iterator[Row]:
         file.writelines(os.urandom(MIB) for _ in range(plan.large_mib))
     what = f"PUT of {plan.large_mib:,} MiB"
     with nginx(folder) as peer:
-        theirs = median(cpu_of(peer, f"/{number}", path) for number in range(plan.rounds))
+        theirs = median(cpu_of(peer, f"{peer.names}large-{number}", path) for number in range(plan.rounds))
     digest = hash_cpu_s(path)
     with running(data) as server:
         send_small(server, range(10))  # the records are opened with the first
         forget_peak(server.pid)
         before_kb = read_peak_kb(server.pid)
-        ours = median(cpu_of(server, f"/uploads/by-name/{number}", path) for number in range(plan.rounds))
+        ours = median(cpu_of(server, f"{server.names}large-{number}", path) for number in range(plan.rounds))
         grown = (read_peak_kb(server.pid) - before_kb) / 1024
     scale = 1024 / plan.large_mib
     goal = (1.5 * theirs + digest) * scale

@@ -182,6 +182,13 @@ def list_kept(pid: int) -> list[str]:
     raise AssertionError(f"process {pid} is not at rest: {seen}")
 
 
+def test_children_share_the_session_that_niceness_counts_in_but_no_process_group(make, studio, picture):
+    make(picture, by=studio)
+    server = studio.children._server.pid
+    assert os.getsid(server) == os.getsid(0)
+    assert os.getpgid(server) == server != os.getpgid(0)
+
+
 def test_where_no_process_can_be_started_an_attempt_fails_and_the_fork_server_stays(make, picture):
     with Studio(PATIENT, work="crowded:refuse") as studio:
         with pytest.raises(PictureRefusedError):
