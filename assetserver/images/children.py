@@ -147,7 +147,7 @@ class Children:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 cwd="/",
-                process_group=0,  # Ctrl+C is not for it; in a session of its own its niceness would not count
+                start_new_session=True,
             )
         self._control = ours
         ours.settimeout(_START_LIMIT_S)

@@ -14,7 +14,7 @@ from assetserver.storage.pools import wait_future
 
 from . import session
 from .allowance import Allowance, Load
-from .deposit import Deposit, Gathered, batch_bytes, finish_writing, receive_chunks
+from .deposit import Deposit, Gathered, batch_bytes, close_file, finish_writing, receive_chunks
 from .depot import Depot
 from .digests import Hashes, HashMemory, hash_whole
 from .records import Advance, Complete, NewUpload, Upload
@@ -78,7 +78,7 @@ class Appending:
                 await self._depot.on_files(deposit.abandon)
             raise
         finally:
-            await self._depot.close_file(deposit)
+            await close_file(self._depot.files, deposit)
 
     async def append(
         self, plan: session.Append, chunks: AsyncIterable[bytes], checksum: Checksum | None, completes: bool | None

@@ -23,7 +23,7 @@ from assetserver.storage.blobs import BlobStore, Digest, StagedUpload, Staging
 from assetserver.storage.pools import FilePool, FileQueue, Gathering, Work, raise_if_stopping, wait_done, wait_future
 
 from .commits import FEW, Commits
-from .deposit import Deposit, told_errors
+from .deposit import Deposit, close_file, told_errors
 from .digests import Hashes, hash_whole
 from .records import Change, Complete, Fail, Held, NewPicture, Remove, Upload, UploadRecords
 from .sniff import HEAD_BYTES, is_among, sniff
@@ -100,17 +100,6 @@ class Depot:
     async def on_files(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return what ``work`` does, on a thread for files. Raises ``StorageError`` and its kin for what the disk says."""
         return await wait_future(self.files.submit(_tell, partial(work, *args, **kwargs)))
-
-    async def close_file(self, file: Deposit | StagedUpload) -> None:
-        """Close a file on a thread: the last one of a removed name gives its blocks back, 5 ms for 16 MiB (ext4, 2026-11-28).
-
-        It is not interrupted.
-        """
-        with anyio.CancelScope(shield=True):
-            closing = self.files.submit(file.close)
-            await wait_done(closing)
-        if closing.cancelled():  # the server is stopping
-            file.close()
 
     async def held(self, owner: str) -> Held:
         """Return what unfinished uploads held, those of all processes, less than a second ago.
@@ -212,7 +201,7 @@ class Depot:
                 await self.on_files(deposit.abandon)
             raise
         finally:
-            await self.close_file(deposit)
+            await close_file(self.files, deposit)
 
     async def fail(self, upload: Upload) -> None:
         """Record that ``upload`` failed for good, and keep nothing of it."""
@@ -250,7 +239,7 @@ class Depot:
             await self.on_files(deposit.abandon)
             raise
         finally:
-            await self.close_file(deposit)
+            await close_file(self.files, deposit)
 
     def _store(self, upload: Upload, content: bytes, change: Callable[[Upload], Complete], outcome: Future[Upload]) -> None:
         """Make ``content`` a durable blob, and have its record made; whatever fails is told to who waits for ``outcome``."""

@@ -24,6 +24,7 @@ from assetserver.storage.blobs import BlobStore, StagedUpload, Staging
 from . import session
 from .allowance import Allowance
 from .appending import Appending, complete_new
+from .deposit import close_file
 from .depot import AfterRemoval, Depot, FollowUp, PictureOf
 from .digests import HashMemory
 from .identifiers import new_id
@@ -288,7 +289,7 @@ class UploadService:
             try:
                 yield await self._look(upload_id), file
             finally:
-                await self._depot.close_file(file)
+                await close_file(self._depot.files, file)
 
     async def _look(self, upload_id: str) -> Upload:
         """Return an upload to whose file nobody else writes. What lies there of one that is not open is removed."""

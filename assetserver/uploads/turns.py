@@ -18,7 +18,7 @@ from assetserver.errors import BusyError, UploadBusyError, UploadError
 from assetserver.storage.blobs import StagedUpload, Staging
 from assetserver.storage.pools import FilePool, wait_future
 
-from .deposit import told_errors
+from .deposit import close_file, told_errors
 
 PATIENCE_S = 8.0
 """How long a newcomer waits for the older request; then it is answered 423."""
@@ -126,11 +126,11 @@ async def claim(staging: Staging, pool: FilePool, turns: Turns, upload_id: str) 
         try:
             await _wait_claim(file, turns, upload_id, give_up)
         except BaseException:
-            file.close()
+            await close_file(pool, file)
             raise
         if not file.is_removed():
             return file
-        file.close()
+        await close_file(pool, file)
 
 
 async def _wait_claim(file: StagedUpload, turns: Turns, upload_id: str, give_up: float) -> None:
