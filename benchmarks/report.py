@@ -10,7 +10,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from chart import Bar, Chart, Group
 from machine import EX_UNAVAILABLE, say
@@ -91,9 +91,14 @@ def describe_run(section: Section) -> str:
     cpu = re.sub(r" Processor$|\(R\)|\(TM\)", "", str(machine["cpu"]))
     servers = ", ".join(filter(None, [machine["servers"]["nginx"], f"Python {machine['python']}"]))
     counts = [len(row["rounds"]) for row in section["rows"] if "rounds" in row] or [settings["rounds"]]
-    rounds = f"{' to '.join(map(str, sorted({min(counts), max(counts)})))} rounds of {settings['seconds']:g} s"
+    lengths = [round(one["duration_s"]) for row in section["rows"] for pair in row.get("rounds", ()) for one in pair]
+    rounds = f"{_tell_range(counts)} rounds of {_tell_range(lengths or [settings['seconds']])} s"
     where = f"{cpu}, {machine['cores']} cores, Linux {machine['kernel']}, {servers}"
     return f"Measured until {machine['date'][:10]} on {where}; {rounds} ([all of it](benchmarks/results/{FILE}))."
+
+
+def _tell_range(numbers: Sequence[float]) -> str:
+    return " to ".join(f"{one:g}" for one in sorted({min(numbers), max(numbers)}))
 
 
 def tell_values(path: str, title: str) -> Iterator[str]:
