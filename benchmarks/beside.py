@@ -6,10 +6,12 @@ other, as fast as the server takes them. Server and clients have a core each, so
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count, islice
 from statistics import median
 from typing import Protocol
 
@@ -24,9 +26,15 @@ MEDIUM_MIB = 16
 SMALL_FILES = 20
 """So many follow each larger file."""
 
+NETWORK, NETWORK_BYTES_PER_S = "at 100 Mbit/s", 12.5e6
+
 HOT = rows.Row(
     "hot", "a hot file", None, paths=("0/0.txt",), fields=rows.BROWSER, length=None, connections=200, delay_ms=100, kind="p99"
 )
+
+
+_numbers = count(500_000)
+"""Each names another file: no two have the same name or, if small, content."""
 
 
 class Plan(Protocol):
@@ -44,14 +52,18 @@ def measure_beside(folder: str, data: str, plan: Plan) -> Iterator[Row]:
     with running(data) as server:
         send_small(server, range(20))  # the records are opened with the first
         alone, beside = measure_rounds(server, folder, path, plan)
+        paced = measure_rounds(server, folder, path, plan, NETWORK_BYTES_PER_S)
     yield Row("p99 of a hot GET, 200 connections, nothing else", median(alone), "ms")
     yield Row("p99 of a hot GET while files are uploaded", median(beside), "ms")
     yield compare("p99 beside uploads ÷ alone", alone, beside, 2.0)
+    yield compare(f"p99 beside uploads {NETWORK} ÷ alone", *paced, None)
     with nginx(folder) as peer:
         copy_site(os.path.join(folder, "site"), os.path.join(folder, "dav"))
         alone, beside = measure_rounds(peer, folder, path, plan)
+        paced = measure_rounds(peer, folder, path, plan, NETWORK_BYTES_PER_S)
     yield Row("nginx WebDAV (neither hashed nor synced): p99 of a hot GET while files are uploaded", median(beside), "ms")
     yield compare("nginx WebDAV: p99 beside uploads ÷ alone", alone, beside, None)
+    yield compare(f"nginx WebDAV: p99 beside uploads {NETWORK} ÷ alone", *paced, None)
 
 
 def compare(what: str, alone: list[float], beside: list[float], goal: float | None) -> Row:
@@ -70,15 +82,17 @@ def copy_site(root: str, target: str) -> None:
     os.link(os.path.join(root, path), os.path.join(target, path))
 
 
-def measure_rounds(server: Server, folder: str, path: str, plan: Plan) -> tuple[list[float], list[float]]:
-    """Return the p99 in milliseconds of each round, without uploads and with."""
+def measure_rounds(
+    server: Server, folder: str, path: str, plan: Plan, bytes_per_s: float = math.inf
+) -> tuple[list[float], list[float]]:
+    """Return the p99 in milliseconds of each round, without uploads and with some of which the large ones are so fast."""
     load = Load(folder, choose_cores().load, plan.watch_s)
     alone, beside = [], []
     ask_hot(server, load)
     for number in range(plan.watch_rounds):
         say(f"visitors, round {number + 1} of {plan.watch_rounds}")
         alone.append(ask_hot(server, load))
-        with uploading(server, path, number):
+        with uploading(server, path, bytes_per_s):
             beside.append(ask_hot(server, load))
     return alone, beside
 
@@ -91,18 +105,16 @@ def ask_hot(server: Server, load: Load) -> float:
 
 
 @contextmanager
-def uploading(server: Server, path: str, number: int) -> Iterator[None]:
+def uploading(server: Server, path: str, bytes_per_s: float) -> Iterator[None]:
     """Upload large and small files, one after the other, until the block ends. Raises ``BenchError`` if one is not taken."""
     is_over, failures = threading.Event(), []
 
     def upload() -> None:
-        turn = number * 1000
         try:
             while not is_over.is_set():
                 make_different(path)
-                send_file(server, f"{server.names}medium-{turn}", path)
-                send_small(server, range(turn * SMALL_FILES + 500_000, (turn + 1) * SMALL_FILES + 500_000))
-                turn += 1
+                send_file(server, f"{server.names}medium-{next(_numbers)}", path, bytes_per_s)
+                send_small(server, islice(_numbers, SMALL_FILES))
         except (BenchError, OSError) as error:
             failures.append(error)
 

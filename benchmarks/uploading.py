@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import math
 import os
 import shutil
 import socket
@@ -13,9 +14,10 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from bench_publish import POLL_S, PROGRAM, START_LIMIT_S, serving
-from machine import BenchError, choose_cores, clean_environment, free_port, pinned, read_cpu_s, stop
+from machine import KIB, BenchError, choose_cores, clean_environment, free_port, pinned, read_cpu_s, stop
 from peers import PATH
 
 SETTINGS = {"ASSETSERVER_UPLOADS__RESERVE_BYTES": "0", "ASSETSERVER_UPLOADS__UNFINISHED_BYTES": str(1 << 40)}
@@ -61,11 +63,12 @@ class Server:
 # --- Sending -----------------------------------------------------------------------------------------------------------------
 
 
-def send_file(server: Server, target: str, path: str) -> None:
-    """PUT a file. Raises ``BenchError`` unless it was taken."""
+def send_file(server: Server, target: str, path: str, bytes_per_s: float = math.inf) -> None:
+    """PUT a file, at most so fast. Raises ``BenchError`` unless it was taken."""
     with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=LIMIT_S)) as connection, open(path, "rb") as file:
         length = str(os.stat(path).st_size)
-        connection.request("PUT", target, file, {**server.fields, "Content-Length": length})
+        body = file if bytes_per_s == math.inf else pace(file, bytes_per_s)
+        connection.request("PUT", target, body, {**server.fields, "Content-Length": length})
         expect_taken(connection.getresponse())
 
 
@@ -74,6 +77,15 @@ def cpu_of(server: Server, target: str, path: str) -> float:
     begun_s = read_cpu_s(server.pid)
     send_file(server, target, path)
     return read_cpu_s(server.pid) - begun_s
+
+
+def pace(file: BinaryIO, bytes_per_s: float) -> Iterator[bytes]:
+    """Yield what is in a file, as a network of that speed takes it."""
+    begun_s, sent = time.perf_counter(), 0
+    while piece := file.read(64 * KIB):
+        time.sleep(max(0.0, begun_s + sent / bytes_per_s - time.perf_counter()))
+        yield piece
+        sent += len(piece)
 
 
 def expect_taken(answer: http.client.HTTPResponse) -> None:
