@@ -164,7 +164,8 @@ def test_after_requests_that_are_answered_it_is_granted():
     with serving() as (port, _), connect(port) as wire:
         wire.sendall(b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\n")
         with wire.makefile("rb") as answer:  # header and body may come apart
-            assert list(iter(answer.readline, b"\r\n"))[0] == b"HTTP/1.1 200 OK\r\n"
+            head = list(iter(answer.readline, b"\r\n"))
+            assert head[0] == b"HTTP/1.1 200 OK\r\n"
             assert answer.read(5) == b"plain"
         assert converse(wire, "hello") == "hello"
 
